@@ -1,0 +1,76 @@
+"""Run-long keys: one implementation, and one key for each layer.
+
+Masks are always sampled by threefry, because the draws of rbg differ between
+`vmap` and a loop. A key of another implementation is converted once, where it
+enters the library, before any split.
+"""
+
+import hashlib
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from kdropout_jax._types import Key
+
+_IMPL = "threefry2x32"
+
+
+def as_threefry(key: Key) -> Key:
+  """Returns `key` as a typed threefry key of the same batch shape.
+
+  Words 0 and 1 of another implementation's key become the threefry key;
+  further words are folded in (never XORed: the halves of an rbg key made from
+  a seed are equal).
+
+  Args:
+    key: a typed key, or a legacy uint32 array [..., 2] or [..., 4].
+
+  Raises:
+    ValueError: `key` is no key.
+
+  >>> import jax
+  >>> as_threefry(jax.random.key(0, impl="rbg")).dtype
+  key<fry>
+  """
+  if jax.dtypes.issubdtype(getattr(key, "dtype", None), jax.dtypes.prng_key):
+    if str(jax.random.key_impl(key)) == _IMPL:
+      return key
+    words = jax.random.key_data(key)
+  else:
+    words = _legacy_words(key)
+  first = jax.random.wrap_key_data(words[..., :2], impl=_IMPL)
+  fold = jax.random.fold_in
+  for _ in first.shape:
+    fold = jax.vmap(fold)
+  for i in range(2, words.shape[-1]):
+    first = fold(first, words[..., i])
+  return first
+
+
+def named(key: Key, name: str) -> Key:
+  """Returns the key of the layer, or of the purpose, called `name`.
+
+  Sixty-four bits of the name's SHA-256 are folded in, so that a layer keeps
+  its masks when other layers come and go.
+  """
+  digest = hashlib.sha256(name.encode()).digest()
+  for word in (digest[:4], digest[4:8]):
+    key = jax.random.fold_in(key, jnp.uint32(int.from_bytes(word, "big")))
+  return key
+
+
+def _legacy_words(key) -> Array:
+  words = jnp.asarray(key) if hasattr(key, "dtype") else None
+  if (
+      words is None
+      or words.dtype != jnp.uint32
+      or words.ndim < 1
+      or words.shape[-1] not in (2, 4)
+  ):
+    raise ValueError(
+        "key must be a jax.random key (typed, or legacy uint32 [..., 2] or"
+        f" [..., 4]), got {getattr(key, 'dtype', type(key).__name__)}"
+        f" {getattr(key, 'shape', '')}".rstrip()
+    )
+  return words

@@ -1,0 +1,182 @@
+"""Block geometry: masks over blocks of units, ragged edges, rows of groups.
+
+A layer of `width` units is cut into ``ceil(width / block_size)`` blocks of
+adjacent units; the last one may be shorter. A batch of `num_rows` rows is cut
+into T contiguous groups, one a subnet. All sizes are static Python integers.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Int
+
+from kdropout_jax import _pytrees
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Masks:
+  """The masks of T subnets in one layer, one flag a block of units.
+
+  Attributes:
+    keep: bool [T, G], G = ``ceil(width / block_size)``; True keeps a block.
+    width: units W of the layer.
+    block_size: units a block; 1 means single units.
+    num_kept: blocks that every mask keeps, or None where the count varies.
+
+  >>> import jax.numpy as jnp
+  >>> Masks(jnp.array([[True, False]]), width=3, block_size=2).dense()
+  Array([[ True,  True, False]], dtype=bool)
+  """
+
+  keep: Bool[Array, "T G"]
+  width: int
+  block_size: int = 1
+  num_kept: int | None = None
+
+  def __post_init__(self):
+    check_positive("width", self.width)
+    check_positive("block_size", self.block_size)
+    keep = self.keep
+    if keep.dtype != jnp.bool_:
+      raise ValueError(f"masks must be bool, got {keep.dtype}")
+    blocks = num_blocks(self.width, self.block_size)
+    if keep.ndim != 2 or keep.shape[1] != blocks:
+      raise ValueError(
+          f"masks of width {self.width} with block_size {self.block_size}"
+          f" must have shape [T, {blocks}], got {tuple(keep.shape)}"
+      )
+    if self.num_kept is not None and not 0 <= self.num_kept <= blocks:
+      raise ValueError(
+          f"num_kept must be in [0, {blocks}], got {self.num_kept}"
+      )
+
+  @property
+  def num_subnets(self) -> int:
+    """Number T of subnets that these masks describe."""
+    return self.keep.shape[0]
+
+  def dense(self) -> Bool[Array, "T W"]:
+    """Returns the masks unit by unit, bool [T, W]."""
+    return expand(self.keep, self.width, self.block_size)
+
+  def take(self, slots: Int[Array, "B"]) -> "Masks":
+    """Returns the masks at `slots`, int32 [B], in that order."""
+    return dataclasses.replace(self, keep=jnp.take(self.keep, slots, axis=0))
+
+
+_pytrees.register(Masks, data_fields=("keep",))
+
+
+def check_positive(name: str, value: int) -> None:
+  """Raises a ValueError unless the static `value` is an integer >= 1."""
+  if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+    raise ValueError(f"{name} must be an integer, got {value!r}")
+  if value < 1:
+    raise ValueError(f"{name} must be >= 1, got {value}")
+
+
+def num_blocks(width: int, block_size: int) -> int:
+  """Returns the number of blocks, the ragged last one included.
+
+  >>> num_blocks(100, 32)
+  4
+  """
+  return -(-width // block_size)
+
+
+def expand(
+    keep: Bool[Array, "T G"], width: int, block_size: int
+) -> Bool[Array, "T W"]:
+  """Repeats each block's flag over its units and crops the ragged edge."""
+  if block_size == 1:
+    return keep
+  groups, blocks = keep.shape
+  units = jnp.broadcast_to(keep[:, :, None], (groups, blocks, block_size))
+  return units.reshape(groups, blocks * block_size)[:, :width]
+
+
+def as_masks(masks: "Masks | Bool[Array, 'T W']", width: int) -> Masks:
+  """Returns `masks` as `Masks`, checked against the width that they mask.
+
+  Args:
+    masks: `Masks`, or a bool array [T, W].
+    width: units W of the array to be masked.
+
+  Raises:
+    ValueError: the dtype is not bool or the width differs.
+  """
+  if not isinstance(masks, Masks):
+    if getattr(masks, "ndim", None) != 2:
+      raise ValueError(
+          f"masks must be Masks or bool [T, {width}], got"
+          f" {getattr(masks, 'shape', type(masks).__name__)}"
+      )
+    masks = Masks(jnp.asarray(masks), width=masks.shape[1])
+  if masks.width != width:
+    raise ValueError(f"masks have width {masks.width}, expected {width}")
+  return masks
+
+
+def row_slots(
+    num_rows: int, num_groups: int, batch_size: int | None = None
+) -> np.ndarray:
+  """Returns the group of each row when groups are contiguous.
+
+  Row r belongs to group ``r * num_groups // batch_size``: the row rule of the
+  papers, extended to batches that the number of groups does not divide.
+
+  Args:
+    num_rows: rows B at hand.
+    num_groups: groups T.
+    batch_size: rows of a full batch; the default is `num_rows`.
+
+  Returns:
+    int32 [B] of group numbers, not decreasing.
+
+  >>> row_slots(5, 2).tolist()
+  [0, 0, 0, 1, 1]
+  """
+  rows = np.arange(num_rows, dtype=np.int64)
+  return (rows * num_groups // max(batch_size or num_rows, 1)).astype(np.int32)
+
+
+def row_starts(num_rows: int, num_groups: int) -> np.ndarray:
+  """Returns the first row of each group and, last, the number of rows.
+
+  The inverse of `row_slots`: group t holds rows ``starts[t]`` to
+  ``starts[t + 1]``, which may be none where groups outnumber rows.
+
+  Returns:
+    int32 [T + 1].
+
+  >>> row_starts(5, 2).tolist()
+  [0, 3, 5]
+  """
+  groups = np.arange(num_groups + 1, dtype=np.int64)
+  return (-(-groups * num_rows // num_groups)).astype(np.int32)
+
+
+def index_table(
+    keep: Bool[Array, "T G"], length: int | None = None
+) -> tuple[Int[Array, "T N"], Int[Array, "T"]]:
+  """Returns the kept blocks of each mask as a padded table, and their counts.
+
+  Args:
+    keep: bool [T, G].
+    length: static length N of the table, at least the largest count; the
+      default is G.
+
+  Returns:
+    int32 [T, N] of block numbers, the kept ones first and ascending, the rest
+    dropped ones (valid to read, to be ignored); and int32 [T] of counts.
+
+  >>> import jax.numpy as jnp
+  >>> table, counts = index_table(jnp.array([[False, True, True]]))
+  >>> table.tolist(), counts.tolist()
+  ([[1, 2, 0]], [2])
+  """
+  length = keep.shape[1] if length is None else length
+  order = jnp.argsort(~keep, axis=1, stable=True).astype(jnp.int32)
+  return order[:, :length], jnp.sum(keep, axis=1, dtype=jnp.int32)
