@@ -1,0 +1,44 @@
+"""Dropout that reuses its masks, and skips the work that they drop.
+
+Three questions, three pure functions: which subnets train at this step
+(`subnet_ids`), what a subnet looks like in a layer (`subnet_masks`), and who
+trains it (`dropout`: rows of the batch).
+"""
+
+from kdropout_jax._types import UnsupportedError
+from kdropout_jax.blocks import Masks
+from kdropout_jax.config import Gyro
+from kdropout_jax.config import MaskConfig
+from kdropout_jax.config import Pooled
+from kdropout_jax.config import Sequential
+from kdropout_jax.config import Standard
+from kdropout_jax.functional import dropout
+from kdropout_jax.functional import spatial_dropout
+from kdropout_jax.masks.sampling import layer_masks
+from kdropout_jax.masks.sampling import subnet_masks
+from kdropout_jax.masks.schedules import subnet_ids
+from kdropout_jax.patterns import Bernoulli
+from kdropout_jax.patterns import Blocks
+from kdropout_jax.patterns import CustomPattern
+from kdropout_jax.patterns import ExactCount
+
+__version__ = "0.1.0"
+
+__all__ = (
+    "Bernoulli",
+    "Blocks",
+    "CustomPattern",
+    "ExactCount",
+    "Gyro",
+    "MaskConfig",
+    "Masks",
+    "Pooled",
+    "Sequential",
+    "Standard",
+    "UnsupportedError",
+    "dropout",
+    "layer_masks",
+    "spatial_dropout",
+    "subnet_ids",
+    "subnet_masks",
+)

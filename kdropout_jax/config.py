@@ -1,0 +1,377 @@
+"""Configuration of schedules: frozen, checked here once, and nowhere else.
+
+A schedule says which subnets train at a step. `k` and `pool_size` are pytree
+data, so that one program sweeps over them with `vmap`; the rest is static.
+"""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any, Literal, get_args
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from kdropout_jax import _pytrees
+from kdropout_jax import blocks
+from kdropout_jax import patterns
+
+_MAX_IDS = 2**32
+_MAX_INT32 = 2**31 - 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Standard:
+  """Train a fresh subnet for each example at each step (standard dropout).
+
+  Args:
+    per_layer: accepted by every schedule; counted ids do not change with it.
+
+  >>> Standard().num_subnets(num_steps=29_100, batch_size=512)
+  14899200
+  """
+
+  per_layer: bool = False
+
+  def num_concurrent(self, batch_size: int) -> int:
+    """Returns T, the number of subnets in one step."""
+    blocks.check_positive("batch_size", batch_size)
+    return batch_size
+
+  def num_subnets(self, num_steps: int, batch_size: int) -> int:
+    """Returns the number of subnets that a run trains.
+
+    Raises:
+      ValueError: the run would need more than 2**32 ids.
+    """
+    _check_run(num_steps, batch_size)
+    return _check_num_ids(num_steps * batch_size)
+
+
+@dataclasses.dataclass(frozen=True)
+class Sequential:
+  """Train m fresh subnets for k steps, then the next m (sequential k-dropout).
+
+  Bailey and Pauly, "K-Dropout", section 2.1.
+
+  Args:
+    k: steps a window; may be traced.
+    m: subnets that train side by side.
+    per_layer: accepted by every schedule; counted ids do not change with it.
+
+  >>> Sequential(k=97, m=1).num_subnets(num_steps=29_100, batch_size=512)
+  300
+  """
+
+  k: Any = 97
+  m: int = 1
+  per_layer: bool = False
+
+  def __post_init__(self):
+    _check_data("k", self.k)
+    blocks.check_positive("m", self.m)
+
+  def num_concurrent(self, batch_size: int) -> int:
+    """Returns T, the number of subnets in one step."""
+    blocks.check_positive("batch_size", batch_size)
+    return self.m
+
+  def num_subnets(self, num_steps: int, batch_size: int) -> int:
+    """Returns the number of subnets that a run trains (table 1 of the paper).
+
+    Raises:
+      ValueError: the run would need more than 2**32 ids.
+    """
+    _check_run(num_steps, batch_size)
+    windows = -(-num_steps // _concrete("k", self.k))
+    _check_num_ids(windows * self.m)
+    return windows * min(self.m, batch_size)
+
+
+@dataclasses.dataclass(frozen=True)
+class Pooled:
+  """Draw m subnets of a pool at each step (pooled k-dropout).
+
+  Bailey and Pauly, "K-Dropout", section 2.2. The pool is never stored: its
+  subnets are rebuilt from their ids.
+
+  Args:
+    pool_size: subnets in the pool; may be traced.
+    m: subnets drawn at each step.
+    replacement: draw with replacement, as the paper does.
+    per_layer: let each layer draw its own, which the paper rules out and the
+      authors' code does by default.
+
+  >>> Pooled(pool_size=50, m=8).num_subnets(num_steps=1000, batch_size=512)
+  50
+  """
+
+  pool_size: Any = 50
+  m: int = 8
+  replacement: bool = True
+  per_layer: bool = False
+
+  def __post_init__(self):
+    _check_data("pool_size", self.pool_size)
+    blocks.check_positive("m", self.m)
+    if not self.replacement and _is_concrete(self.pool_size):
+      if np.any(np.asarray(self.pool_size) < self.m):
+        raise ValueError(
+            "m must be <= pool_size without replacement, got"
+            f" m={self.m}, pool_size={self.pool_size}"
+        )
+
+  def num_concurrent(self, batch_size: int) -> int:
+    """Returns T, the number of subnets in one step."""
+    blocks.check_positive("batch_size", batch_size)
+    return self.m
+
+  def num_subnets(self, num_steps: int, batch_size: int) -> int:
+    """Returns the most subnets of the pool that a run can train.
+
+    How many it does train depends on the draw:
+    `kdropout_jax.masks.diagnostics.realised_subnets` counts them.
+    """
+    _check_run(num_steps, batch_size)
+    pool_size = _concrete("pool_size", self.pool_size)
+    return min(pool_size, num_steps * min(self.m, batch_size))
+
+
+Scheduling = Literal["consecutive", "random"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Gyro:
+  """Train `total` pre-selected subnets over the run, `concurrent` at a time.
+
+  Lee et al., "Gyro Dropout", sections 3 and 4: W = ceil(total / concurrent)
+  windows of consecutive steps, each with subnets of its own.
+
+  Args:
+    total: subnets over the whole run (Sigma in the paper).
+    concurrent: subnets of one window (tau in the paper).
+    num_steps: steps of the run, which the windows share out.
+    scheduling: "consecutive", or "random": a fresh draw of the `total` at each
+      step, without replacement within the step.
+    rows_per_subnet: rows that a subnet takes of a batch (block-wise dropout:
+      128). A step then trains ``clip(batch_size // rows_per_subnet, 1,
+      concurrent)`` subnets of its window, in rotation (figure 3b).
+    replacement: draw with replacement: the window's subnets once a window, as
+      the authors' code does, or each step's with random scheduling.
+    per_layer: let each layer draw its own, as the authors' code does.
+
+  >>> Gyro(total=16, concurrent=4, num_steps=40).num_windows
+  4
+  """
+
+  total: int = 1024
+  concurrent: int = 8
+  num_steps: int | None = None
+  scheduling: Scheduling = "consecutive"
+  rows_per_subnet: int | None = None
+  replacement: bool = False
+  per_layer: bool = False
+
+  def __post_init__(self):
+    blocks.check_positive("total", self.total)
+    blocks.check_positive("concurrent", self.concurrent)
+    if self.concurrent > self.total:
+      raise ValueError(
+          "concurrent must be <= total, got"
+          f" concurrent={self.concurrent}, total={self.total}"
+      )
+    if self.num_steps is None:
+      raise ValueError("num_steps must be given: Gyro's windows share it out")
+    blocks.check_positive("num_steps", self.num_steps)
+    for name in ("total", "num_steps"):
+      if getattr(self, name) > _MAX_INT32:
+        raise ValueError(
+            f"{name} must be < 2**31, got {getattr(self, name)}"
+        )
+    if self.scheduling not in get_args(Scheduling):
+      raise ValueError(
+          f"scheduling must be one of {get_args(Scheduling)}, got"
+          f" {self.scheduling!r}"
+      )
+    if self.rows_per_subnet is not None:
+      blocks.check_positive("rows_per_subnet", self.rows_per_subnet)
+
+  @property
+  def num_windows(self) -> int:
+    """Number W of windows that share out the subnets."""
+    return -(-self.total // self.concurrent)
+
+  @property
+  def window_steps(self) -> tuple[int, int]:
+    """Steps q of a short window, and number r of windows with q + 1 steps."""
+    return divmod(_as_int(self.num_steps), self.num_windows)
+
+  @property
+  def last_window_subnets(self) -> int:
+    """Distinct subnets of the last window: the rest of `total`."""
+    return self.total - (self.num_windows - 1) * self.concurrent
+
+  def num_concurrent(self, batch_size: int) -> int:
+    """Returns T, the number of subnets in one step."""
+    blocks.check_positive("batch_size", batch_size)
+    if self.rows_per_subnet is None:
+      return self.concurrent
+    return min(max(batch_size // self.rows_per_subnet, 1), self.concurrent)
+
+  def num_subnets(self, num_steps: int, batch_size: int) -> int:
+    """Returns the number of subnets that a run really trains.
+
+    It is `total` only where every window has enough steps, and the run goes
+    through all of them. With random draws it is the most that can train.
+
+    Args:
+      num_steps: steps that are run; this schedule's own is the full run.
+      batch_size: rows of a batch.
+    """
+    _check_run(num_steps, batch_size)
+    rows = min(self.num_concurrent(batch_size), batch_size)
+    if self.scheduling == "random":
+      return min(self.total, num_steps * rows)
+    if self.replacement:
+      return min(self.total, self._count_windows(num_steps, batch_size))
+    return self._count_windows(num_steps, batch_size)
+
+  def _count_windows(self, num_steps: int, batch_size: int) -> int:
+    q, r = self.window_steps
+    num_slots = self.num_concurrent(batch_size)
+    slots = np.unique(blocks.row_slots(batch_size, num_slots))
+    counts: dict[tuple[int, int], int] = {}
+    trained, start = 0, 0
+    for window in range(self.num_windows):
+      length = min(q + (window < r), num_steps - start)
+      if window == min(self.num_windows, _as_int(self.num_steps)) - 1:
+        length = max(length, num_steps - start)  # past the end it repeats
+      if length <= 0:
+        break
+      last = window == self.num_windows - 1
+      subnets = self.last_window_subnets if last else self.concurrent
+      if self.replacement:
+        subnets = self.concurrent
+      case = (length, subnets)
+      if case not in counts:
+        counts[case] = _count_rotation(length, subnets, num_slots, slots)
+      trained += counts[case]
+      start += length
+    return trained
+
+
+Schedule = Standard | Sequential | Pooled | Gyro
+
+_pytrees.register(Standard)
+_pytrees.register(Sequential, data_fields=("k",))
+_pytrees.register(Pooled, data_fields=("pool_size",))
+_pytrees.register(Gyro)
+
+
+@dataclasses.dataclass(frozen=True)
+class MaskConfig:
+  """All that `layer_masks` needs: schedule, pattern, widths and batch size.
+
+  Args:
+    schedule: which subnets train at a step.
+    pattern: what a subnet looks like in a layer.
+    widths: {layer name: units}; kept as a sorted tuple, so that the
+      configuration is hashable.
+    batch_size: rows of a full batch.
+
+  >>> MaskConfig(Standard(), patterns.Bernoulli(), {"h": 8}, 4).widths
+  (('h', 8),)
+  """
+
+  schedule: Schedule
+  pattern: patterns.Pattern
+  widths: Any
+  batch_size: int
+
+  def __post_init__(self):
+    check_schedule(self.schedule)
+    patterns.check_pattern(self.pattern)
+    blocks.check_positive("batch_size", self.batch_size)
+    widths = self.widths
+    pairs = widths.items() if isinstance(widths, Mapping) else widths
+    pairs = tuple(sorted((str(name), width) for name, width in pairs))
+    if not pairs:
+      raise ValueError("widths must name at least one layer, got none")
+    for name, width in pairs:
+      blocks.check_positive(f"widths[{name!r}]", width)
+    object.__setattr__(self, "widths", pairs)
+
+
+_pytrees.register(MaskConfig, data_fields=("schedule",))
+
+
+def check_schedule(schedule) -> None:
+  """Raises a ValueError unless `schedule` is one of this module's."""
+  if not isinstance(schedule, Schedule):
+    raise ValueError(
+        "schedule must be Standard, Sequential, Pooled or Gyro, got"
+        f" {schedule!r}"
+    )
+
+
+def _is_concrete(value) -> bool:
+  return isinstance(value, (int, np.integer, np.ndarray)) or (
+      isinstance(value, jax.Array) and not isinstance(value, jax.core.Tracer)
+  )
+
+
+def _check_data(name: str, value) -> None:
+  """Checks a data leaf: every element of a concrete one, never a tracer."""
+  if isinstance(value, (jax.core.Tracer, jax.ShapeDtypeStruct)):
+    return
+  if isinstance(value, bool) or not _is_concrete(value):
+    raise ValueError(f"{name} must be an integer, got {value!r}")
+  values = np.asarray(value)
+  if not jnp.issubdtype(values.dtype, jnp.integer):
+    raise ValueError(f"{name} must be an integer, got {value!r}")
+  if values.size == 0 or values.min() < 1:
+    raise ValueError(f"{name} must be >= 1, got {value}")
+  if values.max() > _MAX_INT32:
+    raise ValueError(f"{name} must be < 2**31, got {value}")
+
+
+def _concrete(name: str, value) -> int:
+  if not _is_concrete(value) or np.ndim(value) != 0:
+    raise ValueError(
+        f"{name} must be a single concrete integer to count subnets, got"
+        f" {value!r}"
+    )
+  return int(value)
+
+
+def _check_run(num_steps: int, batch_size: int) -> None:
+  blocks.check_positive("num_steps", num_steps)
+  blocks.check_positive("batch_size", batch_size)
+
+
+def _check_num_ids(num_ids: int) -> int:
+  if num_ids > _MAX_IDS:
+    raise ValueError(
+        f"a run may use at most 2**32 subnet ids before they repeat, got"
+        f" {num_ids}: shorten it, or let subnets train longer"
+    )
+  return num_ids
+
+
+def _count_rotation(
+    length: int, subnets: int, num_slots: int, slots: np.ndarray
+) -> int:
+  """Counts the window's subnets that its steps train, in rotation."""
+  cycle = subnets // math.gcd(subnets, num_slots)
+  trained: set[int] = set()
+  for s in range(min(length, cycle)):
+    trained.update(((s * num_slots + slots) % subnets).tolist())
+    if len(trained) == subnets:
+      break
+  return len(trained)
+
+
+def _as_int(value: int | None) -> int:
+  assert value is not None
+  return value

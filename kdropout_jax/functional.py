@@ -1,0 +1,243 @@
+"""Dropout as pure functions: masks meet rows.
+
+Rows are always the leading axis of `x`, masks act on its last one; the axes
+between (positions, pixels) share the mask of their row.
+"""
+
+import functools
+import warnings
+from typing import Literal, get_args
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from kdropout_jax import blocks
+from kdropout_jax import patterns
+
+Rescale = Literal["expected", "realised", "at_test"]
+RowLayout = Literal["contiguous", "tiled"]
+
+MasksLike = blocks.Masks | Bool[Array, "T W"]
+
+
+def dropout(
+    x: Float[Array, "B ... W"],
+    masks: MasksLike | None,
+    *,
+    rate: float,
+    rescale: Rescale = "expected",
+    row_layout: RowLayout = "contiguous",
+    assignment: Int[Array, "B"] | None = None,
+) -> Float[Array, "B ... W"]:
+  """Drops units of `x` by the masks of the subnets that its rows train.
+
+  Args:
+    x: [B, ..., W]; floating point, of any rank from 2.
+    masks: `Masks` or bool [T, W]; None asks for the test-time form.
+    rate: probability with which the masks drop a unit.
+    rescale: "expected" divides by the share of units that the pattern keeps;
+      "realised" by the share that these T masks keep, one scalar (the gyro
+      authors' code; no unit kept gives zeros); "at_test" leaves training
+      alone and multiplies by ``1 - rate`` at test (the papers' formula).
+    row_layout: "contiguous": row r trains subnet ``r * T // B`` (the papers);
+      "tiled": subnet ``r % T`` (the k-dropout authors' code).
+    assignment: int32 [B] of slots in [0, T), one a row; overrides
+      `row_layout`. Values are checked where they are concrete.
+
+  Returns:
+    An array of x's shape and dtype.
+
+  Raises:
+    ValueError: masks of a wrong width or dtype, or a wrong option.
+
+  >>> import jax.numpy as jnp, kdropout_jax as kd
+  >>> masks = jnp.array([[True, False], [False, True]])
+  >>> kd.dropout(jnp.ones((4, 2)), masks, rate=0.5)[:, 0].tolist()
+  [2.0, 2.0, 0.0, 0.0]
+  """
+  x = check_inputs(x)
+  rate = patterns.check_rate(rate)
+  check_option("rescale", rescale, Rescale)
+  check_option("row_layout", row_layout, RowLayout)
+  if masks is None:
+    return x * (1.0 - rate) if rescale == "at_test" else x
+  masks = blocks.as_masks(masks, x.shape[-1])
+  keep = row_masks(masks.dense(), x.shape[0], row_layout, assignment)
+  keep = keep.reshape(keep.shape[0], *(1,) * (x.ndim - 2), keep.shape[1])
+  return select_and_scale(x, keep, masks, rate, rescale)
+
+
+def spatial_dropout(
+    x: Float[Array, "B ... C"],
+    masks: MasksLike | None,
+    *,
+    rate: float,
+    rescale: Rescale = "expected",
+    row_layout: RowLayout = "contiguous",
+    assignment: Int[Array, "B"] | None = None,
+) -> Float[Array, "B ... C"]:
+  """Drops whole feature maps (Tompson et al. 2015, "Object Localization").
+
+  Args:
+    x: [B, ..., C], channels last, of rank 3 or more.
+    masks: `Masks` or bool [T, C] over channels; None: the test-time form.
+    rate: as for `dropout`, like the other options.
+    rescale: as for `dropout`.
+    row_layout: as for `dropout`.
+    assignment: as for `dropout`.
+
+  Raises:
+    ValueError: `x` has no axis between rows and channels.
+  """
+  if jnp.ndim(x) < 3:
+    raise ValueError(
+        "x of spatial dropout must be [B, ..., C] of rank 3 or more, got shape"
+        f" {jnp.shape(x)}"
+    )
+  return dropout(
+      x,
+      masks,
+      rate=rate,
+      rescale=rescale,
+      row_layout=row_layout,
+      assignment=assignment,
+  )
+
+
+def select_and_scale(
+    x: Float[Array, "..."],
+    keep: Bool[Array, "..."],
+    masks: blocks.Masks,
+    rate: float,
+    rescale: Rescale,
+) -> Float[Array, "..."]:
+  """Zeroes what `keep` drops and scales the rest as `rescale` says.
+
+  Args:
+    x: any shape.
+    keep: broadcastable to x's shape.
+    masks: the T masks that `keep` was made from.
+    rate: probability of dropping.
+    rescale: as for `dropout`.
+  """
+  if rescale == "expected":
+    fraction = keep_fraction(masks, rate)
+    kept = x / fraction if fraction > 0 else jnp.zeros_like(x)
+  elif rescale == "realised":
+    share = jnp.mean(masks.dense(), dtype=jnp.float32)
+    kept = x / jnp.where(share > 0, share, 1.0).astype(x.dtype)
+  else:
+    kept = x
+  return jnp.where(keep, kept, jnp.zeros_like(x))
+
+
+def keep_fraction(masks: blocks.Masks, rate: float) -> float:
+  """Returns the share of units that the masks' pattern keeps on average.
+
+  It is exact also where rounding bites: 2 of 3 blocks kept at rate 0.5. One
+  warning is given if it is over 10 % away from ``1 - rate``, relatively.
+  """
+  if masks.num_kept is None:
+    return 1.0 - rate
+  count = blocks.num_blocks(masks.width, masks.block_size)
+  _warn_if_far(masks.num_kept, count, rate)
+  return masks.num_kept / count
+
+
+def row_masks(
+    keep: Bool[Array, "T W"],
+    num_rows: int,
+    row_layout: RowLayout = "contiguous",
+    assignment: Int[Array, "B"] | None = None,
+    batch_size: int | None = None,
+) -> Bool[Array, "B W"]:
+  """Gives each row the mask of the subnet that it trains.
+
+  Args:
+    keep: bool [T, W].
+    num_rows: rows B at hand.
+    row_layout: "contiguous" or "tiled".
+    assignment: int32 [B] of slots, overriding `row_layout`.
+    batch_size: rows of a full batch, where `num_rows` may be fewer: they take
+      the first rows' subnets. The default is `num_rows`.
+
+  Raises:
+    ValueError: more rows than `batch_size`, or a wrong assignment.
+  """
+  groups, width = keep.shape
+  if batch_size is not None and num_rows > batch_size:
+    raise ValueError(
+        f"a batch may have at most batch_size={batch_size} rows, got {num_rows}"
+    )
+  if assignment is not None:
+    slots = check_assignment(assignment, num_rows, groups)
+    return jnp.take(keep, slots, axis=0, mode="clip")
+  full = num_rows if batch_size is None else batch_size
+  if full % groups == 0 and num_rows > 0:
+    # A broadcast, which fuses, where the general rule needs a gather.
+    each = full // groups
+    shape = (groups, each, width) if row_layout == "contiguous" else (
+        each, groups, width)
+    rows = keep[:, None] if row_layout == "contiguous" else keep[None]
+    return jnp.broadcast_to(rows, shape).reshape(full, width)[:num_rows]
+  if row_layout == "tiled":
+    slots = np.arange(num_rows, dtype=np.int32) % groups
+  else:
+    slots = blocks.row_slots(num_rows, groups, full)
+  return keep[slots]
+
+
+def check_inputs(x) -> Array:
+  """Returns `x` as an array, or raises a ValueError that names the rule."""
+  x = jnp.asarray(x)
+  if not jnp.issubdtype(x.dtype, jnp.floating):
+    raise ValueError(f"x must be floating point, got {x.dtype}")
+  if x.ndim < 2:
+    raise ValueError(
+        "x must have rows as its leading axis and units as its last, got"
+        f" shape {x.shape}"
+    )
+  return x
+
+
+def check_assignment(assignment, num_rows: int, num_subnets: int) -> Array:
+  """Returns `assignment` as int32 [B]; concrete values are checked."""
+  if not jnp.issubdtype(jnp.result_type(assignment), jnp.integer):
+    raise ValueError(
+        f"assignment must be integers, got {jnp.result_type(assignment)}"
+    )
+  if jnp.shape(assignment) != (num_rows,):
+    raise ValueError(
+        f"assignment must have shape [{num_rows}], one slot a row, got"
+        f" {jnp.shape(assignment)}"
+    )
+  if not isinstance(assignment, jax.core.Tracer):
+    values = np.asarray(assignment)
+    if values.size and (values.min() < 0 or values.max() >= num_subnets):
+      raise ValueError(
+          f"assignment must hold slots in [0, {num_subnets}), got values from"
+          f" {values.min()} to {values.max()}"
+      )
+  return jnp.asarray(assignment, jnp.int32)
+
+
+def check_option(name: str, value, options) -> None:
+  """Raises a ValueError unless `value` is one of a Literal's options."""
+  if value not in get_args(options):
+    raise ValueError(
+        f"{name} must be one of {get_args(options)}, got {value!r}"
+    )
+
+
+@functools.lru_cache(maxsize=None)
+def _warn_if_far(num_kept: int, count: int, rate: float) -> None:
+  keep_prob = 1.0 - rate
+  if abs(num_kept / count - keep_prob) > 0.1 * keep_prob:
+    warnings.warn(
+        f"an exact pattern keeps {num_kept} of {count} blocks, which is over"
+        f" 10 % away from 1 - rate = {keep_prob:g}; scaling follows what is"
+        " kept. Use smaller blocks, or another rate.",
+        stacklevel=4,
+    )

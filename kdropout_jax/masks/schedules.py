@@ -1,0 +1,193 @@
+"""Which subnets train at a step: (step, key, schedule) -> ids.
+
+One answer serves the whole network. Ids of the counted schedules (Standard,
+Sequential, consecutive Gyro) go upwards without a gap, modulo 2**32; the
+drawn ones (Pooled, random Gyro) are a function of the step and the key.
+
+This is one of the three places that fold a step into a key: the draw of ids.
+A layer's mask key never sees the step, or reuse would be lost silently.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Int, UInt
+
+from kdropout_jax import _keys
+from kdropout_jax import blocks
+from kdropout_jax import config
+from kdropout_jax._types import Ids
+from kdropout_jax._types import Key
+from kdropout_jax._types import Step
+
+_DRAW = "kdropout_jax.masks.schedules.draw"
+
+
+def subnet_ids(
+    step: Step,
+    key: Key,
+    schedule: config.Schedule,
+    batch_size: int,
+    layer: int | UInt[Array, ""] | None = None,
+) -> Ids:
+  """Returns the ids of the subnets that train at `step`.
+
+  Row r of a full batch trains ``ids[r * T // batch_size]``.
+
+  Args:
+    step: number of the training step, from 0; a Python or a traced integer.
+    key: the run-long key, the same at every step.
+    schedule: which subnets train when; its data leaves may be traced.
+    batch_size: rows of a full batch, B; a constant of the run.
+    layer: number of the layer, for schedules with ``per_layer=True`` that
+      draw; ignored by the others.
+
+  Returns:
+    uint32 [T], T = ``schedule.num_concurrent(batch_size)``.
+
+  Raises:
+    ValueError: a wrong step, schedule or batch size, or a per-layer draw
+      without `layer`.
+
+  >>> import jax, kdropout_jax as kd
+  >>> kd.subnet_ids(97, jax.random.key(0), kd.Sequential(k=97, m=2), 8)
+  Array([2, 3], dtype=uint32)
+  """
+  config.check_schedule(schedule)
+  blocks.check_positive("batch_size", batch_size)
+  step = _check_step(step)
+  draw_key = functools.partial(_draw_key, key, schedule, layer)
+  match schedule:
+    case config.Standard():
+      return _counted(step, batch_size)
+    case config.Sequential():
+      return _counted(step // _uint32(schedule.k), schedule.m)
+    case config.Pooled():
+      return _draw(
+          jax.random.fold_in(draw_key(), step),
+          schedule.m,
+          schedule.pool_size,
+          schedule.replacement,
+      )
+    case config.Gyro(scheduling="random"):
+      return _draw(
+          jax.random.fold_in(draw_key(), step),
+          schedule.num_concurrent(batch_size),
+          schedule.total,
+          schedule.replacement,
+      )
+    case config.Gyro():
+      return _gyro_ids(step, draw_key, schedule, batch_size)
+  raise AssertionError(schedule)
+
+
+def _gyro_ids(step, draw_key, schedule: config.Gyro, batch_size: int) -> Ids:
+  """Consecutive windows; within one, the steps rotate over its subnets."""
+  window, phase = _gyro_window(step, schedule)
+  tau = schedule.concurrent
+  num_slots = schedule.num_concurrent(batch_size)
+  is_last = window == _uint32(schedule.num_windows - 1)
+  if schedule.replacement:
+    num_distinct = jnp.uint32(tau)
+  else:
+    num_distinct = jnp.where(
+        is_last, _uint32(schedule.last_window_subnets), _uint32(tau)
+    )
+  # phase % n first: the product with num_slots cannot overflow then.
+  first = phase % num_distinct * _uint32(num_slots)
+  slots = jnp.arange(num_slots, dtype=jnp.uint32)
+  member = (first + slots) % num_distinct
+  if schedule.replacement:
+    pool = _draw(
+        jax.random.fold_in(draw_key(), window), tau, schedule.total, True
+    )
+    return pool[member]
+  return window * _uint32(tau) + member
+
+
+def _gyro_window(
+    step: UInt[Array, ""], schedule: config.Gyro
+) -> tuple[UInt[Array, ""], UInt[Array, ""]]:
+  """Returns the window of `step`, and the step's place within the window.
+
+  The first r windows have q + 1 steps, the others q. Comparing with
+  r * (q + 1) and dividing cannot overflow; step * W would. Steps past the end
+  stay in the window of the last one.
+  """
+  num_steps = schedule.num_steps
+  assert num_steps is not None
+  q, r = schedule.window_steps
+  border = _uint32(r * (q + 1))
+  long, short = _uint32(q + 1), _uint32(max(q, 1))
+  inside = jnp.minimum(step, _uint32(num_steps - 1))
+  in_long = inside < border
+  past = inside - jnp.where(in_long, inside, border)
+  window = jnp.where(in_long, inside // long, _uint32(r) + past // short)
+  start = jnp.where(
+      in_long, window * long, border + (window - _uint32(r)) * short
+  )
+  return window, step - start
+
+
+def _counted(window: UInt[Array, ""], count: int) -> Ids:
+  return window * _uint32(count) + jnp.arange(count, dtype=jnp.uint32)
+
+
+def _draw(key: Key, count: int, pool_size, replacement: bool) -> Ids:
+  pool_size = jnp.asarray(pool_size, jnp.int32)
+  if replacement:
+    return jax.random.randint(key, (count,), 0, pool_size).astype(jnp.uint32)
+  return _draw_distinct(key, count, pool_size)
+
+
+def _draw_distinct(key: Key, count: int, pool_size: Int[Array, ""]) -> Ids:
+  """Draws without replacement by Floyd's method, in a random order.
+
+  The work depends on `count` alone, so `pool_size` may be traced. For j from
+  pool_size - count upwards, t is drawn from [0, j]; j joins in its place if t
+  is already in. The order is not uniform, hence the shuffle.
+  """
+  pick_key, order_key = jax.random.split(key)
+  tops = pool_size - count + jnp.arange(count, dtype=jnp.int32)
+  picks = jax.random.randint(pick_key, (count,), 0, tops + 1)
+
+  def place(i, chosen):
+    taken = jnp.any(chosen == picks[i])
+    return chosen.at[i].set(jnp.where(taken, tops[i], picks[i]))
+
+  empty = jnp.full((count,), -1, jnp.int32)
+  chosen = jax.lax.fori_loop(0, count, place, empty)
+  return jax.random.permutation(order_key, chosen).astype(jnp.uint32)
+
+
+def _draw_key(key: Key, schedule: config.Schedule, layer) -> Key:
+  key = _keys.named(_keys.as_threefry(key), _DRAW)
+  if not schedule.per_layer:
+    return key
+  if layer is None:
+    raise ValueError(
+        "layer must be given where the schedule has per_layer=True: each"
+        " layer draws its own subnets"
+    )
+  return jax.random.fold_in(key, layer)
+
+
+def _check_step(step: Step) -> UInt[Array, ""]:
+  if isinstance(step, (int, np.integer)) and not isinstance(step, bool):
+    if step < 0:
+      raise ValueError(f"step must be >= 0, got {step}")
+    return _uint32(int(step) % 2**32)
+  dtype = getattr(step, "dtype", None)
+  if dtype is None or not jnp.issubdtype(dtype, jnp.integer):
+    raise ValueError(f"step must be an integer, got {step!r}")
+  if step.ndim != 0:  # pyright: ignore[reportAttributeAccessIssue]
+    raise ValueError(
+        f"step must be a scalar, got shape {step.shape}; vmap over many"  # pyright: ignore[reportAttributeAccessIssue]
+    )
+  return jnp.asarray(step).astype(jnp.uint32)
+
+
+def _uint32(value) -> UInt[Array, ""]:
+  return jnp.asarray(value).astype(jnp.uint32)

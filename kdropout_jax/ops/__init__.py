@@ -1,0 +1,1 @@
+"""The masked product: one op, three implementations, one dispatcher."""

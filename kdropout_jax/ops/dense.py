@@ -1,0 +1,108 @@
+"""The masked product in plain jnp: the oracle, and the fallback everywhere.
+
+The three products share one signature with the other implementations. `x` is
+[B, P, I] (P the positions between rows and features, often 1), `w` is [I, O],
+`in_keep` and `out_keep` are bool [T, G] or None.
+"""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from kdropout_jax import blocks
+from kdropout_jax.ops import problems
+
+Keep = Bool[Array, "T G"] | None
+
+
+def forward(
+    problem: problems.Problem,
+    x: Float[Array, "B P I"],
+    w: Float[Array, "I O"],
+    b: Float[Array, "O"] | None,
+    activation: str | None,
+    in_keep: Keep,
+    out_keep: Keep,
+) -> Float[Array, "B P O"]:
+  """Returns ``act((x * in_mask) @ w + b)``, zero where `out_mask` drops."""
+  x = keep_units(problem, problem.inputs, x, in_keep)
+  y = epilogue(dot(x, w, ((2,), (0,))), b, activation)
+  return keep_units(problem, problem.outputs, y, out_keep)
+
+
+def dx(
+    problem: problems.Problem,
+    dy: Float[Array, "B P O"],
+    w: Float[Array, "I O"],
+    in_keep: Keep,
+    out_keep: Keep,
+) -> Float[Array, "B P I"]:
+  """Returns the gradient of the inputs, zero where `in_mask` drops."""
+  dy = keep_units(problem, problem.outputs, dy, out_keep)
+  return keep_units(problem, problem.inputs, dot(dy, w, ((2,), (1,))), in_keep)
+
+
+def dw(
+    problem: problems.Problem,
+    x: Float[Array, "B P I"],
+    dy: Float[Array, "B P O"],
+    in_keep: Keep,
+    out_keep: Keep,
+) -> Float[Array, "I O"]:
+  """Returns the gradient of the weights, summed over all rows."""
+  x = keep_units(problem, problem.inputs, x, in_keep)
+  dy = keep_units(problem, problem.outputs, dy, out_keep)
+  return dot(x, dy, ((0, 1), (0, 1)))
+
+
+def keep_units(
+    problem: problems.Problem,
+    side: problems.Side,
+    x: Float[Array, "B P W"],
+    keep: Keep,
+) -> Float[Array, "B P W"]:
+  """Returns `x` with zeros where the mask of each row's group drops.
+
+  Selects instead of multiplying: a dropped unit is not read, so a NaN in it
+  does not spread.
+  """
+  if keep is None:
+    return x
+  units = blocks.expand(keep, side.width, side.block_size)
+  rows, groups = problem.rows, problem.groups
+  if rows % groups:
+    slots = blocks.row_slots(rows, groups)
+    return jnp.where(units[slots][:, None, :], x, jnp.zeros((), x.dtype))
+  split = x.reshape(groups, rows // groups, *x.shape[1:])
+  kept = jnp.where(units[:, None, None, :], split, jnp.zeros((), x.dtype))
+  return kept.reshape(x.shape)
+
+
+def dot(
+    a: Float[Array, "..."],
+    b: Float[Array, "..."],
+    contract: tuple[tuple[int, ...], tuple[int, ...]],
+    batch: tuple[tuple[int, ...], tuple[int, ...]] = ((), ()),
+) -> Float[Array, "..."]:
+  """Returns a dot product in the operands' dtype, summed in float32 or wider.
+
+  Args:
+    a: left operand.
+    b: right operand, of the same dtype.
+    contract: axes of `a` and of `b` to sum over.
+    batch: axes of `a` and of `b` that run together.
+  """
+  wide = jnp.promote_types(a.dtype, jnp.float32)
+  y = jax.lax.dot_general(a, b, (contract, batch), preferred_element_type=wide)
+  return y.astype(a.dtype)
+
+
+def epilogue(
+    y: Float[Array, "B P O"],
+    b: Float[Array, "O"] | None,
+    activation: str | None,
+) -> Float[Array, "B P O"]:
+  """Returns `y` with the bias added and the activation applied."""
+  if b is not None:
+    y = y + b[None, None, :]
+  return jax.nn.relu(y) if activation == "relu" else y

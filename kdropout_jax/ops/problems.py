@@ -1,0 +1,111 @@
+"""The shapes that the masked product is tested, tuned and timed on.
+
+Data only. A `Problem` holds every static fact of one call; dispatch, tiles and
+implementations decide from it and from nothing else.
+"""
+
+import dataclasses
+import math
+
+from kdropout_jax import blocks
+
+
+@dataclasses.dataclass(frozen=True)
+class Side:
+  """One masked axis of the product: the inputs (I) or the outputs (O).
+
+  Attributes:
+    width: units on this axis.
+    block_size: units a block.
+    num_kept: blocks that every mask keeps, or None where the count varies.
+    masked: False where no mask is given; every unit is kept then.
+  """
+
+  width: int
+  block_size: int = 1
+  num_kept: int | None = None
+  masked: bool = False
+
+  @property
+  def num_blocks(self) -> int:
+    """Blocks G on this axis, the ragged last one included."""
+    return blocks.num_blocks(self.width, self.block_size)
+
+  @property
+  def kept_share(self) -> float | None:
+    """Share of the units that is kept; None where the count varies."""
+    if not self.masked:
+      return 1.0
+    if self.num_kept is None:
+      return None
+    return self.num_kept / self.num_blocks
+
+
+@dataclasses.dataclass(frozen=True)
+class Problem:
+  """One masked product: ``[B, P, I] @ [I, O]`` with T groups of rows.
+
+  Attributes:
+    rows: rows B; row r belongs to group ``r * T // B``.
+    positions: product P of the axes between the rows and the features.
+    groups: groups T, at most `rows`.
+    inputs: the masked input axis.
+    outputs: the masked output axis.
+    dtype: name of the operands' dtype.
+  """
+
+  rows: int
+  positions: int
+  groups: int
+  inputs: Side
+  outputs: Side
+  dtype: str = "float32"
+
+  @property
+  def kept_share(self) -> float | None:
+    """Share of the multiplications that is left; None where counts vary."""
+    shares = (self.inputs.kept_share, self.outputs.kept_share)
+    return None if None in shares else math.prod(shares)  # pyright: ignore[reportArgumentType, reportCallIssue]
+
+  @property
+  def transposed(self) -> "Problem":
+    """The problem of dx: the same rows, the two sides exchanged."""
+    return dataclasses.replace(self, inputs=self.outputs, outputs=self.inputs)
+
+
+@dataclasses.dataclass(frozen=True)
+class Shape:
+  """A named product without masks: ``[rows, inputs] @ [inputs, outputs]``."""
+
+  name: str
+  rows: int
+  inputs: int
+  outputs: int
+  masks: str = "both"  # The sides that are masked: "in", "out" or "both".
+
+
+# Gyro Dropout (Lee et al., MLSys 2023), table 7.
+TABLE_7 = Shape("gyro-table7", 256, 1024, 1024, "in")
+# SparseDrop: its square product.
+SPARSEDROP = Shape("sparsedrop", 1024, 1024, 1024, "in")
+SQUARE_4096 = Shape("square-4096", 4096, 4096, 4096)
+# The layers of MLP1 to MLP3 (gyro paper) and of the k-dropout paper's network.
+MLP_FIRST = Shape("mlp-first", 512, 3072, 1024, "out")
+MLP_HIDDEN = Shape("mlp-hidden", 512, 1024, 1024)
+KDROPOUT_FIRST = Shape("kdropout-first", 512, 3072, 2048, "out")
+KDROPOUT_HIDDEN = Shape("kdropout-hidden", 512, 2048, 2048)
+KDROPOUT_LAST = Shape("kdropout-last", 512, 2048, 10, "in")
+
+SHAPES = (
+    TABLE_7,
+    SPARSEDROP,
+    SQUARE_4096,
+    MLP_FIRST,
+    MLP_HIDDEN,
+    KDROPOUT_FIRST,
+    KDROPOUT_HIDDEN,
+    KDROPOUT_LAST,
+)
+RATES = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9)
+GROUPS = (1, 4, 8, 16)
+BLOCK_SIZES = (1, 32, 64, 128)
