@@ -63,14 +63,14 @@ def named(key: Key, name: str) -> Key:
 def _legacy_words(key) -> Array:
   words = jnp.asarray(key) if hasattr(key, "dtype") else None
   if (
-      words is None
-      or words.dtype != jnp.uint32
-      or words.ndim < 1
-      or words.shape[-1] not in (2, 4)
+    words is None
+    or words.dtype != jnp.uint32
+    or words.ndim < 1
+    or words.shape[-1] not in (2, 4)
   ):
     raise ValueError(
-        "key must be a jax.random key (typed, or legacy uint32 [..., 2] or"
-        f" [..., 4]), got {getattr(key, 'dtype', type(key).__name__)}"
-        f" {getattr(key, 'shape', '')}".rstrip()
+      "key must be a jax.random key (typed, or legacy uint32 [..., 2] or"
+      f" [..., 4]), got {getattr(key, 'dtype', type(key).__name__)}"
+      f" {getattr(key, 'shape', '')}".rstrip()
     )
   return words

@@ -18,12 +18,14 @@ def register(cls: type[_T], data_fields: Sequence[str] = ()) -> type[_T]:
   """Registers a frozen dataclass; fields not in `data_fields` are static."""
   data = tuple(data_fields)
   static = tuple(
-      f.name for f in dataclasses.fields(cls) if f.name not in data  # pyright: ignore[reportArgumentType]
+    f.name
+    for f in dataclasses.fields(cls)
+    if f.name not in data  # pyright: ignore[reportArgumentType]
   )
 
   def flatten_with_keys(obj):
     children = tuple(
-        (jax.tree_util.GetAttrKey(name), getattr(obj, name)) for name in data
+      (jax.tree_util.GetAttrKey(name), getattr(obj, name)) for name in data
     )
     return children, tuple(getattr(obj, name) for name in static)
 
@@ -38,6 +40,6 @@ def register(cls: type[_T], data_fields: Sequence[str] = ()) -> type[_T]:
     return obj
 
   jax.tree_util.register_pytree_with_keys(
-      cls, flatten_with_keys, unflatten, flatten
+    cls, flatten_with_keys, unflatten, flatten
   )
   return cls

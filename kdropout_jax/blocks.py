@@ -7,7 +7,6 @@ into T contiguous groups, one a subnet. All sizes are static Python integers.
 
 import dataclasses
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Int
@@ -44,12 +43,12 @@ class Masks:
     blocks = num_blocks(self.width, self.block_size)
     if keep.ndim != 2 or keep.shape[1] != blocks:
       raise ValueError(
-          f"masks of width {self.width} with block_size {self.block_size}"
-          f" must have shape [T, {blocks}], got {tuple(keep.shape)}"
+        f"masks of width {self.width} with block_size {self.block_size}"
+        f" must have shape [T, {blocks}], got {tuple(keep.shape)}"
       )
     if self.num_kept is not None and not 0 <= self.num_kept <= blocks:
       raise ValueError(
-          f"num_kept must be in [0, {blocks}], got {self.num_kept}"
+        f"num_kept must be in [0, {blocks}], got {self.num_kept}"
       )
 
   @property
@@ -87,7 +86,7 @@ def num_blocks(width: int, block_size: int) -> int:
 
 
 def expand(
-    keep: Bool[Array, "T G"], width: int, block_size: int
+  keep: Bool[Array, "T G"], width: int, block_size: int
 ) -> Bool[Array, "T W"]:
   """Repeats each block's flag over its units and crops the ragged edge."""
   if block_size == 1:
@@ -110,8 +109,8 @@ def as_masks(masks: "Masks | Bool[Array, 'T W']", width: int) -> Masks:
   if not isinstance(masks, Masks):
     if getattr(masks, "ndim", None) != 2:
       raise ValueError(
-          f"masks must be Masks or bool [T, {width}], got"
-          f" {getattr(masks, 'shape', type(masks).__name__)}"
+        f"masks must be Masks or bool [T, {width}], got"
+        f" {getattr(masks, 'shape', type(masks).__name__)}"
       )
     masks = Masks(jnp.asarray(masks), width=masks.shape[1])
   if masks.width != width:
@@ -120,7 +119,7 @@ def as_masks(masks: "Masks | Bool[Array, 'T W']", width: int) -> Masks:
 
 
 def row_slots(
-    num_rows: int, num_groups: int, batch_size: int | None = None
+  num_rows: int, num_groups: int, batch_size: int | None = None
 ) -> np.ndarray:
   """Returns the group of each row when groups are contiguous.
 
@@ -159,7 +158,7 @@ def row_starts(num_rows: int, num_groups: int) -> np.ndarray:
 
 
 def index_table(
-    keep: Bool[Array, "T G"], length: int | None = None
+  keep: Bool[Array, "T G"], length: int | None = None
 ) -> tuple[Int[Array, "T N"], Int[Array, "T"]]:
   """Returns the kept blocks of each mask as a padded table, and their counts.
 

@@ -118,8 +118,8 @@ class Pooled:
     if not self.replacement and _is_concrete(self.pool_size):
       if np.any(np.asarray(self.pool_size) < self.m):
         raise ValueError(
-            "m must be <= pool_size without replacement, got"
-            f" m={self.m}, pool_size={self.pool_size}"
+          "m must be <= pool_size without replacement, got"
+          f" m={self.m}, pool_size={self.pool_size}"
         )
 
   def num_concurrent(self, batch_size: int) -> int:
@@ -178,21 +178,19 @@ class Gyro:
     blocks.check_positive("concurrent", self.concurrent)
     if self.concurrent > self.total:
       raise ValueError(
-          "concurrent must be <= total, got"
-          f" concurrent={self.concurrent}, total={self.total}"
+        "concurrent must be <= total, got"
+        f" concurrent={self.concurrent}, total={self.total}"
       )
     if self.num_steps is None:
       raise ValueError("num_steps must be given: Gyro's windows share it out")
     blocks.check_positive("num_steps", self.num_steps)
     for name in ("total", "num_steps"):
       if getattr(self, name) > _MAX_INT32:
-        raise ValueError(
-            f"{name} must be < 2**31, got {getattr(self, name)}"
-        )
+        raise ValueError(f"{name} must be < 2**31, got {getattr(self, name)}")
     if self.scheduling not in get_args(Scheduling):
       raise ValueError(
-          f"scheduling must be one of {get_args(Scheduling)}, got"
-          f" {self.scheduling!r}"
+        f"scheduling must be one of {get_args(Scheduling)}, got"
+        f" {self.scheduling!r}"
       )
     if self.rows_per_subnet is not None:
       blocks.check_positive("rows_per_subnet", self.rows_per_subnet)
@@ -310,14 +308,13 @@ def check_schedule(schedule) -> None:
   """Raises a ValueError unless `schedule` is one of this module's."""
   if not isinstance(schedule, Schedule):
     raise ValueError(
-        "schedule must be Standard, Sequential, Pooled or Gyro, got"
-        f" {schedule!r}"
+      f"schedule must be Standard, Sequential, Pooled or Gyro, got {schedule!r}"
     )
 
 
 def _is_concrete(value) -> bool:
   return isinstance(value, (int, np.integer, np.ndarray)) or (
-      isinstance(value, jax.Array) and not isinstance(value, jax.core.Tracer)
+    isinstance(value, jax.Array) and not isinstance(value, jax.core.Tracer)
   )
 
 
@@ -339,8 +336,8 @@ def _check_data(name: str, value) -> None:
 def _concrete(name: str, value) -> int:
   if not _is_concrete(value) or np.ndim(value) != 0:
     raise ValueError(
-        f"{name} must be a single concrete integer to count subnets, got"
-        f" {value!r}"
+      f"{name} must be a single concrete integer to count subnets, got"
+      f" {value!r}"
     )
   return int(value)
 
@@ -353,14 +350,14 @@ def _check_run(num_steps: int, batch_size: int) -> None:
 def _check_num_ids(num_ids: int) -> int:
   if num_ids > _MAX_IDS:
     raise ValueError(
-        f"a run may use at most 2**32 subnet ids before they repeat, got"
-        f" {num_ids}: shorten it, or let subnets train longer"
+      f"a run may use at most 2**32 subnet ids before they repeat, got"
+      f" {num_ids}: shorten it, or let subnets train longer"
     )
   return num_ids
 
 
 def _count_rotation(
-    length: int, subnets: int, num_slots: int, slots: np.ndarray
+  length: int, subnets: int, num_slots: int, slots: np.ndarray
 ) -> int:
   """Counts the window's subnets that its steps train, in rotation."""
   cycle = subnets // math.gcd(subnets, num_slots)

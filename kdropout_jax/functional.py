@@ -23,13 +23,13 @@ MasksLike = blocks.Masks | Bool[Array, "T W"]
 
 
 def dropout(
-    x: Float[Array, "B ... W"],
-    masks: MasksLike | None,
-    *,
-    rate: float,
-    rescale: Rescale = "expected",
-    row_layout: RowLayout = "contiguous",
-    assignment: Int[Array, "B"] | None = None,
+  x: Float[Array, "B ... W"],
+  masks: MasksLike | None,
+  *,
+  rate: float,
+  rescale: Rescale = "expected",
+  row_layout: RowLayout = "contiguous",
+  assignment: Int[Array, "B"] | None = None,
 ) -> Float[Array, "B ... W"]:
   """Drops units of `x` by the masks of the subnets that its rows train.
 
@@ -70,13 +70,13 @@ def dropout(
 
 
 def spatial_dropout(
-    x: Float[Array, "B ... C"],
-    masks: MasksLike | None,
-    *,
-    rate: float,
-    rescale: Rescale = "expected",
-    row_layout: RowLayout = "contiguous",
-    assignment: Int[Array, "B"] | None = None,
+  x: Float[Array, "B ... C"],
+  masks: MasksLike | None,
+  *,
+  rate: float,
+  rescale: Rescale = "expected",
+  row_layout: RowLayout = "contiguous",
+  assignment: Int[Array, "B"] | None = None,
 ) -> Float[Array, "B ... C"]:
   """Drops whole feature maps (Tompson et al. 2015, "Object Localization").
 
@@ -93,25 +93,25 @@ def spatial_dropout(
   """
   if jnp.ndim(x) < 3:
     raise ValueError(
-        "x of spatial dropout must be [B, ..., C] of rank 3 or more, got shape"
-        f" {jnp.shape(x)}"
+      "x of spatial dropout must be [B, ..., C] of rank 3 or more, got shape"
+      f" {jnp.shape(x)}"
     )
   return dropout(
-      x,
-      masks,
-      rate=rate,
-      rescale=rescale,
-      row_layout=row_layout,
-      assignment=assignment,
+    x,
+    masks,
+    rate=rate,
+    rescale=rescale,
+    row_layout=row_layout,
+    assignment=assignment,
   )
 
 
 def select_and_scale(
-    x: Float[Array, "..."],
-    keep: Bool[Array, "..."],
-    masks: blocks.Masks,
-    rate: float,
-    rescale: Rescale,
+  x: Float[Array, "..."],
+  keep: Bool[Array, "..."],
+  masks: blocks.Masks,
+  rate: float,
+  rescale: Rescale,
 ) -> Float[Array, "..."]:
   """Zeroes what `keep` drops and scales the rest as `rescale` says.
 
@@ -147,11 +147,11 @@ def keep_fraction(masks: blocks.Masks, rate: float) -> float:
 
 
 def row_masks(
-    keep: Bool[Array, "T W"],
-    num_rows: int,
-    row_layout: RowLayout = "contiguous",
-    assignment: Int[Array, "B"] | None = None,
-    batch_size: int | None = None,
+  keep: Bool[Array, "T W"],
+  num_rows: int,
+  row_layout: RowLayout = "contiguous",
+  assignment: Int[Array, "B"] | None = None,
+  batch_size: int | None = None,
 ) -> Bool[Array, "B W"]:
   """Gives each row the mask of the subnet that it trains.
 
@@ -169,7 +169,7 @@ def row_masks(
   groups, width = keep.shape
   if batch_size is not None and num_rows > batch_size:
     raise ValueError(
-        f"a batch may have at most batch_size={batch_size} rows, got {num_rows}"
+      f"a batch may have at most batch_size={batch_size} rows, got {num_rows}"
     )
   if assignment is not None:
     slots = check_assignment(assignment, num_rows, groups)
@@ -178,10 +178,11 @@ def row_masks(
   if full % groups == 0 and num_rows > 0:
     # A broadcast, which fuses, where the general rule needs a gather.
     each = full // groups
-    shape = (groups, each, width) if row_layout == "contiguous" else (
-        each, groups, width)
-    rows = keep[:, None] if row_layout == "contiguous" else keep[None]
-    return jnp.broadcast_to(rows, shape).reshape(full, width)[:num_rows]
+    if row_layout == "contiguous":
+      rows = jnp.broadcast_to(keep[:, None], (groups, each, width))
+    else:
+      rows = jnp.broadcast_to(keep[None], (each, groups, width))
+    return rows.reshape(full, width)[:num_rows]
   if row_layout == "tiled":
     slots = np.arange(num_rows, dtype=np.int32) % groups
   else:
@@ -196,8 +197,8 @@ def check_inputs(x) -> Array:
     raise ValueError(f"x must be floating point, got {x.dtype}")
   if x.ndim < 2:
     raise ValueError(
-        "x must have rows as its leading axis and units as its last, got"
-        f" shape {x.shape}"
+      "x must have rows as its leading axis and units as its last, got"
+      f" shape {x.shape}"
     )
   return x
 
@@ -206,19 +207,19 @@ def check_assignment(assignment, num_rows: int, num_subnets: int) -> Array:
   """Returns `assignment` as int32 [B]; concrete values are checked."""
   if not jnp.issubdtype(jnp.result_type(assignment), jnp.integer):
     raise ValueError(
-        f"assignment must be integers, got {jnp.result_type(assignment)}"
+      f"assignment must be integers, got {jnp.result_type(assignment)}"
     )
   if jnp.shape(assignment) != (num_rows,):
     raise ValueError(
-        f"assignment must have shape [{num_rows}], one slot a row, got"
-        f" {jnp.shape(assignment)}"
+      f"assignment must have shape [{num_rows}], one slot a row, got"
+      f" {jnp.shape(assignment)}"
     )
   if not isinstance(assignment, jax.core.Tracer):
     values = np.asarray(assignment)
     if values.size and (values.min() < 0 or values.max() >= num_subnets):
       raise ValueError(
-          f"assignment must hold slots in [0, {num_subnets}), got values from"
-          f" {values.min()} to {values.max()}"
+        f"assignment must hold slots in [0, {num_subnets}), got values from"
+        f" {values.min()} to {values.max()}"
       )
   return jnp.asarray(assignment, jnp.int32)
 
@@ -227,17 +228,17 @@ def check_option(name: str, value, options) -> None:
   """Raises a ValueError unless `value` is one of a Literal's options."""
   if value not in get_args(options):
     raise ValueError(
-        f"{name} must be one of {get_args(options)}, got {value!r}"
+      f"{name} must be one of {get_args(options)}, got {value!r}"
     )
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _warn_if_far(num_kept: int, count: int, rate: float) -> None:
   keep_prob = 1.0 - rate
   if abs(num_kept / count - keep_prob) > 0.1 * keep_prob:
     warnings.warn(
-        f"an exact pattern keeps {num_kept} of {count} blocks, which is over"
-        f" 10 % away from 1 - rate = {keep_prob:g}; scaling follows what is"
-        " kept. Use smaller blocks, or another rate.",
-        stacklevel=4,
+      f"an exact pattern keeps {num_kept} of {count} blocks, which is over"
+      f" 10 % away from 1 - rate = {keep_prob:g}; scaling follows what is"
+      " kept. Use smaller blocks, or another rate.",
+      stacklevel=4,
     )

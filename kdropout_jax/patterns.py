@@ -131,9 +131,9 @@ Pattern = Bernoulli | ExactCount | Blocks | CustomPattern
 def check_rate(rate) -> float:
   """Returns `rate` as a float, or raises a ValueError that names the rule."""
   if isinstance(rate, bool) or not isinstance(
-      rate, (int, float, np.integer, np.floating)
+    rate, (int, float, np.integer, np.floating)
   ):
-    raise ValueError(f"rate must be a number known before tracing, got {rate!r}")
+    raise ValueError(f"rate must be a number, static, got {rate!r}")
   rate = float(rate)
   if not 0.0 <= rate <= 1.0:  # also refuses NaN
     raise ValueError(f"rate must be in [0, 1], got {rate}")
@@ -144,8 +144,8 @@ def check_pattern(pattern) -> None:
   """Raises a ValueError unless `pattern` is one of this module's."""
   if not isinstance(pattern, Pattern):
     raise ValueError(
-        "pattern must be Bernoulli, ExactCount, Blocks or CustomPattern, got"
-        f" {pattern!r}"
+      "pattern must be Bernoulli, ExactCount, Blocks or CustomPattern, got"
+      f" {pattern!r}"
     )
 
 

@@ -1,0 +1,1 @@
+"""Schedules, sampling and diagnostics of masks."""

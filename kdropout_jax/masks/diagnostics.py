@@ -23,8 +23,8 @@ def density(masks: blocks.Masks) -> Float[Array, "T"]:
   """Returns the share of units that each mask keeps, float32 [T].
 
   >>> import jax.numpy as jnp
-  >>> density(blocks.Masks(jnp.array([[True, False]]), 3, 2)).round(2).tolist()
-  [0.67...]
+  >>> density(blocks.Masks(jnp.array([[True, False]]), width=5, block_size=4))
+  Array([0.8], dtype=float32)
   """
   return jnp.mean(masks.dense(), axis=1, dtype=jnp.float32)
 
@@ -43,11 +43,11 @@ def overlap(masks: blocks.Masks) -> Float[Array, "T T"]:
 
 
 def realised_reuse(
-    key: Key,
-    schedule: config.Schedule,
-    num_steps: int,
-    batch_size: int,
-    layer: int | None = None,
+  key: Key,
+  schedule: config.Schedule,
+  num_steps: int,
+  batch_size: int,
+  layer: int | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
   """Returns the subnets that a run trains, and in how many steps each does.
 
@@ -77,9 +77,11 @@ def realised_reuse(
   @jax.jit
   def ids_from(first):
     steps = first + jnp.arange(min(_CHUNK, num_steps), dtype=jnp.int32)
-    return jax.vmap(
-        lambda step: schedules.subnet_ids(step, key, schedule, batch_size, layer)
-    )(steps)
+
+    def ids_at(step):
+      return schedules.subnet_ids(step, key, schedule, batch_size, layer)
+
+    return jax.vmap(ids_at)(steps)
 
   totals: dict[int, int] = {}
   for first in range(0, num_steps, _CHUNK):
@@ -95,11 +97,11 @@ def realised_reuse(
 
 
 def realised_subnets(
-    key: Key,
-    schedule: config.Schedule,
-    num_steps: int,
-    batch_size: int,
-    layer: int | None = None,
+  key: Key,
+  schedule: config.Schedule,
+  num_steps: int,
+  batch_size: int,
+  layer: int | None = None,
 ) -> int:
   """Returns how many distinct subnets a run trains; see `realised_reuse`."""
   return len(realised_reuse(key, schedule, num_steps, batch_size, layer)[0])
@@ -119,7 +121,7 @@ def joint_subnets(layers: Mapping[str, blocks.Masks]) -> list[bytes]:
     T byte strings.
   """
   packed = [
-      np.packbits(np.asarray(masks.keep), axis=1)
-      for _, masks in sorted(layers.items())
+    np.packbits(np.asarray(masks.keep), axis=1)
+    for _, masks in sorted(layers.items())
   ]
   return [row.tobytes() for row in np.concatenate(packed, axis=1)]

@@ -18,10 +18,10 @@ from kdropout_jax.masks import schedules
 
 
 def subnet_masks(
-    layer_key: Key,
-    ids: Integer[Array, "T"],
-    width: int,
-    pattern: patterns.Pattern,
+  layer_key: Key,
+  ids: Integer[Array, "T"],
+  width: int,
+  pattern: patterns.Pattern,
 ) -> blocks.Masks:
   """Samples the masks of the subnets `ids` in one layer.
 
@@ -48,15 +48,15 @@ def subnet_masks(
   ids = jnp.asarray(ids)
   if ids.ndim != 1 or not jnp.issubdtype(ids.dtype, jnp.integer):
     raise ValueError(
-        f"ids must be integers [T], got {ids.dtype} {tuple(ids.shape)}"
+      f"ids must be integers [T], got {ids.dtype} {tuple(ids.shape)}"
     )
   layer_key = _keys.as_threefry(layer_key)
   if layer_key.ndim:
     raise ValueError(
-        f"layer_key must be a single key, got shape {layer_key.shape}"
+      f"layer_key must be a single key, got shape {layer_key.shape}"
     )
   mask_keys = jax.vmap(jax.random.fold_in, (None, 0))(
-      layer_key, ids.astype(jnp.uint32)
+    layer_key, ids.astype(jnp.uint32)
   )
   count = blocks.num_blocks(width, pattern.block_size)
   num_kept = pattern.num_kept(width)
@@ -70,7 +70,7 @@ def subnet_masks(
 
 
 def layer_masks(
-    step: Step, key: Key, config: config.MaskConfig
+  step: Step, key: Key, config: config.MaskConfig
 ) -> dict[str, blocks.Masks]:
   """Returns the masks of every layer at `step`.
 
@@ -93,11 +93,9 @@ def layer_masks(
   masks = {}
   for number, (name, width) in enumerate(config.widths):
     ids = schedules.subnet_ids(
-        step, key, config.schedule, config.batch_size, layer=number
+      step, key, config.schedule, config.batch_size, layer=number
     )
-    masks[name] = subnet_masks(
-        layer_key(key, name), ids, width, config.pattern
-    )
+    masks[name] = subnet_masks(layer_key(key, name), ids, width, config.pattern)
   return masks
 
 
@@ -110,7 +108,7 @@ def layer_key(key: Key, name: str) -> Key:
 
 
 def _sample_bernoulli(
-    mask_keys: Key, count: int, rate: float
+  mask_keys: Key, count: int, rate: float
 ) -> Bool[Array, "T G"]:
   # The threshold has 2**-32 of resolution; 0 and 1 are exact.
   threshold = round((1.0 - rate) * 2**32)
@@ -123,7 +121,7 @@ def _sample_bernoulli(
 
 
 def _sample_exact(
-    mask_keys: Key, count: int, num_kept: int
+  mask_keys: Key, count: int, num_kept: int
 ) -> Bool[Array, "T G"]:
   """Keeps the `num_kept` units with the smallest random bits.
 
@@ -154,19 +152,19 @@ def _sample_exact(
 
 
 def _sample_custom(
-    mask_keys: Key, width: int, pattern: patterns.CustomPattern
+  mask_keys: Key, width: int, pattern: patterns.CustomPattern
 ) -> Bool[Array, "T W"]:
   keep = jax.vmap(lambda key: jnp.asarray(pattern.fn(key, width)))(mask_keys)
   expected = (mask_keys.shape[0], width)
   if keep.shape != expected or keep.dtype != jnp.bool_:
     raise ValueError(
-        f"fn of CustomPattern must return bool [{width}], got"
-        f" {keep.dtype} {list(keep.shape[1:])}"
+      f"fn of CustomPattern must return bool [{width}], got"
+      f" {keep.dtype} {list(keep.shape[1:])}"
     )
   return keep
 
 
 def _random_bits(mask_keys: Key, count: int) -> UInt[Array, "T G"]:
   return jax.vmap(lambda key: jax.random.bits(key, (count,), jnp.uint32))(
-      mask_keys
+    mask_keys
   )

@@ -26,11 +26,11 @@ _DRAW = "kdropout_jax.masks.schedules.draw"
 
 
 def subnet_ids(
-    step: Step,
-    key: Key,
-    schedule: config.Schedule,
-    batch_size: int,
-    layer: int | UInt[Array, ""] | None = None,
+  step: Step,
+  key: Key,
+  schedule: config.Schedule,
+  batch_size: int,
+  layer: int | UInt[Array, ""] | None = None,
 ) -> Ids:
   """Returns the ids of the subnets that train at `step`.
 
@@ -66,17 +66,17 @@ def subnet_ids(
       return _counted(step // _uint32(schedule.k), schedule.m)
     case config.Pooled():
       return _draw(
-          jax.random.fold_in(draw_key(), step),
-          schedule.m,
-          schedule.pool_size,
-          schedule.replacement,
+        jax.random.fold_in(draw_key(), step),
+        schedule.m,
+        schedule.pool_size,
+        schedule.replacement,
       )
     case config.Gyro(scheduling="random"):
       return _draw(
-          jax.random.fold_in(draw_key(), step),
-          schedule.num_concurrent(batch_size),
-          schedule.total,
-          schedule.replacement,
+        jax.random.fold_in(draw_key(), step),
+        schedule.num_concurrent(batch_size),
+        schedule.total,
+        schedule.replacement,
       )
     case config.Gyro():
       return _gyro_ids(step, draw_key, schedule, batch_size)
@@ -93,7 +93,7 @@ def _gyro_ids(step, draw_key, schedule: config.Gyro, batch_size: int) -> Ids:
     num_distinct = jnp.uint32(tau)
   else:
     num_distinct = jnp.where(
-        is_last, _uint32(schedule.last_window_subnets), _uint32(tau)
+      is_last, _uint32(schedule.last_window_subnets), _uint32(tau)
     )
   # phase % n first: the product with num_slots cannot overflow then.
   first = phase % num_distinct * _uint32(num_slots)
@@ -101,14 +101,14 @@ def _gyro_ids(step, draw_key, schedule: config.Gyro, batch_size: int) -> Ids:
   member = (first + slots) % num_distinct
   if schedule.replacement:
     pool = _draw(
-        jax.random.fold_in(draw_key(), window), tau, schedule.total, True
+      jax.random.fold_in(draw_key(), window), tau, schedule.total, True
     )
     return pool[member]
   return window * _uint32(tau) + member
 
 
 def _gyro_window(
-    step: UInt[Array, ""], schedule: config.Gyro
+  step: UInt[Array, ""], schedule: config.Gyro
 ) -> tuple[UInt[Array, ""], UInt[Array, ""]]:
   """Returns the window of `step`, and the step's place within the window.
 
@@ -126,7 +126,7 @@ def _gyro_window(
   past = inside - jnp.where(in_long, inside, border)
   window = jnp.where(in_long, inside // long, _uint32(r) + past // short)
   start = jnp.where(
-      in_long, window * long, border + (window - _uint32(r)) * short
+    in_long, window * long, border + (window - _uint32(r)) * short
   )
   return window, step - start
 
@@ -168,8 +168,8 @@ def _draw_key(key: Key, schedule: config.Schedule, layer) -> Key:
     return key
   if layer is None:
     raise ValueError(
-        "layer must be given where the schedule has per_layer=True: each"
-        " layer draws its own subnets"
+      "layer must be given where the schedule has per_layer=True: each"
+      " layer draws its own subnets"
     )
   return jax.random.fold_in(key, layer)
 
@@ -184,7 +184,7 @@ def _check_step(step: Step) -> UInt[Array, ""]:
     raise ValueError(f"step must be an integer, got {step!r}")
   if step.ndim != 0:  # pyright: ignore[reportAttributeAccessIssue]
     raise ValueError(
-        f"step must be a scalar, got shape {step.shape}; vmap over many"  # pyright: ignore[reportAttributeAccessIssue]
+      f"step must be a scalar, got shape {step.shape}; vmap over many"  # pyright: ignore[reportAttributeAccessIssue]
     )
   return jnp.asarray(step).astype(jnp.uint32)
 

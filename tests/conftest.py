@@ -1,0 +1,26 @@
+"""Strict settings for every test: eight CPU devices, no rank promotion."""
+
+import os
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+_FLAG = "--xla_force_host_platform_device_count=8"
+if _FLAG not in os.environ.get("XLA_FLAGS", ""):
+  os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_FLAG}".strip()
+
+import jax  # noqa: E402
+import pytest  # noqa: E402
+
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+@pytest.fixture
+def strict_dtypes():
+  """Refuses implicit dtype promotion; the core's tests ask for it."""
+  with jax.numpy_dtype_promotion("strict"):
+    yield
+
+
+@pytest.fixture
+def key():
+  """A typed key, the same for every test."""
+  return jax.random.key(20261)
