@@ -17,6 +17,7 @@ from kdropout_jax.functional import spatial_dropout
 from kdropout_jax.masks.sampling import layer_masks
 from kdropout_jax.masks.sampling import subnet_masks
 from kdropout_jax.masks.schedules import subnet_ids
+from kdropout_jax.nn import linen
 from kdropout_jax.patterns import Bernoulli
 from kdropout_jax.patterns import Blocks
 from kdropout_jax.patterns import CustomPattern
@@ -38,6 +39,7 @@ __all__ = (
   "UnsupportedError",
   "dropout",
   "layer_masks",
+  "linen",
   "spatial_dropout",
   "subnet_ids",
   "subnet_masks",

@@ -33,7 +33,8 @@ def as_threefry(key: Key) -> Key:
   >>> as_threefry(jax.random.key(0, impl="rbg")).dtype
   key<fry>
   """
-  if jax.dtypes.issubdtype(getattr(key, "dtype", None), jax.dtypes.prng_key):
+  dtype = getattr(key, "dtype", None)
+  if dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key):
     if str(jax.random.key_impl(key)) == _IMPL:
       return key
     words = jax.random.key_data(key)

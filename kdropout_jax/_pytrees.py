@@ -19,8 +19,8 @@ def register(cls: type[_T], data_fields: Sequence[str] = ()) -> type[_T]:
   data = tuple(data_fields)
   static = tuple(
     f.name
-    for f in dataclasses.fields(cls)
-    if f.name not in data  # pyright: ignore[reportArgumentType]
+    for f in dataclasses.fields(cls)  # pyright: ignore[reportArgumentType]
+    if f.name not in data
   )
 
   def flatten_with_keys(obj):

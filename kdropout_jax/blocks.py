@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Int
 
+from kdropout_jax import _checks
 from kdropout_jax import _pytrees
 
 
@@ -35,8 +36,8 @@ class Masks:
   num_kept: int | None = None
 
   def __post_init__(self):
-    check_positive("width", self.width)
-    check_positive("block_size", self.block_size)
+    _checks.check_positive("width", self.width)
+    _checks.check_positive("block_size", self.block_size)
     keep = self.keep
     if keep.dtype != jnp.bool_:
       raise ValueError(f"masks must be bool, got {keep.dtype}")
@@ -68,12 +69,7 @@ class Masks:
 _pytrees.register(Masks, data_fields=("keep",))
 
 
-def check_positive(name: str, value: int) -> None:
-  """Raises a ValueError unless the static `value` is an integer >= 1."""
-  if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-    raise ValueError(f"{name} must be an integer, got {value!r}")
-  if value < 1:
-    raise ValueError(f"{name} must be >= 1, got {value}")
+check_positive = _checks.check_positive
 
 
 def num_blocks(width: int, block_size: int) -> int:

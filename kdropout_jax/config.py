@@ -5,20 +5,18 @@ data, so that one program sweeps over them with `vmap`; the rest is static.
 """
 
 import dataclasses
-import math
 from collections.abc import Mapping
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
+from kdropout_jax import _checks
 from kdropout_jax import _pytrees
+from kdropout_jax import _windows
 from kdropout_jax import blocks
 from kdropout_jax import patterns
 
 _MAX_IDS = 2**32
-_MAX_INT32 = 2**31 - 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +34,7 @@ class Standard:
 
   def num_concurrent(self, batch_size: int) -> int:
     """Returns T, the number of subnets in one step."""
-    blocks.check_positive("batch_size", batch_size)
+    _checks.check_positive("batch_size", batch_size)
     return batch_size
 
   def num_subnets(self, num_steps: int, batch_size: int) -> int:
@@ -69,12 +67,12 @@ class Sequential:
   per_layer: bool = False
 
   def __post_init__(self):
-    _check_data("k", self.k)
-    blocks.check_positive("m", self.m)
+    _checks.check_leaf("k", self.k)
+    _checks.check_positive("m", self.m)
 
   def num_concurrent(self, batch_size: int) -> int:
     """Returns T, the number of subnets in one step."""
-    blocks.check_positive("batch_size", batch_size)
+    _checks.check_positive("batch_size", batch_size)
     return self.m
 
   def num_subnets(self, num_steps: int, batch_size: int) -> int:
@@ -84,7 +82,7 @@ class Sequential:
       ValueError: the run would need more than 2**32 ids.
     """
     _check_run(num_steps, batch_size)
-    windows = -(-num_steps // _concrete("k", self.k))
+    windows = -(-num_steps // _checks.concrete_int("k", self.k))
     _check_num_ids(windows * self.m)
     return windows * min(self.m, batch_size)
 
@@ -113,9 +111,9 @@ class Pooled:
   per_layer: bool = False
 
   def __post_init__(self):
-    _check_data("pool_size", self.pool_size)
-    blocks.check_positive("m", self.m)
-    if not self.replacement and _is_concrete(self.pool_size):
+    _checks.check_leaf("pool_size", self.pool_size)
+    _checks.check_positive("m", self.m)
+    if not self.replacement and _checks.is_concrete(self.pool_size):
       if np.any(np.asarray(self.pool_size) < self.m):
         raise ValueError(
           "m must be <= pool_size without replacement, got"
@@ -124,7 +122,7 @@ class Pooled:
 
   def num_concurrent(self, batch_size: int) -> int:
     """Returns T, the number of subnets in one step."""
-    blocks.check_positive("batch_size", batch_size)
+    _checks.check_positive("batch_size", batch_size)
     return self.m
 
   def num_subnets(self, num_steps: int, batch_size: int) -> int:
@@ -134,7 +132,7 @@ class Pooled:
     `kdropout_jax.masks.diagnostics.realised_subnets` counts them.
     """
     _check_run(num_steps, batch_size)
-    pool_size = _concrete("pool_size", self.pool_size)
+    pool_size = _checks.concrete_int("pool_size", self.pool_size)
     return min(pool_size, num_steps * min(self.m, batch_size))
 
 
@@ -174,8 +172,8 @@ class Gyro:
   per_layer: bool = False
 
   def __post_init__(self):
-    blocks.check_positive("total", self.total)
-    blocks.check_positive("concurrent", self.concurrent)
+    _checks.check_int32("total", self.total)
+    _checks.check_positive("concurrent", self.concurrent)
     if self.concurrent > self.total:
       raise ValueError(
         "concurrent must be <= total, got"
@@ -183,17 +181,10 @@ class Gyro:
       )
     if self.num_steps is None:
       raise ValueError("num_steps must be given: Gyro's windows share it out")
-    blocks.check_positive("num_steps", self.num_steps)
-    for name in ("total", "num_steps"):
-      if getattr(self, name) > _MAX_INT32:
-        raise ValueError(f"{name} must be < 2**31, got {getattr(self, name)}")
-    if self.scheduling not in get_args(Scheduling):
-      raise ValueError(
-        f"scheduling must be one of {get_args(Scheduling)}, got"
-        f" {self.scheduling!r}"
-      )
+    _checks.check_int32("num_steps", self.num_steps)
+    _checks.check_option("scheduling", self.scheduling, Scheduling)
     if self.rows_per_subnet is not None:
-      blocks.check_positive("rows_per_subnet", self.rows_per_subnet)
+      _checks.check_positive("rows_per_subnet", self.rows_per_subnet)
 
   @property
   def num_windows(self) -> int:
@@ -212,7 +203,7 @@ class Gyro:
 
   def num_concurrent(self, batch_size: int) -> int:
     """Returns T, the number of subnets in one step."""
-    blocks.check_positive("batch_size", batch_size)
+    _checks.check_positive("batch_size", batch_size)
     if self.rows_per_subnet is None:
       return self.concurrent
     return min(max(batch_size // self.rows_per_subnet, 1), self.concurrent)
@@ -236,27 +227,17 @@ class Gyro:
     return self._count_windows(num_steps, batch_size)
 
   def _count_windows(self, num_steps: int, batch_size: int) -> int:
-    q, r = self.window_steps
+    lengths = list(
+      _windows.window_lengths(
+        _as_int(self.num_steps), self.num_windows, num_steps
+      )
+    )
+    subnets = [self.concurrent] * len(lengths)
+    if len(lengths) == self.num_windows and not self.replacement:
+      subnets[-1] = self.last_window_subnets
     num_slots = self.num_concurrent(batch_size)
     slots = np.unique(blocks.row_slots(batch_size, num_slots))
-    counts: dict[tuple[int, int], int] = {}
-    trained, start = 0, 0
-    for window in range(self.num_windows):
-      length = min(q + (window < r), num_steps - start)
-      if window == min(self.num_windows, _as_int(self.num_steps)) - 1:
-        length = max(length, num_steps - start)  # past the end it repeats
-      if length <= 0:
-        break
-      last = window == self.num_windows - 1
-      subnets = self.last_window_subnets if last else self.concurrent
-      if self.replacement:
-        subnets = self.concurrent
-      case = (length, subnets)
-      if case not in counts:
-        counts[case] = _count_rotation(length, subnets, num_slots, slots)
-      trained += counts[case]
-      start += length
-    return trained
+    return _windows.count_trained(lengths, subnets, num_slots, slots)
 
 
 Schedule = Standard | Sequential | Pooled | Gyro
@@ -290,14 +271,14 @@ class MaskConfig:
   def __post_init__(self):
     check_schedule(self.schedule)
     patterns.check_pattern(self.pattern)
-    blocks.check_positive("batch_size", self.batch_size)
+    _checks.check_positive("batch_size", self.batch_size)
     widths = self.widths
     pairs = widths.items() if isinstance(widths, Mapping) else widths
     pairs = tuple(sorted((str(name), width) for name, width in pairs))
     if not pairs:
       raise ValueError("widths must name at least one layer, got none")
     for name, width in pairs:
-      blocks.check_positive(f"widths[{name!r}]", width)
+      _checks.check_positive(f"widths[{name!r}]", width)
     object.__setattr__(self, "widths", pairs)
 
 
@@ -312,39 +293,9 @@ def check_schedule(schedule) -> None:
     )
 
 
-def _is_concrete(value) -> bool:
-  return isinstance(value, (int, np.integer, np.ndarray)) or (
-    isinstance(value, jax.Array) and not isinstance(value, jax.core.Tracer)
-  )
-
-
-def _check_data(name: str, value) -> None:
-  """Checks a data leaf: every element of a concrete one, never a tracer."""
-  if isinstance(value, (jax.core.Tracer, jax.ShapeDtypeStruct)):
-    return
-  if isinstance(value, bool) or not _is_concrete(value):
-    raise ValueError(f"{name} must be an integer, got {value!r}")
-  values = np.asarray(value)
-  if not jnp.issubdtype(values.dtype, jnp.integer):
-    raise ValueError(f"{name} must be an integer, got {value!r}")
-  if values.size == 0 or values.min() < 1:
-    raise ValueError(f"{name} must be >= 1, got {value}")
-  if values.max() > _MAX_INT32:
-    raise ValueError(f"{name} must be < 2**31, got {value}")
-
-
-def _concrete(name: str, value) -> int:
-  if not _is_concrete(value) or np.ndim(value) != 0:
-    raise ValueError(
-      f"{name} must be a single concrete integer to count subnets, got"
-      f" {value!r}"
-    )
-  return int(value)
-
-
 def _check_run(num_steps: int, batch_size: int) -> None:
-  blocks.check_positive("num_steps", num_steps)
-  blocks.check_positive("batch_size", batch_size)
+  _checks.check_positive("num_steps", num_steps)
+  _checks.check_positive("batch_size", batch_size)
 
 
 def _check_num_ids(num_ids: int) -> int:
@@ -354,19 +305,6 @@ def _check_num_ids(num_ids: int) -> int:
       f" {num_ids}: shorten it, or let subnets train longer"
     )
   return num_ids
-
-
-def _count_rotation(
-  length: int, subnets: int, num_slots: int, slots: np.ndarray
-) -> int:
-  """Counts the window's subnets that its steps train, in rotation."""
-  cycle = subnets // math.gcd(subnets, num_slots)
-  trained: set[int] = set()
-  for s in range(min(length, cycle)):
-    trained.update(((s * num_slots + slots) % subnets).tolist())
-    if len(trained) == subnets:
-      break
-  return len(trained)
 
 
 def _as_int(value: int | None) -> int:

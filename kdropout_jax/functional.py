@@ -6,13 +6,13 @@ between (positions, pixels) share the mask of their row.
 
 import functools
 import warnings
-from typing import Literal, get_args
+from typing import Literal
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from kdropout_jax import _checks
 from kdropout_jax import blocks
 from kdropout_jax import patterns
 
@@ -59,8 +59,8 @@ def dropout(
   """
   x = check_inputs(x)
   rate = patterns.check_rate(rate)
-  check_option("rescale", rescale, Rescale)
-  check_option("row_layout", row_layout, RowLayout)
+  _checks.check_option("rescale", rescale, Rescale)
+  _checks.check_option("row_layout", row_layout, RowLayout)
   if masks is None:
     return x * (1.0 - rate) if rescale == "at_test" else x
   masks = blocks.as_masks(masks, x.shape[-1])
@@ -214,7 +214,7 @@ def check_assignment(assignment, num_rows: int, num_subnets: int) -> Array:
       f"assignment must have shape [{num_rows}], one slot a row, got"
       f" {jnp.shape(assignment)}"
     )
-  if not isinstance(assignment, jax.core.Tracer):
+  if not _checks.is_tracer(assignment):
     values = np.asarray(assignment)
     if values.size and (values.min() < 0 or values.max() >= num_subnets):
       raise ValueError(
@@ -222,14 +222,6 @@ def check_assignment(assignment, num_rows: int, num_subnets: int) -> Array:
         f" {values.min()} to {values.max()}"
       )
   return jnp.asarray(assignment, jnp.int32)
-
-
-def check_option(name: str, value, options) -> None:
-  """Raises a ValueError unless `value` is one of a Literal's options."""
-  if value not in get_args(options):
-    raise ValueError(
-      f"{name} must be one of {get_args(options)}, got {value!r}"
-    )
 
 
 @functools.cache

@@ -12,6 +12,7 @@ from collections.abc import Callable
 import numpy as np
 from jaxtyping import Array, Bool
 
+from kdropout_jax import _checks
 from kdropout_jax import blocks
 from kdropout_jax._types import Key
 
@@ -87,7 +88,7 @@ class Blocks:
 
   def __post_init__(self):
     _set_rate(self)
-    blocks.check_positive("block_size", self.block_size)
+    _checks.check_positive("block_size", self.block_size)
 
   def num_kept(self, width: int) -> int | None:
     """Returns the number of blocks that every mask keeps, None if it varies."""

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from kdropout_jax import _checks
 from kdropout_jax import blocks
 from kdropout_jax import config
 from kdropout_jax._types import Key
@@ -70,7 +71,7 @@ def realised_reuse(
   >>> realised_reuse(key, kd.Sequential(k=4, m=2), 10, 8)[1].tolist()
   [4, 4, 4, 4, 2, 2]
   """
-  blocks.check_positive("num_steps", num_steps)
+  _checks.check_positive("num_steps", num_steps)
   num_slots = schedule.num_concurrent(batch_size)
   slots = np.unique(blocks.row_slots(batch_size, num_slots))
 

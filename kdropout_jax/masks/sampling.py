@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Integer, UInt
 
+from kdropout_jax import _checks
 from kdropout_jax import _keys
 from kdropout_jax import blocks
 from kdropout_jax import config
@@ -44,7 +45,7 @@ def subnet_masks(
   [3, 3, 3]
   """
   patterns.check_pattern(pattern)
-  blocks.check_positive("width", width)
+  _checks.check_positive("width", width)
   ids = jnp.asarray(ids)
   if ids.ndim != 1 or not jnp.issubdtype(ids.dtype, jnp.integer):
     raise ValueError(

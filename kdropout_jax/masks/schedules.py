@@ -15,8 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int, UInt
 
+from kdropout_jax import _checks
 from kdropout_jax import _keys
-from kdropout_jax import blocks
 from kdropout_jax import config
 from kdropout_jax._types import Ids
 from kdropout_jax._types import Key
@@ -56,7 +56,7 @@ def subnet_ids(
   Array([2, 3], dtype=uint32)
   """
   config.check_schedule(schedule)
-  blocks.check_positive("batch_size", batch_size)
+  _checks.check_positive("batch_size", batch_size)
   step = _check_step(step)
   draw_key = functools.partial(_draw_key, key, schedule, layer)
   match schedule:

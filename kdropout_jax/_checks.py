@@ -1,0 +1,69 @@
+"""Checks of arguments: a ValueError names the argument, its value, the rule."""
+
+from typing import get_args
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+_MAX_INT32 = 2**31 - 1
+
+
+def is_tracer(value) -> bool:
+  """Returns whether `value` has no concrete value yet."""
+  return isinstance(value, jax.core.Tracer)  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def is_concrete(value) -> bool:
+  """Returns whether `value` is a number or an array with values to look at."""
+  return isinstance(value, (int, np.integer, np.ndarray)) or (
+    isinstance(value, jax.Array) and not is_tracer(value)
+  )
+
+
+def check_positive(name: str, value: int) -> None:
+  """Raises a ValueError unless the static `value` is an integer >= 1."""
+  if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+    raise ValueError(f"{name} must be an integer, got {value!r}")
+  if value < 1:
+    raise ValueError(f"{name} must be >= 1, got {value}")
+
+
+def check_int32(name: str, value: int) -> None:
+  """Raises a ValueError unless 1 <= `value` < 2**31."""
+  check_positive(name, value)
+  if value > _MAX_INT32:
+    raise ValueError(f"{name} must be < 2**31, got {value}")
+
+
+def check_leaf(name: str, value) -> None:
+  """Checks a data leaf: every element of a concrete one, never a tracer."""
+  if is_tracer(value) or isinstance(value, jax.ShapeDtypeStruct):
+    return
+  if isinstance(value, bool) or not is_concrete(value):
+    raise ValueError(f"{name} must be an integer, got {value!r}")
+  values = np.asarray(value)
+  if not jnp.issubdtype(values.dtype, jnp.integer):
+    raise ValueError(f"{name} must be an integer, got {value!r}")
+  if values.size == 0 or values.min() < 1:
+    raise ValueError(f"{name} must be >= 1, got {value}")
+  if values.max() > _MAX_INT32:
+    raise ValueError(f"{name} must be < 2**31, got {value}")
+
+
+def concrete_int(name: str, value) -> int:
+  """Returns a data leaf as a Python integer, to count with."""
+  if not is_concrete(value) or np.ndim(value) != 0:
+    raise ValueError(
+      f"{name} must be a single concrete integer to count subnets, got"
+      f" {value!r}"
+    )
+  return int(value)
+
+
+def check_option(name: str, value, options) -> None:
+  """Raises a ValueError unless `value` is one of a Literal's options."""
+  if value not in get_args(options):
+    raise ValueError(
+      f"{name} must be one of {get_args(options)}, got {value!r}"
+    )
