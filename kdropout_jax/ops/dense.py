@@ -16,13 +16,14 @@ Keep = Bool[Array, "T G"] | None
 
 
 def forward(
-    problem: problems.Problem,
-    x: Float[Array, "B P I"],
-    w: Float[Array, "I O"],
-    b: Float[Array, "O"] | None,
-    activation: str | None,
-    in_keep: Keep,
-    out_keep: Keep,
+  problem: problems.Problem,
+  x: Float[Array, "B P I"],
+  w: Float[Array, "I O"],
+  b: Float[Array, "O"] | None,
+  in_keep: Keep,
+  out_keep: Keep,
+  *,
+  activation: str | None = None,
 ) -> Float[Array, "B P O"]:
   """Returns ``act((x * in_mask) @ w + b)``, zero where `out_mask` drops."""
   x = keep_units(problem, problem.inputs, x, in_keep)
@@ -31,11 +32,11 @@ def forward(
 
 
 def dx(
-    problem: problems.Problem,
-    dy: Float[Array, "B P O"],
-    w: Float[Array, "I O"],
-    in_keep: Keep,
-    out_keep: Keep,
+  problem: problems.Problem,
+  dy: Float[Array, "B P O"],
+  w: Float[Array, "I O"],
+  in_keep: Keep,
+  out_keep: Keep,
 ) -> Float[Array, "B P I"]:
   """Returns the gradient of the inputs, zero where `in_mask` drops."""
   dy = keep_units(problem, problem.outputs, dy, out_keep)
@@ -43,11 +44,11 @@ def dx(
 
 
 def dw(
-    problem: problems.Problem,
-    x: Float[Array, "B P I"],
-    dy: Float[Array, "B P O"],
-    in_keep: Keep,
-    out_keep: Keep,
+  problem: problems.Problem,
+  x: Float[Array, "B P I"],
+  dy: Float[Array, "B P O"],
+  in_keep: Keep,
+  out_keep: Keep,
 ) -> Float[Array, "I O"]:
   """Returns the gradient of the weights, summed over all rows."""
   x = keep_units(problem, problem.inputs, x, in_keep)
@@ -56,10 +57,10 @@ def dw(
 
 
 def keep_units(
-    problem: problems.Problem,
-    side: problems.Side,
-    x: Float[Array, "B P W"],
-    keep: Keep,
+  problem: problems.Problem,
+  side: problems.Side,
+  x: Float[Array, "B P W"],
+  keep: Keep,
 ) -> Float[Array, "B P W"]:
   """Returns `x` with zeros where the mask of each row's group drops.
 
@@ -79,10 +80,10 @@ def keep_units(
 
 
 def dot(
-    a: Float[Array, "..."],
-    b: Float[Array, "..."],
-    contract: tuple[tuple[int, ...], tuple[int, ...]],
-    batch: tuple[tuple[int, ...], tuple[int, ...]] = ((), ()),
+  a: Float[Array, "..."],
+  b: Float[Array, "..."],
+  contract: tuple[tuple[int, ...], tuple[int, ...]],
+  batch: tuple[tuple[int, ...], tuple[int, ...]] = ((), ()),
 ) -> Float[Array, "..."]:
   """Returns a dot product in the operands' dtype, summed in float32 or wider.
 
@@ -98,9 +99,9 @@ def dot(
 
 
 def epilogue(
-    y: Float[Array, "B P O"],
-    b: Float[Array, "O"] | None,
-    activation: str | None,
+  y: Float[Array, "B P O"],
+  b: Float[Array, "O"] | None,
+  activation: str | None,
 ) -> Float[Array, "B P O"]:
   """Returns `y` with the bias added and the activation applied."""
   if b is not None:
