@@ -1,0 +1,1 @@
+"""Flax modules, thin: fields, a key, and a call into the functional core."""

@@ -1,0 +1,226 @@
+"""What a dropout site does once it has a key; shared by linen and nnx.
+
+A site is one place of a network where units are dropped. Its modules differ
+only in where their key comes from, so everything else stands here.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from kdropout_jax import _checks
+from kdropout_jax import _keys
+from kdropout_jax import blocks
+from kdropout_jax import functional
+from kdropout_jax import patterns
+from kdropout_jax._types import Ids
+from kdropout_jax._types import Key
+from kdropout_jax._types import UnsupportedError
+from kdropout_jax.masks import sampling
+
+STREAM = "subnets"
+"""Name of the run-long key stream; a per-step key has no business in it."""
+
+PatternFn = Callable[[float], patterns.Pattern]
+"""From a layer's rate to its pattern: `kd.Bernoulli`, or a `partial`."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Site:
+  """The settings of one dropout site, checked.
+
+  Attributes:
+    pattern: what a mask looks like; its rate is the site's rate.
+    broadcast_dims: axes of the input that share one mask, as in Flax.
+    rescale: as for `kd.dropout`.
+    row_layout: as for `kd.dropout`.
+    batch_size: rows of a full batch; None means the rows at hand.
+  """
+
+  pattern: patterns.Pattern
+  broadcast_dims: tuple[int, ...] = ()
+  rescale: functional.Rescale = "expected"
+  row_layout: functional.RowLayout = "contiguous"
+  batch_size: int | None = None
+
+  def __post_init__(self):
+    patterns.check_pattern(self.pattern)
+    _checks.check_option("rescale", self.rescale, functional.Rescale)
+    _checks.check_option("row_layout", self.row_layout, functional.RowLayout)
+    if self.batch_size is not None:
+      _checks.check_positive("batch_size", self.batch_size)
+
+  @property
+  def rate(self) -> float:
+    """Probability with which a unit is dropped."""
+    return self.pattern.rate
+
+  def is_off(self, deterministic: bool) -> bool:
+    """Whether no mask is needed: `without_masks` gives the output."""
+    return deterministic or self.rate in (0.0, 1.0)
+
+  def without_masks(
+    self, x: Float[Array, "..."], deterministic: bool
+  ) -> Float[Array, "..."]:
+    """Returns the output where `is_off`; rate 1 has finite gradients, 0."""
+    if deterministic and self.rescale == "at_test":
+      return x * (1.0 - self.rate)
+    if deterministic or self.rate == 0.0:
+      return x
+    return jnp.zeros_like(x)
+
+  def draw_and_apply(
+    self, x: Float[Array, "..."], key: Key
+  ) -> Float[Array, "..."]:
+    """Conventional dropout: a fresh mask from a key of this call alone.
+
+    Bernoulli masks are those of Flax's own module, bit for bit. The other
+    patterns draw one mask a row, over the last axis.
+    """
+    if not jnp.issubdtype(jnp.result_type(x), jnp.inexact):
+      raise ValueError(f"inputs must be floating point, got {x.dtype}")
+    if x.size == 0:
+      return x
+    if isinstance(self.pattern, patterns.Bernoulli):
+      keep = jax.random.bernoulli(key, 1.0 - self.rate, self._mask_shape(x))
+      masks = blocks.Masks(keep.reshape(1, keep.size), keep.size)
+      return functional.select_and_scale(
+        x, keep, masks, self.rate, self.rescale
+      )
+    x = functional.check_inputs(x)
+    rows = jnp.arange(x.shape[0], dtype=jnp.uint32)
+    masks = self.sample(x, key, rows)
+    return dataclasses.replace(self, batch_size=None).apply(x, masks)
+
+  def sample(
+    self, x: Float[Array, "B ... W"], layer_key: Key, ids: Ids
+  ) -> blocks.Masks:
+    """Samples the masks of the subnets `ids` for inputs like `x`.
+
+    Bernoulli masks cover every non-batch element that `broadcast_dims` leaves
+    apart; other patterns cover the last axis, one mask for all positions.
+    """
+    x = functional.check_inputs(x)
+    shape = self._mask_shape(x)
+    if isinstance(self.pattern, patterns.Bernoulli):
+      if 0 in self._dims(x) and ids.shape[0] > 1:
+        raise UnsupportedError(
+          "broadcast_dims with the batch axis gives all rows one mask, but"
+          f" {ids.shape[0]} subnets share this batch"
+        )
+      width = math.prod(shape[1:])
+    else:
+      if x.ndim - 1 in self._dims(x):
+        raise ValueError(
+          f"broadcast_dims must leave the last axis to {self.pattern}, got"
+          f" {self.broadcast_dims}: use Bernoulli for this layer"
+        )
+      width = shape[-1]
+    key = _keys.as_threefry(layer_key)
+    return sampling.subnet_masks(key, ids, width, self.pattern)
+
+  def apply(
+    self,
+    x: Float[Array, "B ... W"],
+    masks: functional.MasksLike,
+    assignment: Int[Array, "B"] | None = None,
+  ) -> Float[Array, "B ... W"]:
+    """Applies masks, from `sample` or given, to the rows of `x`."""
+    x = functional.check_inputs(x)
+    if not isinstance(masks, blocks.Masks):
+      masks = blocks.as_masks(masks, masks.shape[-1])
+    shape = self._keep_shape(x, masks.width)
+    keep = functional.row_masks(
+      masks.dense(), x.shape[0], self.row_layout, assignment, self.batch_size
+    )
+    return functional.select_and_scale(
+      x, keep.reshape(shape), masks, self.rate, self.rescale
+    )
+
+  def _dims(self, x: Array) -> tuple[int, ...]:
+    for dim in self.broadcast_dims:
+      if not -x.ndim <= dim < x.ndim:
+        raise ValueError(
+          f"broadcast_dims must be axes of an input of rank {x.ndim}, got"
+          f" {self.broadcast_dims}"
+        )
+    return tuple(dim % x.ndim for dim in self.broadcast_dims)
+
+  def _mask_shape(self, x: Array) -> tuple[int, ...]:
+    """Shape of x with the broadcast axes of size 1, as in Flax."""
+    dims = self._dims(x)
+    return tuple(1 if i in dims else n for i, n in enumerate(x.shape))
+
+  def _keep_shape(self, x: Array, width: int) -> tuple[int, ...]:
+    """Shape in which masks of `width` meet x: every element, or last axis."""
+    inner = self._mask_shape(x)[1:]
+    if width == math.prod(inner):
+      return (x.shape[0], *inner)
+    if width == x.shape[-1]:
+      return (x.shape[0], *(1,) * (x.ndim - 2), width)
+    raise ValueError(
+      f"masks have width {width}, expected {x.shape[-1]} (last axis) or"
+      f" {math.prod(inner)} (every element) for inputs of shape {x.shape}"
+    )
+
+
+def make(
+  rate: float,
+  pattern: PatternFn = patterns.Bernoulli,
+  broadcast_dims: Sequence[int] = (),
+  **settings,
+) -> Site:
+  """Builds a site from a module's fields; `pattern` makes a pattern of rate.
+
+  Raises:
+    ValueError: a wrong rate, or a `pattern` that is no such function.
+  """
+  rate = patterns.check_rate(rate)
+  if not callable(pattern):
+    raise ValueError(
+      "pattern must be a function from rate to pattern, such as kd.Bernoulli"
+      " or functools.partial(kd.Blocks, block_size=64), got"
+      f" {pattern!r}"
+    )
+  return Site(pattern(rate), tuple(broadcast_dims), **settings)
+
+
+def check_subnets(subnets) -> Ids:
+  """Returns subnet ids as an array, or raises a ValueError: integers [T]."""
+  subnets = jnp.asarray(subnets)
+  if subnets.ndim != 1 or not jnp.issubdtype(subnets.dtype, jnp.integer):
+    raise ValueError(
+      "subnets must be the ids of this step's subnets, integers [T] from"
+      f" kd.subnet_ids, got {subnets.dtype} {list(subnets.shape)}"
+    )
+  return subnets
+
+
+def check_source(subnets, masks, assignment) -> None:
+  """Raises a ValueError where masks come from two places, or from none."""
+  if subnets is not None and masks is not None:
+    raise ValueError("give subnets or masks, not both: each decides the masks")
+  if assignment is not None and subnets is None and masks is None:
+    raise ValueError(
+      "assignment needs subnets or masks: it says which of them a row trains"
+    )
+
+
+def missing_stream(name: str | None) -> ValueError:
+  """Returns the error for a module without a run-long key."""
+  return ValueError(
+    f"{name or 'the module'} was given subnets, but no key stream named"
+    f" {STREAM!r}. Consider one of the following options:\n\n"
+    "1. Pass the run-long key, the same at every step, beside the per-step"
+    " one:\n\n"
+    f"  model.apply(variables, x, rngs={{{STREAM!r}: run_key, 'dropout':"
+    " step_key})\n\n"
+    "2. With nnx, give the module rngs that hold it:\n\n"
+    f"  nnx.Rngs(params=0, {STREAM}=run_key)\n\n"
+    "3. Pass the layer's run-long key in the call:\n\n"
+    "  dropout(x, subnets=ids, rng=layer_key)\n"
+  )
