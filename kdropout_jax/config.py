@@ -237,6 +237,8 @@ class Gyro:
       subnets[-1] = self.last_window_subnets
     num_slots = self.num_concurrent(batch_size)
     slots = np.unique(blocks.row_slots(batch_size, num_slots))
+    if self.rows_per_subnet is None:  # no rotation: each step is the same
+      lengths = [1] * len(lengths)
     return _windows.count_trained(lengths, subnets, num_slots, slots)
 
 

@@ -84,7 +84,7 @@ def subnet_ids(
 
 
 def _gyro_ids(step, draw_key, schedule: config.Gyro, batch_size: int) -> Ids:
-  """Consecutive windows; within one, the steps rotate over its subnets."""
+  """Consecutive windows; block-wise, their steps rotate over the subnets."""
   window, phase = _gyro_window(step, schedule)
   tau = schedule.concurrent
   num_slots = schedule.num_concurrent(batch_size)
@@ -95,8 +95,11 @@ def _gyro_ids(step, draw_key, schedule: config.Gyro, batch_size: int) -> Ids:
     num_distinct = jnp.where(
       is_last, _uint32(schedule.last_window_subnets), _uint32(tau)
     )
-  # phase % n first: the product with num_slots cannot overflow then.
-  first = phase % num_distinct * _uint32(num_slots)
+  if schedule.rows_per_subnet is None:
+    first = jnp.uint32(0)
+  else:
+    # phase % n first: the product with num_slots cannot overflow then.
+    first = phase % num_distinct * _uint32(num_slots)
   slots = jnp.arange(num_slots, dtype=jnp.uint32)
   member = (first + slots) % num_distinct
   if schedule.replacement:
