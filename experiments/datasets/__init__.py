@@ -1,0 +1,1 @@
+"""TFDS builders: local and downloaded files to array_record datasets."""

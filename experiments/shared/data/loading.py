@@ -1,0 +1,163 @@
+"""One path from any prepared TFDS dataset to arrays on the host."""
+
+import json
+import os
+import pathlib
+from typing import Any
+
+import numpy as np
+
+from experiments.shared.data import dataset as dataset_lib
+from experiments.shared.data import preparation
+from experiments.shared.data import registry
+
+_CHUNK = 4096
+
+
+def load(
+  name: str,
+  data_dir: str | os.PathLike[str] | None = None,
+  *,
+  num_train: int | None = None,
+  seed: int = 0,
+  local_files: str | os.PathLike[str] | None = None,
+  progress: bool = True,
+  **options: Any,
+) -> dataset_lib.Dataset:
+  """Returns a dataset's arrays; prepares it first if it is not there.
+
+  Args:
+    name: a name of `registry.names()`.
+    data_dir: where prepared datasets live; the default is
+      ``$KDROPOUT_DATA_DIR``, or ``~/.cache/kdropout_jax/data``.
+    num_train: keep so many training examples only, stratified.
+    seed: picks them.
+    local_files: where to prepare it from, if it is not prepared.
+    progress: whether to show a progress bar while preparing.
+    **options: of the task: for packets those of `packets.build`, for text
+      those of `text.build_pairs` and `text.build_spans`.
+
+  Raises:
+    ValueError: unknown dataset, or one that is not there and cannot be
+      prepared; the message says what to do.
+  """
+  spec = registry.get(name)
+  folder = preparation.prepare(name, data_dir, local_files, progress)
+  result = _BUILD[spec.task](spec, folder, **options)
+  _check(spec, result)
+  if num_train is None:
+    return result
+  return dataset_lib.subset(result, num_train, seed)
+
+
+def open_split(folder: pathlib.Path, split: str):
+  """Returns the data source of a split: random access to its examples.
+
+  Raises:
+    ValueError: the dataset has no such split, or a file of it is gone.
+  """
+  import tensorflow_datasets as tfds  # pylint: disable=g-import-not-at-top
+
+  builder = tfds.builder_from_directory(os.fspath(folder))
+  if split not in builder.info.splits:
+    raise ValueError(
+      f"split must be one of {', '.join(builder.info.splits)} of {folder},"
+      f" got {split!r}"
+    )
+  for file in builder.info.splits[split].filepaths:
+    if not pathlib.Path(file).exists():
+      raise ValueError(
+        f"{file}: expected a shard of split {split!r}, got nothing; remove"
+        f" {folder} and prepare the dataset again"
+      )
+  return builder.as_data_source(split)
+
+
+def columns(folder: pathlib.Path, split: str) -> dict[str, Any]:
+  """Returns a whole split as {feature: array [N, ...] or list of N}."""
+  source = open_split(folder, split)
+  if not len(source):
+    raise ValueError(f"{folder}: split {split!r} is empty; prepare it again")
+  parts: dict[str, list[Any]] = {}
+  for start in range(0, len(source), _CHUNK):
+    rows = source.__getitems__(range(start, min(start + _CHUNK, len(source))))
+    for key in rows[0]:
+      parts.setdefault(key, []).append(_stack([row[key] for row in rows]))
+  return {key: _concatenate(chunks) for key, chunks in parts.items()}
+
+
+def note(folder: pathlib.Path) -> str:
+  """Returns what the preparation said about the dataset's split."""
+  return str(metadata(folder).get("note", "official split"))
+
+
+def metadata(folder: pathlib.Path) -> dict[str, Any]:
+  """Returns what our builder wrote beside the dataset, or nothing."""
+  file = folder / "metadata.json"
+  return json.loads(file.read_text()) if file.exists() else {}
+
+
+def _stack(values: list[Any]) -> Any:
+  first = values[0]
+  if isinstance(first, (np.ndarray, np.number, int, float)):
+    return np.stack(values)
+  return values
+
+
+def _concatenate(chunks: list[Any]) -> Any:
+  if isinstance(chunks[0], np.ndarray):
+    return np.concatenate(chunks)
+  return [value for chunk in chunks for value in chunk]
+
+
+def _build_images(spec, folder) -> dataset_lib.Dataset:
+  if spec.streams:
+    raise ValueError(
+      f"dataset {spec.name!r} is too large for arrays; stream it with"
+      " experiments.shared.data.streaming"
+    )
+  train = columns(folder, "train")
+  test = columns(folder, spec.test_split)
+  return dataset_lib.Dataset(
+    info=dataset_lib.Info(
+      name=spec.name,
+      task=spec.task,
+      num_classes=spec.num_classes,
+      class_names=_class_names(folder),
+      note=note(folder),
+      pixel_max=spec.pixel_max,
+    ),
+    train_x=train["image"],
+    train_labels=train["label"].astype(np.int32),
+    test_x=test["image"],
+    test_labels=test["label"].astype(np.int32),
+  )
+
+
+def _class_names(folder: pathlib.Path) -> tuple[str, ...]:
+  file = folder / "label.labels.txt"
+  return tuple(file.read_text().splitlines()) if file.exists() else ()
+
+
+def _build_packets(spec, folder, **options) -> dataset_lib.Dataset:
+  from experiments.shared.data import packets  # pylint: disable=g-import-not-at-top
+
+  return packets.build(spec, folder, **options)
+
+
+def _check(spec: registry.Spec, result: dataset_lib.Dataset) -> None:
+  """Raises a ValueError where labels do not fit the classes."""
+  if not spec.num_classes:
+    return
+  classes = result.info.num_classes
+  for split in ("train", "test"):
+    labels = getattr(result, f"{split}_labels")
+    if not (0 <= labels.min() and labels.max() < classes):
+      raise ValueError(
+        f"dataset {spec.name!r}, split {split!r}: expected labels in [0,"
+        f" {classes}), got {labels.min()} to {labels.max()}; prepare it"
+        " again in another --data_dir"
+      )
+
+
+_BUILD = {"image": _build_images, "packets": _build_packets}
