@@ -18,6 +18,7 @@ from kdropout_jax.masks.sampling import layer_masks
 from kdropout_jax.masks.sampling import subnet_masks
 from kdropout_jax.masks.schedules import subnet_ids
 from kdropout_jax.nn import linen
+from kdropout_jax.ops.matmul import masked_matmul
 from kdropout_jax.patterns import Bernoulli
 from kdropout_jax.patterns import Blocks
 from kdropout_jax.patterns import CustomPattern
@@ -40,6 +41,7 @@ __all__ = (
   "dropout",
   "layer_masks",
   "linen",
+  "masked_matmul",
   "spatial_dropout",
   "subnet_ids",
   "subnet_masks",

@@ -75,12 +75,16 @@ def kept_units(side: problems.Side, keep: dense.Keep) -> Units | None:
   units = (table[:, :, None] * size + within[None, None, :]).reshape(
     table.shape[0], -1
   )
-  ragged = width % size != 0
   place = jnp.cumsum(keep, axis=1, dtype=jnp.int32) - 1
   place = jnp.maximum(place, 0)[:, :, None] * size + within[None, None, :]
+  valid = None
+  if side.num_kept == 0:
+    valid = jnp.zeros(units.shape, jnp.bool_)
+  elif width % size:
+    valid = units < width
   return Units(
-    index=jnp.minimum(units, width - 1) if ragged else units,
-    valid=(units < width) if ragged else None,
+    index=jnp.minimum(units, width - 1),
+    valid=valid,
     position=place.reshape(keep.shape[0], -1)[:, :width],
     keep=blocks.expand(keep, width, size),
   )

@@ -94,7 +94,19 @@ def dot(
     batch: axes of `a` and of `b` that run together.
   """
   wide = jnp.promote_types(a.dtype, jnp.float32)
-  y = jax.lax.dot_general(a, b, (contract, batch), preferred_element_type=wide)
+
+  def native(a, b):
+    return jax.lax.dot_general(
+      a, b, (contract, batch), preferred_element_type=wide
+    )
+
+  def upcast(a, b):
+    return native(a.astype(wide), b.astype(wide))
+
+  if a.dtype == wide:
+    return native(a, b)
+  # XLA's CPU backend refuses some 16-bit products with a float32 result.
+  y = jax.lax.platform_dependent(a, b, cpu=upcast, default=native)
   return y.astype(a.dtype)
 
 

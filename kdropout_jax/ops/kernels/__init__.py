@@ -1,0 +1,1 @@
+"""Kernels for CUDA devices, reached through the dispatcher alone."""

@@ -1,0 +1,142 @@
+"""The choice of an implementation: static, honest, and what really ran."""
+
+import dataclasses
+import logging
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+import kdropout_jax as kd
+from kdropout_jax import blocks
+from kdropout_jax.ops import dispatch
+from kdropout_jax.ops import matmul
+from kdropout_jax.ops import problems
+
+WIDTH = 1024
+EXACT = problems.Side(WIDTH, 32, WIDTH // 64, masked=True)
+LARGE = problems.Problem(512, 1, 1, EXACT, EXACT)
+RANDOM = dataclasses.replace(EXACT, num_kept=None)
+BY_RANDOM = dataclasses.replace(LARGE, inputs=RANDOM)
+
+
+def _masks(kept=None, groups=1, width=WIDTH, block=32):
+  count = width // block
+  kept = count // 2 if kept is None else kept
+  keep = jnp.broadcast_to(jnp.arange(count)[None] < kept, (groups, count))
+  return blocks.Masks(keep, width, block, kept)
+
+
+def _ran(implementation, groups=1):
+  """Names the implementations in the program of a step, read off its text."""
+  masks = _masks(groups=groups)
+
+  def loss(x, w):
+    y = matmul.masked_matmul(
+      x, w, in_mask=masks, out_mask=masks, implementation=implementation
+    )
+    return jnp.sum(y**2)
+
+  shape = jax.ShapeDtypeStruct((512, WIDTH), jnp.float32)
+  weights = jax.ShapeDtypeStruct((WIDTH, WIDTH), jnp.float32)
+  lowered = jax.jit(jax.grad(loss, (0, 1))).lower(shape, weights)
+  text = lowered.as_text(debug_info=True)
+  return {
+    (product, name)
+    for product in dispatch.PRODUCTS
+    for name in dispatch.IMPLEMENTATIONS
+    if f"kd_{product}_{name}" in text
+  }
+
+
+@pytest.mark.parametrize("name", ["dense", "compact"])
+def test_the_named_implementation_ran_all_three_products(name):
+  assert _ran(name) == {(product, name) for product in dispatch.PRODUCTS}
+
+
+def test_auto_runs_compact_where_one_subnet_trains():
+  assert ("forward", "compact") in _ran("auto")
+
+
+def test_auto_runs_dense_where_every_row_has_a_subnet_of_its_own():
+  assert _ran("auto", 512) == {(p, "dense") for p in dispatch.PRODUCTS}
+
+
+def test_auto_takes_dense_for_random_counts():
+  plan = dispatch.plan(BY_RANDOM, "auto")
+  assert all(plan.of(p) == {"default": "dense"} for p in dispatch.PRODUCTS)
+
+
+def test_auto_gives_cuda_the_kernels_and_keeps_a_default():
+  with dispatch.cuda_target(90):
+    plan = dispatch.plan(LARGE, "auto")
+  for product in dispatch.PRODUCTS:
+    assert plan.of(product)["cuda"] == "triton"
+    assert plan.of(product)["default"] in ("dense", "compact")
+
+
+def test_auto_says_once_why_it_fell_back(caplog):
+  odd = dataclasses.replace(
+    LARGE, inputs=problems.Side(960, 48, 10, masked=True)
+  )
+  dispatch._log_once.cache_clear()
+  with caplog.at_level(logging.INFO), dispatch.cuda_target(90):
+    plans = [dispatch.plan(odd, "auto") for _ in range(3)]
+  assert all("cuda" not in plan.of("dx") for plan in plans)
+  assert caplog.text.count("power of two") == 1
+
+
+@pytest.mark.parametrize(
+  "problem, capability, message",
+  [
+    (LARGE, None, "triton needs a CUDA device, but the backends here"),
+    (LARGE, 75, "compute capability 8.0, the device has 7.5"),
+    (
+      dataclasses.replace(LARGE, dtype="float64"),
+      90,
+      "triton has no float64",
+    ),
+    (
+      dataclasses.replace(
+        LARGE, outputs=problems.Side(960, 48, 10, masked=True)
+      ),
+      90,
+      "power of two, but out_mask has block_size=48",
+    ),
+  ],
+)
+def test_triton_says_why_it_cannot(problem, capability, message, monkeypatch):
+  target = None if capability is None else dispatch.Target(capability)
+  monkeypatch.setattr(dispatch, "_local_target", lambda: target)
+  with pytest.raises(kd.UnsupportedError, match=message):
+    dispatch.plan(problem, "triton")
+
+
+def test_triton_says_which_package_is_missing(monkeypatch):
+  monkeypatch.setattr(dispatch, "_installed", lambda name: name == "triton")
+  with dispatch.cuda_target(90):
+    with pytest.raises(kd.UnsupportedError, match="package jax_triton"):
+      dispatch.plan(LARGE, "triton")
+    assert "cuda" not in dispatch.plan(LARGE, "auto").of("forward")
+
+
+@pytest.mark.parametrize("side", ["in", "out"])
+def test_compact_needs_exact_counts(side):
+  with pytest.raises(kd.UnsupportedError, match=f"but {side}_mask has none"):
+    matmul.masked_matmul(
+      jnp.ones((4, 8)),
+      jnp.ones((8, 8)),
+      implementation="compact",
+      **{f"{side}_mask": jnp.ones((1, 8), bool)},
+    )
+
+
+def test_a_named_implementation_does_not_fall_back_at_trace():
+  with pytest.raises(kd.UnsupportedError, match="CUDA device"):
+    _ran("triton")
+
+
+def test_kept_share_is_the_work_that_is_left():
+  assert LARGE.kept_share == 0.25
+  assert BY_RANDOM.kept_share is None
+  assert problems.Problem(1, 1, 1, problems.Side(3), EXACT).kept_share == 0.5
