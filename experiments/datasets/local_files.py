@@ -68,9 +68,19 @@ def content(path: pathlib.Path, digest: str | None = None) -> bytes:
 
 
 def check_digest(what: object, data: bytes, digest: str) -> None:
-  """Raises a ValueError unless `data` has `digest` (``"md5:..."`` etc.)."""
+  """Raises a ValueError unless `data` has `digest`.
+
+  Args:
+    what: the file's name, for the error.
+    data: the bytes.
+    digest: ``"md5:<hex>"``, ``"sha256:<hex>"``, or ``"git:<hex>"``, the id of
+      a git blob.
+  """
   kind, expected = digest.split(":")
-  actual = hashlib.new(kind, data).hexdigest()
+  if kind == "git":
+    actual = hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
+  else:
+    actual = hashlib.new(kind, data).hexdigest()
   if actual != expected:
     raise ValueError(
       f"{what}: expected {kind} {expected}, got {actual} ({len(data):,}"

@@ -123,7 +123,7 @@ def _build_images(spec, folder) -> dataset_lib.Dataset:
       name=spec.name,
       task=spec.task,
       num_classes=spec.num_classes,
-      class_names=_class_names(folder),
+      class_names=class_names(folder),
       note=note(folder),
       pixel_max=spec.pixel_max,
     ),
@@ -134,7 +134,8 @@ def _build_images(spec, folder) -> dataset_lib.Dataset:
   )
 
 
-def _class_names(folder: pathlib.Path) -> tuple[str, ...]:
+def class_names(folder: pathlib.Path) -> tuple[str, ...]:
+  """Returns the names of the classes, or nothing."""
   file = folder / "label.labels.txt"
   return tuple(file.read_text().splitlines()) if file.exists() else ()
 

@@ -1,0 +1,1 @@
+"""Experiments: thin binaries over `experiments.shared`."""
