@@ -1,4 +1,4 @@
-"""Dropout modules for flax.linen; see `kdropout_jax.nn.linen`."""
+"""Dropout modules for flax.linen; public as ``kd.linen``."""
 
 from collections.abc import Sequence
 
@@ -13,6 +13,7 @@ from kdropout_jax._types import Ids
 from kdropout_jax._types import Key
 from kdropout_jax.masks import sampling
 from kdropout_jax.nn import _sites
+from kdropout_jax.nn import _streams
 
 
 class Dropout(nn.Module):
@@ -86,56 +87,113 @@ class Dropout(nn.Module):
     Raises:
       ValueError: no key stream, both or no `deterministic`, wrong inputs.
     """
-    deterministic = nn.merge_param(
-      "deterministic", self.deterministic, deterministic
+    return make_site(self, self.broadcast_dims).run(
+      inputs,
+      nn.merge_param("deterministic", self.deterministic, deterministic),
+      lambda: step_key(self, rng),
+      lambda: run_key(self, rng),
+      subnets=subnets,
+      masks=masks,
+      assignment=assignment,
     )
-    _sites.check_source(subnets, masks, assignment)
-    site = self._site()
-    if subnets is not None or masks is not None:
-      inputs = functional.check_inputs(inputs)
-    if site.is_off(deterministic):
-      return site.without_masks(inputs, deterministic)
-    if masks is not None:
-      return site.apply(inputs, masks, assignment)
-    if subnets is None:
-      key = self.make_rng(self.rng_collection) if rng is None else rng
-      return site.draw_and_apply(inputs, key)
-    if inputs.size == 0:
-      return inputs
-    ids = _sites.check_subnets(subnets)
-    key = subnet_key(self) if rng is None else rng
-    return site.apply(inputs, site.sample(inputs, key, ids), assignment)
 
   def masks(
     self, width: int, subnets: Ids, rng: Key | None = None
   ) -> blocks.Masks:
     """Draws the masks of `subnets` over `width` units without applying them.
 
-    For `MaskedDense` and the other places that use one mask twice; give them
-    to `__call__` by ``masks=``.
+    For `MaskedDense` and other places that use one mask twice; give them to
+    `__call__` by ``masks=``.
     """
-    ids = _sites.check_subnets(subnets)
-    key = subnet_key(self) if rng is None else rng
-    key = _keys.as_threefry(key)
-    return sampling.subnet_masks(key, ids, width, self._site().pattern)
+    return draw_masks(self, width, subnets, rng)
 
-  def _site(self) -> _sites.Site:
-    return _sites.make(
-      self.rate,
-      self.pattern,
-      self.broadcast_dims,
-      rescale=self.rescale,
-      row_layout=self.row_layout,
-      batch_size=self.batch_size,
+
+class SpatialDropout(nn.Module):
+  """Drops whole feature maps (Tompson et al. 2015, "Object Localization").
+
+  Inputs are channels last, [B, ..., C], of rank 3 or more; all positions of a
+  row share one mask over the channels. Otherwise as `Dropout`, with the same
+  fields but `broadcast_dims`.
+
+  >>> import jax, jax.numpy as jnp, kdropout_jax as kd
+  >>> layer = kd.linen.SpatialDropout(0.5, deterministic=False)
+  >>> x = jnp.ones((2, 5, 5, 8))
+  >>> y = layer.apply({}, x, rngs={"dropout": jax.random.key(0)})
+  >>> bool((y == y[:, :1, :1]).all())
+  True
+  """
+
+  rate: float
+  deterministic: bool | None = None
+  rng_collection: str = "dropout"
+  pattern: _sites.PatternFn = patterns.Bernoulli
+  rescale: functional.Rescale = "expected"
+  row_layout: functional.RowLayout = "contiguous"
+  batch_size: int | None = None
+
+  @nn.compact
+  def __call__(
+    self,
+    inputs: Float[Array, "B ... C"],
+    deterministic: bool | None = None,
+    rng: Key | None = None,
+    *,
+    subnets: Ids | None = None,
+    assignment: Int[Array, "B"] | None = None,
+    masks: functional.MasksLike | None = None,
+  ) -> Float[Array, "B ... C"]:
+    """Drops channels of `inputs`; arguments as for `Dropout`."""
+    return make_site(self, _sites.spatial_dims(inputs)).run(
+      inputs,
+      nn.merge_param("deterministic", self.deterministic, deterministic),
+      lambda: step_key(self, rng),
+      lambda: run_key(self, rng),
+      subnets=subnets,
+      masks=masks,
+      assignment=assignment,
     )
 
+  def masks(
+    self, width: int, subnets: Ids, rng: Key | None = None
+  ) -> blocks.Masks:
+    """Draws masks over `width` channels, as `Dropout.masks` does."""
+    return draw_masks(self, width, subnets, rng)
 
-def subnet_key(module: nn.Module) -> Key:
+
+def make_site(module, broadcast_dims: Sequence[int] = ()) -> _sites.Site:
+  """Builds the site of a module from its fields."""
+  return _sites.make(
+    module.rate,
+    module.pattern,
+    broadcast_dims,
+    rescale=module.rescale,
+    row_layout=module.row_layout,
+    batch_size=module.batch_size,
+  )
+
+
+def step_key(module, rng: Key | None) -> Key:
+  """Returns the key of this call, from the module's `rng_collection`."""
+  return module.make_rng(module.rng_collection) if rng is None else rng
+
+
+def run_key(module: nn.Module, rng: Key | None) -> Key:
   """Returns the run-long key of `module`, or raises an error with the fixes.
 
   Flax would fall back to the "params" stream; only `init` may do so, where
   masks decide nothing.
   """
-  if not module.has_rng(_sites.STREAM) and not module.is_initializing():
-    raise _sites.missing_stream(module.name or type(module).__name__)
-  return module.make_rng(_sites.STREAM)
+  if rng is not None:
+    return rng
+  if not module.has_rng(_streams.STREAM) and not module.is_initializing():
+    raise _streams.missing(module.name or type(module).__name__)
+  return module.make_rng(_streams.STREAM)
+
+
+def draw_masks(
+  module: nn.Module, width: int, subnets: Ids, rng: Key | None
+) -> blocks.Masks:
+  """Draws a module's masks over its last axis."""
+  ids = _streams.check_subnets(subnets)
+  key = _keys.as_threefry(run_key(module, rng))
+  return sampling.subnet_masks(key, ids, width, make_site(module).pattern)

@@ -21,9 +21,7 @@ from kdropout_jax._types import Ids
 from kdropout_jax._types import Key
 from kdropout_jax._types import UnsupportedError
 from kdropout_jax.masks import sampling
-
-STREAM = "subnets"
-"""Name of the run-long key stream; a per-step key has no business in it."""
+from kdropout_jax.nn import _streams
 
 PatternFn = Callable[[float], patterns.Pattern]
 """From a layer's rate to its pattern: `kd.Bernoulli`, or a `partial`."""
@@ -59,14 +57,49 @@ class Site:
     """Probability with which a unit is dropped."""
     return self.pattern.rate
 
-  def is_off(self, deterministic: bool) -> bool:
-    """Whether no mask is needed: `without_masks` gives the output."""
-    return deterministic or self.rate in (0.0, 1.0)
+  def run(
+    self,
+    x: Float[Array, "..."],
+    deterministic: bool,
+    step_key: Callable[[], Key],
+    run_key: Callable[[], Key],
+    *,
+    subnets: Ids | None = None,
+    masks: functional.MasksLike | None = None,
+    assignment: Int[Array, "B"] | None = None,
+  ) -> Float[Array, "..."]:
+    """Runs a module's call; a key is asked for only where it is needed.
+
+    Args:
+      x: the module's inputs.
+      deterministic: whether nothing is dropped.
+      step_key: gives the key of this call, for conventional dropout.
+      run_key: gives the layer's run-long key, for the masks of `subnets`.
+      subnets: ids [T] of the subnets that train; None: conventional dropout.
+      masks: masks in place of sampled ones.
+      assignment: int32 [B] of slots in [0, T).
+    """
+    _streams.check_source(subnets, masks, assignment)
+    if subnets is not None or masks is not None:
+      x = functional.check_inputs(x)
+    if deterministic or self.rate in (0.0, 1.0):
+      return self.without_masks(x, deterministic)
+    if masks is not None:
+      return self.apply(x, masks, assignment)
+    if subnets is None:
+      return self.draw_and_apply(x, step_key())
+    ids = _streams.check_subnets(subnets)
+    if x.size == 0:
+      return x
+    return self.apply(x, self.sample(x, run_key(), ids), assignment)
 
   def without_masks(
     self, x: Float[Array, "..."], deterministic: bool
   ) -> Float[Array, "..."]:
-    """Returns the output where `is_off`; rate 1 has finite gradients, 0."""
+    """Returns the output at rate 0 or 1, or where nothing is dropped.
+
+    Gradients are finite at rate 1, too: zero.
+    """
     if deterministic and self.rescale == "at_test":
       return x * (1.0 - self.rate)
     if deterministic or self.rate == 0.0:
@@ -189,38 +222,11 @@ def make(
   return Site(pattern(rate), tuple(broadcast_dims), **settings)
 
 
-def check_subnets(subnets) -> Ids:
-  """Returns subnet ids as an array, or raises a ValueError: integers [T]."""
-  subnets = jnp.asarray(subnets)
-  if subnets.ndim != 1 or not jnp.issubdtype(subnets.dtype, jnp.integer):
+def spatial_dims(x: Array) -> tuple[int, ...]:
+  """Returns the axes between rows and channels, which share one mask."""
+  if x.ndim < 3:
     raise ValueError(
-      "subnets must be the ids of this step's subnets, integers [T] from"
-      f" kd.subnet_ids, got {subnets.dtype} {list(subnets.shape)}"
+      "inputs of spatial dropout must be [B, ..., C] of rank 3 or more, got"
+      f" shape {x.shape}"
     )
-  return subnets
-
-
-def check_source(subnets, masks, assignment) -> None:
-  """Raises a ValueError where masks come from two places, or from none."""
-  if subnets is not None and masks is not None:
-    raise ValueError("give subnets or masks, not both: each decides the masks")
-  if assignment is not None and subnets is None and masks is None:
-    raise ValueError(
-      "assignment needs subnets or masks: it says which of them a row trains"
-    )
-
-
-def missing_stream(name: str | None) -> ValueError:
-  """Returns the error for a module without a run-long key."""
-  return ValueError(
-    f"{name or 'the module'} was given subnets, but no key stream named"
-    f" {STREAM!r}. Consider one of the following options:\n\n"
-    "1. Pass the run-long key, the same at every step, beside the per-step"
-    " one:\n\n"
-    f"  model.apply(variables, x, rngs={{{STREAM!r}: run_key, 'dropout':"
-    " step_key})\n\n"
-    "2. With nnx, give the module rngs that hold it:\n\n"
-    f"  nnx.Rngs(params=0, {STREAM}=run_key)\n\n"
-    "3. Pass the layer's run-long key in the call:\n\n"
-    "  dropout(x, subnets=ids, rng=layer_key)\n"
-  )
+  return tuple(range(1, x.ndim - 1))

@@ -1,0 +1,45 @@
+"""The key streams that modules read, and what they say when one is missing."""
+
+import jax.numpy as jnp
+
+from kdropout_jax._types import Ids
+
+STREAM = "subnets"
+"""Name of the run-long stream; a per-step key has no business in it."""
+
+
+def check_subnets(subnets) -> Ids:
+  """Returns subnet ids as an array, or raises a ValueError: integers [T]."""
+  subnets = jnp.asarray(subnets)
+  if subnets.ndim != 1 or not jnp.issubdtype(subnets.dtype, jnp.integer):
+    raise ValueError(
+      "subnets must be the ids of this step's subnets, integers [T] from"
+      f" kd.subnet_ids, got {subnets.dtype} {list(subnets.shape)}"
+    )
+  return subnets
+
+
+def check_source(subnets, masks, assignment) -> None:
+  """Raises a ValueError where masks come from two places, or from none."""
+  if subnets is not None and masks is not None:
+    raise ValueError("give subnets or masks, not both: each decides the masks")
+  if assignment is not None and subnets is None and masks is None:
+    raise ValueError(
+      "assignment needs subnets or masks: it says which of them a row trains"
+    )
+
+
+def missing(name: str) -> ValueError:
+  """Returns the error of a module that has subnets but no run-long key."""
+  return ValueError(
+    f"{name} was given subnets, but no key stream named {STREAM!r}. Consider"
+    " one of the following options:\n\n"
+    "1. Pass the run-long key, the same at every step, beside the per-step"
+    " one:\n\n"
+    f"  model.apply(variables, x, rngs={{{STREAM!r}: run_key, 'dropout':"
+    " step_key})\n\n"
+    "2. With nnx, build the module with rngs that hold it:\n\n"
+    f"  nnx.Rngs(params=0, dropout=1, {STREAM}=run_key)\n\n"
+    "3. Pass the layer's run-long key in the call: rng=layer_key (linen) or"
+    " rngs=layer_key (nnx).\n"
+  )
