@@ -5,6 +5,7 @@ between (positions, pixels) share the mask of their row.
 """
 
 import functools
+import os
 import warnings
 from typing import Literal
 
@@ -232,5 +233,5 @@ def _warn_if_far(num_kept: int, count: int, rate: float) -> None:
       f"an exact pattern keeps {num_kept} of {count} blocks, which is over"
       f" 10 % away from 1 - rate = {keep_prob:g}; scaling follows what is"
       " kept. Use smaller blocks, or another rate.",
-      stacklevel=4,
+      skip_file_prefixes=(os.path.dirname(__file__),),
     )

@@ -4,11 +4,11 @@ import math
 
 import chex
 import hypothesis
-from hypothesis import strategies as st
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hypothesis import strategies as st
 
 import kdropout_jax as kd
 from kdropout_jax import blocks
