@@ -30,11 +30,10 @@ _ARROWS["nn"] = _ARROWS["drop_connect"] | {"drop_connect"}
 _ARROWS["subnets"] = _ARROWS["nn"] | {"nn"}
 _ARROWS["analysis"] = _ARROWS["subnets"] | {"subnets"}
 _ARROWS["optim"] = _BASE | {"blocks", "config", "subnets"}
-_ARROWS["training"] = _BASE | {
-  "blocks",
+_ARROWS["training"] = _ARROWS["optim"] | {
   "patterns",
-  "config",
   "masks",
+  "functional",
   "nn",
   "subnets",
   "optim",
