@@ -5,6 +5,8 @@ Three questions, three pure functions: which subnets train at this step
 trains it (`dropout`: rows of the batch).
 """
 
+import importlib
+
 from kdropout_jax._types import UnsupportedError
 from kdropout_jax.blocks import Masks
 from kdropout_jax.config import Gyro
@@ -12,6 +14,7 @@ from kdropout_jax.config import MaskConfig
 from kdropout_jax.config import Pooled
 from kdropout_jax.config import Sequential
 from kdropout_jax.config import Standard
+from kdropout_jax.connections import drop_connect
 from kdropout_jax.functional import dropout
 from kdropout_jax.functional import spatial_dropout
 from kdropout_jax.masks.sampling import layer_masks
@@ -38,6 +41,7 @@ __all__ = (
   "Sequential",
   "Standard",
   "UnsupportedError",
+  "drop_connect",
   "dropout",
   "layer_masks",
   "linen",
@@ -46,3 +50,10 @@ __all__ = (
   "subnet_ids",
   "subnet_masks",
 )
+
+
+def __getattr__(name: str):
+  """Imports flax.nnx only for those who use it."""
+  if name == "nnx":
+    return importlib.import_module("kdropout_jax.nn.nnx")
+  raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

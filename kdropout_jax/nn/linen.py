@@ -1,6 +1,13 @@
 """Modules for flax.linen, public as ``kd.linen``."""
 
+from kdropout_jax.nn._linen_dense import DropConnectDense
+from kdropout_jax.nn._linen_dense import MaskedDense
 from kdropout_jax.nn._linen_dropout import Dropout
 from kdropout_jax.nn._linen_dropout import SpatialDropout
 
-__all__ = ("Dropout", "SpatialDropout")
+__all__ = (
+  "DropConnectDense",
+  "Dropout",
+  "MaskedDense",
+  "SpatialDropout",
+)
