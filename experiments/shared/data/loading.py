@@ -43,6 +43,9 @@ def load(
   """
   spec = registry.get(name)
   folder = preparation.prepare(name, data_dir, local_files, progress)
+  if spec.task == "spans":
+    # Questions are chosen before they are cut into windows.
+    return _build_spans(spec, folder, num_train=num_train, seed=seed, **options)
   result = _BUILD[spec.task](spec, folder, **options)
   _check(spec, result)
   if num_train is None:
@@ -161,4 +164,20 @@ def _check(spec: registry.Spec, result: dataset_lib.Dataset) -> None:
       )
 
 
-_BUILD = {"image": _build_images, "packets": _build_packets}
+def _build_pairs(spec, folder, **options) -> dataset_lib.Dataset:
+  from experiments.shared.data import text  # pylint: disable=g-import-not-at-top
+
+  return text.build_pairs(spec, folder, **options)
+
+
+def _build_spans(spec, folder, **options) -> dataset_lib.Dataset:
+  from experiments.shared.data import text  # pylint: disable=g-import-not-at-top
+
+  return text.build_spans(spec, folder, **options)
+
+
+_BUILD = {
+  "image": _build_images,
+  "packets": _build_packets,
+  "pairs": _build_pairs,
+}

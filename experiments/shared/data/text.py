@@ -1,0 +1,307 @@
+"""Sentence pairs (MRPC) and questions on paragraphs (SQuAD) as token ids."""
+
+import dataclasses
+import os
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int32
+
+from experiments.shared.data import dataset as dataset_lib
+from experiments.shared.data import loading
+from experiments.shared.data import registry
+from experiments.shared.data import tokens
+
+_CHUNK = 2_000
+
+
+@dataclasses.dataclass(frozen=True)
+class Spans:
+  """What turns the scores of windows back into answers.
+
+  Attributes:
+    question: the question that each window belongs to [N].
+    offsets: where each token starts and ends in the context [N, L, 2].
+    ids: the id of each question.
+    contexts: the context of each question.
+    answers: the annotators' answers to each question.
+  """
+
+  question: Int32[np.ndarray, "N"]
+  offsets: Int32[np.ndarray, "N L 2"]
+  ids: Sequence[str]
+  contexts: Sequence[str]
+  answers: Sequence[Sequence[str]]
+
+
+def build_pairs(
+  spec: registry.Spec,
+  folder: pathlib.Path,
+  *,
+  vocabulary: str | os.PathLike[str] | None = None,
+  vocabulary_size: int = 8_000,
+  max_length: int = 128,
+  lowercase: bool = True,
+) -> dataset_lib.Dataset:
+  """Returns a dataset of sentence pairs as ids, types and masks [N, L].
+
+  Args:
+    spec: the dataset's.
+    folder: where it is prepared.
+    vocabulary: a local WordPiece vocabulary; None learns one from the
+      training set, once, and keeps it beside the dataset.
+    vocabulary_size: of the one that is learnt.
+    max_length: tokens of a pair; the longer sentence is cut first.
+    lowercase: whether text is lowered.
+
+  Raises:
+    ValueError: `max_length` is too small, or the vocabulary does not fit.
+  """
+  _check_length(max_length)
+  train = loading.columns(folder, "train")
+  test, note = loading.columns(folder, spec.test_split), loading.note(folder)
+  if (test["label"] < 0).all():
+    # TFDS's own GLUE hides the test labels.
+    test, note = loading.columns(folder, "validation"), "tested on validation"
+  sentences = _texts(train["sentence1"]) + _texts(train["sentence2"])
+  path = vocabulary or _learnt(folder, sentences, vocabulary_size, lowercase)
+  encoder = tokens.tokenizer(path, lowercase)
+  encoder.enable_truncation(max_length, strategy="longest_first")
+  encoder.enable_padding(length=max_length)
+
+  def encode(rows):
+    pairs = zip(_texts(rows["sentence1"]), _texts(rows["sentence2"]))
+    return _arrays(encoder, encoder.encode_batch(list(pairs)), path)
+
+  return dataset_lib.Dataset(
+    info=dataset_lib.Info(
+      name=spec.name,
+      task=spec.task,
+      num_classes=spec.num_classes,
+      class_names=loading.class_names(folder),
+      note=note,
+      counts=(("vocabulary", encoder.get_vocab_size()),),
+    ),
+    train_x=encode(train),
+    train_labels=train["label"].astype(np.int32),
+    test_x=encode(test),
+    test_labels=test["label"].astype(np.int32),
+  )
+
+
+def build_spans(
+  spec: registry.Spec,
+  folder: pathlib.Path,
+  *,
+  vocabulary: str | os.PathLike[str] | None = None,
+  vocabulary_size: int = 16_000,
+  max_length: int = 384,
+  stride: int = 128,
+  lowercase: bool = True,
+  num_train: int | None = None,
+  num_test: int | None = None,
+  seed: int = 0,
+) -> dataset_lib.Dataset:
+  """Returns a dataset of question and context windows with answer spans.
+
+  A context that does not fit is cut into windows that overlap by `stride`
+  tokens. Labels are the first and the last token of the answer; 0, 0 (the
+  ``[CLS]`` token) where the window does not hold all of it.
+
+  Args:
+    spec: the dataset's.
+    folder: where it is prepared.
+    vocabulary: a local WordPiece vocabulary; None learns one from the
+      training contexts, once, and keeps it beside the dataset.
+    vocabulary_size: of the one that is learnt.
+    max_length: tokens of a window.
+    stride: tokens that neighbouring windows share.
+    lowercase: whether text is lowered.
+    num_train, num_test: keep so many questions, at random.
+    seed: picks them.
+
+  Returns:
+    The dataset; `extra` is the `Spans` of the test set.
+  """
+  _check_length(max_length)
+  if not 0 <= stride < max_length:
+    raise ValueError(f"stride must be in [0, {max_length}), got {stride}")
+  train = _questions(folder, "train", num_train, seed)
+  test = _questions(folder, spec.test_split, num_test, seed)
+  path = vocabulary or _learnt(
+    folder,
+    lambda: dict.fromkeys(_questions(folder, "train", None, 0)["context"]),
+    vocabulary_size,
+    lowercase,
+  )
+  encoder = tokens.tokenizer(path, lowercase)
+  encoder.enable_truncation(max_length, stride=stride, strategy="only_second")
+  encoder.enable_padding(length=max_length)
+  train_x, train_labels, _ = _encode_spans(encoder, train, path)
+  test_x, test_labels, spans = _encode_spans(encoder, test, path)
+  return dataset_lib.Dataset(
+    info=dataset_lib.Info(
+      name=spec.name,
+      task=spec.task,
+      num_classes=0,
+      note=loading.note(folder),
+      counts=(
+        ("vocabulary", encoder.get_vocab_size()),
+        ("training questions", len(train["id"])),
+        ("test questions", len(test["id"])),
+      ),
+    ),
+    train_x=train_x,
+    train_labels=train_labels,
+    test_x=test_x,
+    test_labels=test_labels,
+    extra=spans,
+  )
+
+
+def best_answers(
+  spans: Spans,
+  start_scores: Float[np.ndarray, "N L"],
+  end_scores: Float[np.ndarray, "N L"],
+  max_answer_tokens: int = 30,
+) -> dict[str, str]:
+  """Returns {question id: text} of the best span over a question's windows.
+
+  A span is scored by its start's plus its end's score; it lies in the
+  context, starts no later than it ends and has at most `max_answer_tokens`.
+  """
+  length = start_scores.shape[1]
+  place = np.arange(length)
+  gap = place[None, :] - place[:, None]
+  allowed = (gap >= 0) & (gap < max_answer_tokens)
+  best: dict[int, tuple[float, str]] = {}
+  for n, question in enumerate(spans.question.tolist()):
+    inside = spans.offsets[n, :, 1] > 0
+    valid = allowed & inside[:, None] & inside[None, :]
+    scores = np.where(
+      valid, start_scores[n][:, None] + end_scores[n][None, :], -np.inf
+    )
+    start, end = np.unravel_index(scores.argmax(), scores.shape)
+    score = float(scores[start, end])
+    if score > best.get(question, (-np.inf, ""))[0]:
+      first, last = spans.offsets[n, start, 0], spans.offsets[n, end, 1]
+      best[question] = score, spans.contexts[question][first:last]
+  return {spans.ids[q]: text for q, (_, text) in best.items()}
+
+
+def answers(spans: Spans) -> dict[str, Sequence[str]]:
+  """Returns {question id: the annotators' answers}, for the metric."""
+  return dict(zip(spans.ids, spans.answers))
+
+
+def _check_length(max_length: int) -> None:
+  if max_length < 8:
+    raise ValueError(f"max_length must be >= 8, got {max_length}")
+
+
+def _texts(column: Sequence[bytes]) -> list[str]:
+  return [text.decode() for text in column]
+
+
+def _learnt(folder, texts, size: int, lowercase: bool) -> pathlib.Path:
+  """Returns the vocabulary learnt from a training set, learning it once."""
+  case = "lower" if lowercase else "cased"
+  path = folder / f"vocabulary-{size}-{case}.txt"
+  if path.exists():
+    return path
+  texts = texts() if callable(texts) else texts
+  return tokens.learn_vocabulary(texts, size, path, lowercase)
+
+
+def _arrays(encoder, encodings, vocabulary) -> dict[str, np.ndarray]:
+  """Returns the ids, types and mask [N, L] of encodings."""
+  result = {
+    "input_ids": np.array([e.ids for e in encodings], np.int32),
+    "token_type_ids": np.array([e.type_ids for e in encodings], np.int32),
+    "attention_mask": np.array([e.attention_mask for e in encodings], np.int32),
+  }
+  unknown = result["input_ids"] == encoder.token_to_id("[UNK]")
+  tokens.check_fit(
+    int(unknown.sum()), int(result["attention_mask"].sum()), vocabulary
+  )
+  return result
+
+
+def _questions(folder, split, count, seed) -> Mapping[str, Any]:
+  """Returns the columns of a split, or of `count` questions of it."""
+  rows = loading.columns(folder, split)
+  total = len(rows["id"])
+  if count is not None and not 1 <= count <= total:
+    raise ValueError(
+      f"the number of questions must be in [1, {total}] for split"
+      f" {split!r}, got {count}"
+    )
+  chosen = np.random.default_rng(seed).permutation(total)[: count or total]
+  chosen = np.sort(chosen).tolist()
+  return {
+    "id": [rows["id"][i].decode() for i in chosen],
+    "context": [rows["context"][i].decode() for i in chosen],
+    "question": [rows["question"][i].decode() for i in chosen],
+    "answers": [
+      [text.decode() for text in rows["answers"][i]["text"]] for i in chosen
+    ],
+    "start": [int(rows["answers"][i]["answer_start"][0]) for i in chosen],
+  }
+
+
+def _encode_spans(encoder, rows, vocabulary):
+  """Returns inputs [N, L], labels [N, 2] and the `Spans` of questions."""
+  inputs, labels, owners, offsets = [], [], [], []
+  for start in range(0, len(rows["id"]), _CHUNK):
+    chunk = range(start, min(start + _CHUNK, len(rows["id"])))
+    encodings = encoder.encode_batch(
+      [(rows["question"][i].strip(), rows["context"][i]) for i in chunk]
+    )
+    # A context that does not fit overflows into further windows.
+    windows = [
+      (i, window)
+      for i, encoding in zip(chunk, encodings)
+      for window in (encoding, *encoding.overflowing)
+    ]
+    inputs.append(_arrays(encoder, [w for _, w in windows], vocabulary))
+    owners += [i for i, _ in windows]
+    offsets.append(np.stack([_context_offsets(w) for _, w in windows]))
+    labels += [
+      _label(place, rows["start"][i], rows["answers"][i][0])
+      for (i, _), place in zip(windows, offsets[-1])
+    ]
+  spans = Spans(
+    np.array(owners, np.int32),
+    np.concatenate(offsets),
+    rows["id"],
+    rows["context"],
+    rows["answers"],
+  )
+  arrays = {
+    key: np.concatenate([part[key] for part in inputs]) for key in inputs[0]
+  }
+  return arrays, np.array(labels, np.int32), spans
+
+
+def _context_offsets(window) -> np.ndarray:
+  """Returns [L, 2]; zeros for tokens that are not of the context."""
+  offsets = np.array(window.offsets, np.int32)
+  inside = np.array([s == 1 for s in window.sequence_ids])
+  return np.where(inside[:, None], offsets, 0)
+
+
+def _label(offsets: np.ndarray, start: int, answer: str) -> tuple[int, int]:
+  """Returns the first and the last token of an answer, or 0, 0."""
+  end = start + len(answer)
+  inside = np.flatnonzero(offsets[:, 1] > 0)
+  if (
+    not len(inside)
+    or offsets[inside[0], 0] > start
+    or offsets[inside[-1], 1] < end
+  ):
+    return 0, 0
+  first = inside[offsets[inside, 0] <= start][-1]
+  last = inside[offsets[inside, 1] >= end][0]
+  return int(first), int(last)

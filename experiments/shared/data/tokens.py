@@ -1,0 +1,109 @@
+"""WordPiece tokenizers from a local vocabulary file, or learnt from a text."""
+
+import os
+import pathlib
+from collections.abc import Iterable
+
+SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+
+_MAX_UNKNOWN = 0.1
+
+
+def tokenizer(vocabulary: str | os.PathLike[str], lowercase: bool = True):
+  """Returns BERT's WordPiece tokenizer over a local vocabulary file.
+
+  Args:
+    vocabulary: a text file with one token a line, as BERT publishes it.
+    lowercase: whether text is lowered and accents are stripped.
+
+  Raises:
+    ValueError: there is no such file, a token stands in it twice, or BERT's
+      special tokens are not in it.
+  """
+  import tokenizers  # pylint: disable=g-import-not-at-top
+
+  tokens = _read(vocabulary)
+  result = tokenizers.Tokenizer(
+    tokenizers.models.WordPiece(
+      {token: i for i, token in enumerate(tokens)},
+      unk_token="[UNK]",
+      max_input_chars_per_word=100,
+    )
+  )
+  _pre_process(result, lowercase)
+  result.add_special_tokens(list(SPECIAL))
+  ends = [(name, result.token_to_id(name)) for name in ("[SEP]", "[CLS]")]
+  result.post_processor = tokenizers.processors.BertProcessing(*ends)
+  result.decoder = tokenizers.decoders.WordPiece()
+  return result
+
+
+def learn_vocabulary(
+  texts: Iterable[str],
+  size: int,
+  path: str | os.PathLike[str],
+  lowercase: bool = True,
+) -> pathlib.Path:
+  """Writes a WordPiece vocabulary learnt from texts; returns its path.
+
+  For where no published vocabulary is at hand. The file appears by a rename.
+  """
+  import tokenizers  # pylint: disable=g-import-not-at-top
+
+  if size < 300:
+    raise ValueError(f"vocabulary size must be >= 300, got {size}")
+  model = tokenizers.Tokenizer(tokenizers.models.WordPiece(unk_token="[UNK]"))
+  _pre_process(model, lowercase)
+  trainer = tokenizers.trainers.WordPieceTrainer(
+    vocab_size=size, special_tokens=list(SPECIAL), show_progress=False
+  )
+  model.train_from_iterator(texts, trainer)
+  vocabulary = model.get_vocab()
+  path = pathlib.Path(path)
+  path.parent.mkdir(parents=True, exist_ok=True)
+  unfinished = path.with_name(f"{path.name}.{os.getpid()}.writing")
+  tokens = sorted(vocabulary, key=lambda token: vocabulary[token])
+  unfinished.write_text("\n".join(tokens) + "\n", encoding="utf-8")
+  unfinished.rename(path)
+  return path
+
+
+def check_fit(unknown: int, total: int, vocabulary: object) -> None:
+  """Raises a ValueError if too many tokens of a text are unknown."""
+  if total and unknown > _MAX_UNKNOWN * total:
+    raise ValueError(
+      f"vocabulary {str(vocabulary)!r} does not fit the text:"
+      f" {unknown:,} of {total:,} tokens are unknown, more than"
+      f" {_MAX_UNKNOWN:.0%}; give the vocabulary of this language, cased or"
+      " not as --lowercase says"
+    )
+
+
+def _read(vocabulary) -> list[str]:
+  path = pathlib.Path(vocabulary)
+  if not path.is_file():
+    raise ValueError(
+      f"vocabulary must be a file with one token a line, got {str(path)!r},"
+      " which is not there"
+    )
+  tokens = path.read_text(encoding="utf-8").splitlines()
+  missing = [token for token in SPECIAL if token not in tokens]
+  if missing:
+    raise ValueError(
+      f"vocabulary {str(path)!r}: expected BERT's special tokens, lacks"
+      f" {', '.join(missing)}; give BERT's vocab.txt"
+    )
+  if len(set(tokens)) != len(tokens):
+    twice = next(t for i, t in enumerate(tokens) if t in tokens[:i])
+    raise ValueError(
+      f"vocabulary {str(path)!r}: expected each token once, got {twice!r}"
+      " twice; the file is damaged"
+    )
+  return tokens
+
+
+def _pre_process(model, lowercase: bool) -> None:
+  import tokenizers  # pylint: disable=g-import-not-at-top
+
+  model.normalizer = tokenizers.normalizers.BertNormalizer(lowercase=lowercase)
+  model.pre_tokenizer = tokenizers.pre_tokenizers.BertPreTokenizer()
