@@ -95,9 +95,9 @@ def holdout(dataset: Dataset, fraction: float, seed: int = 0) -> Dataset:
   valid[chosen] = True
   return dataclasses.replace(
     dataset,
-    train_x=_take(dataset.train_x, ~valid),
+    train_x=take(dataset.train_x, ~valid),
     train_labels=dataset.train_labels[~valid],
-    valid_x=_take(dataset.train_x, valid),
+    valid_x=take(dataset.train_x, valid),
     valid_labels=dataset.train_labels[valid],
   )
 
@@ -116,12 +116,13 @@ def subset(dataset: Dataset, num_train: int, seed: int = 0) -> Dataset:
   rows = _stratified(dataset.train_labels, num_train, seed)
   return dataclasses.replace(
     dataset,
-    train_x=_take(dataset.train_x, rows),
+    train_x=take(dataset.train_x, rows),
     train_labels=dataset.train_labels[rows],
   )
 
 
-def _take(inputs: Inputs, rows) -> Inputs:
+def take(inputs: Inputs, rows: Any) -> Inputs:
+  """Returns the given rows of inputs, an array or a dict of them."""
   return jax.tree.map(lambda x: x[rows], inputs)
 
 
