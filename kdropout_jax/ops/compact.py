@@ -7,6 +7,7 @@ index handling is in `Units`; the products only name axes.
 """
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +18,11 @@ from jaxtyping import Array, Bool, Float, Int
 from kdropout_jax import blocks
 from kdropout_jax.ops import dense
 from kdropout_jax.ops import problems
+
+# Beyond so many groups the columns of the weights are not gathered as well:
+# T copies cost more than the multiplications that they save (measured).
+_MAX_BOTH = 2
+_MAX_UNROLLED = 8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,32 +42,37 @@ class Units:
   keep: Bool[Array, "T W"]
 
   def take_columns(self, x: Float[Array, "T R W"]) -> Float[Array, "T R N"]:
-    """Gathers the kept columns of every group's rows."""
-    small = jax.vmap(lambda a, i: _take(a, i, 1))(x, self.index)
-    return self._zero_invalid(small, 2)
+    """Gathers each group's kept columns."""
+    return self._zero_invalid(_each(_columns, x, self.index), axis=2)
 
-  def take_rows(self, w: Float[Array, "T W O"]) -> Float[Array, "T N O"]:
-    """Gathers the kept rows of a matrix that all groups share (T = 1)."""
-    if w.shape[0] == 1:
-      return jax.vmap(lambda i: _take(w[0], i, 0))(self.index)
-    return jax.vmap(lambda a, i: _take(a, i, 0))(w, self.index)
+  def take_weights(self, w: Float[Array, "W O"]) -> Float[Array, "T N O"]:
+    """Gathers, for each group, the kept rows of a matrix that all share."""
+    return _for_each(_rows, w, self.index)
 
   def put_columns(self, small: Float[Array, "T R N"]) -> Float[Array, "T R W"]:
     """Spreads small columns to full width, zero where dropped."""
-    full = jax.vmap(lambda a, i: _take(a, i, 1))(small, self.position)
-    zero = jnp.zeros((), small.dtype)
-    return jnp.where(self.keep[:, None, :], full, zero)
+    full = _each(_columns, small, self.position)
+    return jnp.where(self.keep[:, None, :], full, jnp.zeros((), small.dtype))
 
-  def put_rows(self, small: Float[Array, "T N O"]) -> Float[Array, "T W O"]:
-    """Spreads small rows to full height, zero where dropped."""
-    full = jax.vmap(lambda a, i: _take(a, i, 0))(small, self.position)
+  def sum_rows(self, small: Float[Array, "T N O"]) -> Float[Array, "W O"]:
+    """Spreads small rows to full height and sums over the groups."""
     zero = jnp.zeros((), small.dtype)
-    return jnp.where(self.keep[:, :, None], full, zero)
+    if small.shape[0] > _MAX_UNROLLED:
+      full = _each(_rows, small, self.position)
+      return jnp.sum(jnp.where(self.keep[:, :, None], full, zero), axis=0)
+    # A chain of selects fuses into one pass over the result.
+    return functools.reduce(
+      jnp.add,
+      (
+        jnp.where(keep[:, None], _rows(rows, position), zero)
+        for keep, rows, position in zip(self.keep, small, self.position)
+      ),
+    )
 
   def _zero_invalid(self, small, axis):
     if self.valid is None:
       return small
-    valid = jnp.expand_dims(self.valid, tuple({1, 2} - {axis}))
+    valid = jnp.expand_dims(self.valid, 3 - axis)
     return jnp.where(valid, small, jnp.zeros((), small.dtype))
 
 
@@ -101,15 +112,14 @@ def forward(
   activation: str | None = None,
 ) -> Float[Array, "B P O"]:
   """As `dense.forward`; multiplies kept inputs by kept outputs only."""
-  ins = kept_units(problem.inputs, in_keep)
-  outs = kept_units(problem.outputs, out_keep)
+  ins, outs = _tables(problem, in_keep, out_keep)
   x = split_rows(problem, x)
   x = x if ins is None else ins.take_columns(x)
   y = _batched(x, _small_weights(w, ins, outs), 2, 1)
   y = y if outs is None else outs.put_columns(y)
   y = dense.epilogue(merge_rows(problem, y), b, activation)
-  if b is None or outs is None:
-    return y
+  if b is None and outs is not None:
+    return y  # Dropped columns are zero already.
   return dense.keep_units(problem, problem.outputs, y, out_keep)
 
 
@@ -121,10 +131,8 @@ def dx(
   out_keep: dense.Keep,
 ) -> Float[Array, "B P I"]:
   """As `dense.dx`."""
-  ins = kept_units(problem.inputs, in_keep)
-  outs = kept_units(problem.outputs, out_keep)
-  dy = split_rows(problem, dy)
-  dy = dy if outs is None else outs.take_columns(dy)
+  ins, outs = _tables(problem, in_keep, out_keep)
+  dy = _small_dy(problem, dy, outs, out_keep)
   dx = _batched(dy, _small_weights(w, ins, outs), 2, 2)
   return merge_rows(problem, dx if ins is None else ins.put_columns(dx))
 
@@ -137,16 +145,17 @@ def dw(
   out_keep: dense.Keep,
 ) -> Float[Array, "I O"]:
   """As `dense.dw`."""
-  ins = kept_units(problem.inputs, in_keep)
-  outs = kept_units(problem.outputs, out_keep)
-  x, dy = split_rows(problem, x), split_rows(problem, dy)
+  ins, outs = _tables(problem, in_keep, out_keep)
+  dy = _small_dy(problem, dy, outs, out_keep)
+  x = split_rows(problem, x)
+  if ins is None and outs is not None and problem.groups > 1:
+    # Rows of the transposed gradient are spread, not columns of each group.
+    small = _row_major(_batched(dy, x, 1, 1))
+    return _row_major(_row_major(outs.sum_rows(small)).T)
   x = x if ins is None else ins.take_columns(x)
-  dy = dy if outs is None else outs.take_columns(dy)
-  small = _batched(dy, x, 1, 1)  # [T, O', I']: d.T @ x beats x.T @ d.
-  small = small if outs is None else outs.put_rows(small)
-  small = jnp.swapaxes(small, 1, 2)
-  small = small if ins is None else ins.put_rows(small)
-  return jnp.sum(small, axis=0)
+  small = _row_major(_batched(x, dy, 1, 1))
+  small = small if outs is None else _row_major(outs.put_columns(small))
+  return jnp.sum(small, axis=0) if ins is None else ins.sum_rows(small)
 
 
 def split_rows(
@@ -180,19 +189,34 @@ def merge_rows(
   return x.reshape(groups, -1, problem.positions, width)[slots, place]
 
 
-def _small_weights(w, ins: Units | None, outs: Units | None):
-  """Returns the kept part of `w` for every group, [T, I', O'] (T may be 1)."""
-  small = w[None]
-  if ins is not None:
-    # Without the constraint XLA may give the gather a transposed layout.
-    small = _row_major(ins.take_rows(small))
+def _tables(problem: problems.Problem, in_keep, out_keep):
+  """Returns the index tables of the sides that are gathered."""
+  ins = kept_units(problem.inputs, in_keep)
+  if ins is not None and problem.groups > _MAX_BOTH:
+    return ins, None
+  return ins, kept_units(problem.outputs, out_keep)
+
+
+def _small_dy(problem: problems.Problem, dy, outs: Units | None, out_keep):
+  """Returns dy by groups, its dropped columns left out or else zero."""
   if outs is not None:
-    small = _row_major(
-      outs.take_columns(
-        jnp.broadcast_to(small, (outs.index.shape[0], *small.shape[1:]))
-      )
-    )
-  return small
+    return outs.take_columns(split_rows(problem, dy))
+  dy = dense.keep_units(problem, problem.outputs, dy, out_keep)
+  return split_rows(problem, dy)
+
+
+def _small_weights(w, ins: Units | None, outs: Units | None):
+  """Returns the kept part of `w` for every group, [T, I', O'] (T may be 1).
+
+  Rows first, then columns, each pinned to row-major order: without that XLA
+  may give a gather a transposed layout, which is four times slower.
+  """
+  if ins is None and outs is None:
+    return w[None]
+  if ins is None:
+    return _row_major(_for_each(_columns, w, outs.index))
+  small = _row_major(ins.take_weights(w))
+  return small if outs is None else _row_major(outs.take_columns(small))
 
 
 def _batched(a, b, a_axis: int, b_axis: int):
@@ -200,13 +224,31 @@ def _batched(a, b, a_axis: int, b_axis: int):
   if b.shape[0] == 1 and a.shape[0] > 1:
     return dense.dot(a, b[0], ((a_axis,), (b_axis - 1,)))
   if a.shape[0] == 1:
-    y = dense.dot(a[0], b[0], ((a_axis - 1,), (b_axis - 1,)))
-    return y[None]
+    return dense.dot(a[0], b[0], ((a_axis - 1,), (b_axis - 1,)))[None]
   return dense.dot(a, b, ((a_axis,), (b_axis,)), ((0,), (0,)))
 
 
-def _take(a, index, axis: int):
-  return jnp.take(a, index, axis=axis, mode="clip")
+def _each(gather, a, index):
+  """Gathers group by group; one group goes without a batch axis."""
+  if a.shape[0] == 1:
+    # XLA turns a batched gather into a slower one with two indices.
+    return gather(a[0], index[0])[None]
+  return jax.vmap(gather)(a, index)
+
+
+def _for_each(gather, a, index):
+  """Gathers for every group from one array."""
+  if index.shape[0] == 1:
+    return gather(a, index[0])[None]
+  return jax.vmap(gather, (None, 0))(a, index)
+
+
+def _rows(a, index):
+  return a.at[index].get(mode="promise_in_bounds")
+
+
+def _columns(a, index):
+  return a.at[:, index].get(mode="promise_in_bounds")
 
 
 def _row_major(a):
