@@ -25,8 +25,8 @@ _ARROWS = {
   "ops": _BASE | {"blocks", "config"},
 }
 _ARROWS["functional"] = _ARROWS["masks"] | {"masks", "ops"}
-_ARROWS["drop_connect"] = _ARROWS["functional"] | {"functional"}
-_ARROWS["nn"] = _ARROWS["drop_connect"] | {"drop_connect"}
+_ARROWS["connections"] = _ARROWS["functional"] | {"functional"}
+_ARROWS["nn"] = _ARROWS["connections"] | {"connections"}
 _ARROWS["subnets"] = _ARROWS["nn"] | {"nn"}
 _ARROWS["analysis"] = _ARROWS["subnets"] | {"subnets"}
 _ARROWS["optim"] = _BASE | {"blocks", "config", "subnets"}
