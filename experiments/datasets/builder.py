@@ -104,15 +104,7 @@ class PartsBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
       bar.update(part.rows)
       return shard
     unfinished = shard.with_suffix(".writing")
-    writer = array_record_module.ArrayRecordWriter(
-      os.fspath(unfinished), "group_size:1"
-    )
-    count = 0
-    for example in part.read():
-      writer.write(self.info.features.serialize_example(example))
-      count += 1
-      bar.update()
-    writer.close()
+    count = self._write_examples(part, unfinished, bar)
     if count != part.rows:
       raise ValueError(
         f"{self.name}, a part of split {part.split!r}: expected"
@@ -121,6 +113,20 @@ class PartsBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
       )
     unfinished.rename(shard)
     return shard
+
+  def _write_examples(self, part: Part, path: pathlib.Path, bar) -> int:
+    writer = array_record_module.ArrayRecordWriter(
+      os.fspath(path), "group_size:1"
+    )
+    count = 0
+    try:
+      for example in part.read():
+        writer.write(self.info.features.serialize_example(example))
+        count += 1
+        bar.update()
+    finally:
+      writer.close()
+    return count
 
   def _place(self, split: str, shards) -> tfds.core.SplitInfo:
     """Links the shards into the dataset's folder under their TFDS names."""

@@ -41,8 +41,8 @@ def load(
     ValueError: unknown dataset, or one that is not there and cannot be
       prepared; the message says what to do.
   """
-  spec = registry.get(name)
   folder = preparation.prepare(name, data_dir, local_files, progress)
+  spec = preparation.resolve(name, preparation.data_folder(data_dir))
   if spec.task == "spans":
     # Questions are chosen before they are cut into windows.
     return _build_spans(spec, folder, num_train=num_train, seed=seed, **options)
@@ -74,6 +74,15 @@ def open_split(folder: pathlib.Path, split: str):
         f" {folder} and prepare the dataset again"
       )
   return builder.as_data_source(split)
+
+
+def split_sizes(folder: pathlib.Path) -> dict[str, int]:
+  """Returns {split: rows} of a prepared dataset."""
+  info = json.loads((folder / "dataset_info.json").read_text())
+  return {
+    split["name"]: sum(int(rows) for rows in split["shardLengths"])
+    for split in info["splits"]
+  }
 
 
 def columns(folder: pathlib.Path, split: str) -> dict[str, Any]:
@@ -119,13 +128,13 @@ def _build_images(spec, folder) -> dataset_lib.Dataset:
       f"dataset {spec.name!r} is too large for arrays; stream it with"
       " experiments.shared.data.streaming"
     )
-  train = columns(folder, "train")
-  test = columns(folder, spec.test_split)
+  num_classes, test_split = _image_features(spec, folder)
+  train, test = columns(folder, "train"), columns(folder, test_split)
   return dataset_lib.Dataset(
     info=dataset_lib.Info(
       name=spec.name,
       task=spec.task,
-      num_classes=spec.num_classes,
+      num_classes=num_classes,
       class_names=class_names(folder),
       note=note(folder),
       pixel_max=spec.pixel_max,
@@ -135,6 +144,23 @@ def _build_images(spec, folder) -> dataset_lib.Dataset:
     test_x=test["image"],
     test_labels=test["label"].astype(np.int32),
   )
+
+
+def _image_features(spec, folder) -> tuple[int, str]:
+  """Returns the number of classes and the name of the test split."""
+  if spec.num_classes:
+    return spec.num_classes, spec.test_split
+  import tensorflow_datasets as tfds  # pylint: disable=g-import-not-at-top
+
+  info = tfds.builder_from_directory(os.fspath(folder)).info
+  image = info.features.get("image")
+  if image is None or None in image.shape or "label" not in info.features:
+    raise ValueError(
+      f"dataset {spec.name!r}: expected features image, of one shape, and"
+      f" label, got {', '.join(info.features)}; no model here reads that"
+    )
+  split = "test" if "test" in info.splits else "validation"
+  return info.features["label"].num_classes, split
 
 
 def class_names(folder: pathlib.Path) -> tuple[str, ...]:
@@ -151,8 +177,6 @@ def _build_packets(spec, folder, **options) -> dataset_lib.Dataset:
 
 def _check(spec: registry.Spec, result: dataset_lib.Dataset) -> None:
   """Raises a ValueError where labels do not fit the classes."""
-  if not spec.num_classes:
-    return
   classes = result.info.num_classes
   for split in ("train", "test"):
     labels = getattr(result, f"{split}_labels")

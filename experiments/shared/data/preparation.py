@@ -12,6 +12,7 @@ import importlib.util
 import json
 import os
 import pathlib
+import re
 import shutil
 
 from experiments.shared.data import downloads
@@ -26,6 +27,28 @@ def default_data_dir() -> pathlib.Path:
     return pathlib.Path(os.environ["KDROPOUT_DATA_DIR"]).expanduser()
   cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
   return pathlib.Path(cache).expanduser() / "kdropout_jax" / "data"
+
+
+def data_folder(data_dir: str | os.PathLike[str] | None) -> pathlib.Path:
+  """Returns the folder that a --data_dir means; the default if None."""
+  return pathlib.Path(data_dir or default_data_dir()).expanduser()
+
+
+def resolve(name: str, data_dir: pathlib.Path) -> registry.Spec:
+  """Returns the `Spec` of a dataset of ours, or of any other of TFDS's.
+
+  Raises:
+    ValueError: nobody knows this name.
+  """
+  try:
+    return registry.get(name)
+  except ValueError:
+    spec = registry.foreign(name)
+    if re.fullmatch(r"[a-z0-9_]+(/[a-z0-9_.\-]+)?", name) and (
+      find(spec, data_dir) or _tfds_can_prepare(name)
+    ):
+      return spec
+    raise
 
 
 def find(spec: registry.Spec, data_dir: pathlib.Path) -> pathlib.Path | None:
@@ -61,8 +84,8 @@ def prepare(
     ValueError: unknown dataset, or files that are missing, damaged or of
       another dataset, or no network; nothing prepared is touched.
   """
-  spec = registry.get(name)
-  data_dir = pathlib.Path(data_dir or default_data_dir()).expanduser()
+  data_dir = data_folder(data_dir)
+  spec = resolve(name, data_dir)
   if found := find(spec, data_dir):
     return found
   if local_files is not None and not pathlib.Path(local_files).is_dir():
@@ -115,6 +138,14 @@ def _lock(data_dir: pathlib.Path, name: str):
     yield
 
 
+def _tfds_can_prepare(name: str) -> bool:
+  if importlib.util.find_spec("tensorflow") is None:
+    return False
+  import tensorflow_datasets as tfds  # pylint: disable=g-import-not-at-top
+
+  return name.split("/")[0] in tfds.list_builders()
+
+
 def _prepare_ours(spec, data_dir, local_files, progress) -> None:
   import tensorflow_datasets as tfds  # pylint: disable=g-import-not-at-top
 
@@ -162,17 +193,11 @@ def _prepare_stock(spec, data_dir, local_files, progress) -> None:
 
 def _how_to_prepare(spec, data_dir) -> str:
   command = f"python -m experiments.prepare_data --dataset={spec.name}"
-  ways = []
-  if spec.builder:
-    ways.append(f"`{command} --local_files=DIR`, where DIR holds {spec.fetch}")
-  else:
-    ways.append(
-      f"{_INSTALL} (TensorFlow is needed to prepare it), then `{command}"
-      f" --local_files=DIR`, where DIR holds {spec.fetch}"
-    )
+  if spec.builder is None:
+    command = f"{_INSTALL} (TensorFlow is needed to prepare it), then {command}"
+  files = f" --local_files=DIR, where DIR holds {spec.fetch}" * bool(spec.fetch)
   return (
-    f"dataset {spec.name!r} is not prepared in {data_dir}, and cannot be"
-    f" downloaded without a person: run {' or '.join(ways)}"
+    f"dataset {spec.name!r} is not prepared in {data_dir}; run {command}{files}"
   )
 
 

@@ -14,7 +14,7 @@ class Spec:
     builder: ``module:Class`` of our TFDS builder, or None.
     stock: the name of TFDS's own builder, or None.
     rows: the rows of the training and the test split that a whole copy has.
-    num_classes: 0 for spans.
+    num_classes: 0 for spans, and where TFDS's own features say it.
     test_split: TFDS's name of the split that we test on.
     pixel_max: the largest value of a pixel.
     megabytes: size on disk once prepared.
@@ -184,6 +184,11 @@ _ALIASES = {"mrpc": "glue/mrpc", "kddcup": "kddcup99"}
 def names() -> tuple[str, ...]:
   """Returns the names of all datasets, in the order of the documents."""
   return tuple(_BY_NAME)
+
+
+def foreign(name: str) -> Spec:
+  """Returns the `Spec` of a TFDS dataset of images that is not in our list."""
+  return Spec(name, "image", None, name, (0, 0), 0)
 
 
 def get(name: str) -> Spec:
