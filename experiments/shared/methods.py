@@ -1,0 +1,110 @@
+"""From the flags of a method to a schedule, a pattern and a dropout site."""
+
+import functools
+from typing import Any
+
+import kdropout_jax as kd
+
+METHODS = ("none", "standard", "sequential", "pooled", "gyro")
+PATTERNS = ("bernoulli", "exact", "blocks")
+
+_DROPS = (lambda c: c.method != "none", "any method but none")
+
+
+def _only(*methods: str):
+  return (lambda c: c.method in methods, f"method={' or '.join(methods)}")
+
+
+USED_IF = {
+  "k": _only("sequential"),
+  "m": _only("sequential", "pooled"),
+  "pool_size": _only("pooled"),
+  "total": _only("gyro"),
+  "concurrent": _only("gyro"),
+  "scheduling": _only("gyro"),
+  "rows_per_subnet": _only("gyro"),
+  "replacement": _only("pooled", "gyro"),
+  "per_layer": _only("pooled", "gyro"),
+  "rate": _DROPS,
+  "pattern": _DROPS,
+  "block_size": (lambda c: c.pattern == "blocks", "pattern=blocks"),
+  "rescale": _DROPS,
+  "row_layout": _DROPS,
+}
+"""{flag: (whether a configuration uses it, who does)}."""
+
+
+def check(config: Any) -> None:
+  """Raises a ValueError where the method's values do not fit each other."""
+  if config.method != "none":
+    schedule(config, num_steps=config.num_steps or 1)
+    site(config)(name="check")
+
+
+def schedule(config: Any, num_steps: int) -> kd.config.Schedule | None:
+  """Returns the schedule that `config` asks for, None for method none.
+
+  Args:
+    config: a `RunConfig`.
+    num_steps: steps of the run, which gyro's windows share out.
+  """
+  match config.method:
+    case "none":
+      return None
+    case "standard":
+      return kd.Standard()
+    case "sequential":
+      return kd.Sequential(k=config.k, m=config.m)
+    case "pooled":
+      return kd.Pooled(
+        pool_size=config.pool_size,
+        m=config.m,
+        replacement=config.replacement is not False,
+        per_layer=config.per_layer,
+      )
+    case "gyro":
+      return kd.Gyro(
+        total=config.total,
+        concurrent=config.concurrent,
+        num_steps=num_steps,
+        scheduling=config.scheduling,
+        rows_per_subnet=config.rows_per_subnet,
+        replacement=bool(config.replacement),
+        per_layer=config.per_layer,
+      )
+  raise AssertionError(config.method)
+
+
+def site(config: Any) -> functools.partial:
+  """Returns what makes a dropout site: call it with the site's name."""
+  patterns = {
+    "bernoulli": kd.Bernoulli,
+    "exact": kd.ExactCount,
+    "blocks": functools.partial(kd.Blocks, block_size=config.block_size),
+  }
+  return functools.partial(
+    kd.linen.Dropout,
+    config.rate if config.method != "none" else 0.0,
+    pattern=patterns[config.pattern],
+    rescale=config.rescale,
+    row_layout=config.row_layout,
+  )
+
+
+def describe(config: Any) -> str:
+  """Returns the method's hyperparameters, as a table prints them."""
+  names = {
+    "none": (),
+    "standard": (),
+    "sequential": ("k", "m"),
+    "pooled": ("pool_size", "m"),
+    "gyro": ("total", "concurrent", "rows_per_subnet"),
+  }[config.method]
+  values = {name: getattr(config, name) for name in names}
+  if config.method != "none":
+    values["rate"] = config.rate
+    if config.pattern != "bernoulli":
+      values["pattern"] = config.pattern
+    if config.pattern == "blocks":
+      values["block_size"] = config.block_size
+  return " ".join(f"{k}={v}" for k, v in values.items() if v is not None)

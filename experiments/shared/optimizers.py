@@ -1,0 +1,68 @@
+"""Optimizers from flags, as functions of a learning rate that may be traced."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax.numpy as jnp
+import optax
+
+
+def make(
+  config: Any, num_steps: int, steps_per_epoch: int
+) -> Callable[[Any], optax.GradientTransformation]:
+  """Returns learning rate -> optimizer, for a `RunConfig`.
+
+  "rmsprop" has the gyro paper's constants (decay .9, epsilon 1 inside the
+  root, moments that start at 1): TensorFlow 1's.
+
+  Args:
+    config: the run.
+    num_steps: its steps.
+    steps_per_epoch: its batches of an epoch.
+  """
+  factor = lr_factor(config, num_steps, steps_per_epoch)
+
+  def make_optimizer(learning_rate):
+    def rate(count):
+      return learning_rate * factor(count)
+
+    decay = config.weight_decay
+    if config.optimizer == "adam":
+      return (
+        optax.adamw(rate, weight_decay=decay) if decay else optax.adam(rate)
+      )
+    if config.optimizer == "sgd":
+      base = optax.sgd(rate, momentum=config.momentum or None)
+    else:
+      base = optax.rmsprop(
+        rate,
+        decay=0.9,
+        eps=1.0,
+        initial_scale=1.0,
+        momentum=config.momentum or None,
+      )
+    if not decay:
+      return base
+    return optax.chain(optax.add_decayed_weights(decay), base)
+
+  return make_optimizer
+
+
+def lr_factor(
+  config: Any, num_steps: int, steps_per_epoch: int
+) -> Callable[[Any], Any]:
+  """Returns step -> what the learning rate is multiplied by at that step."""
+
+  def factor(count):
+    value = jnp.float32(1.0)
+    if config.lr_schedule == "cosine":
+      share = jnp.minimum(count / num_steps, 1.0)
+      value = 0.5 * (1.0 + jnp.cos(jnp.pi * share))
+    for epoch in config.lr_drops:
+      dropped = count >= epoch * steps_per_epoch
+      value = value * jnp.where(dropped, config.lr_drop_factor, 1.0)
+    if config.warmup_steps:
+      value = value * jnp.minimum((count + 1) / config.warmup_steps, 1.0)
+    return value
+
+  return factor

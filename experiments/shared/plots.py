@@ -1,0 +1,78 @@
+"""Figures: curves with bands over seeds, as PNG."""
+
+import pathlib
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from jaxtyping import Float
+
+from kdropout_jax.training import metrics
+
+COLOURS = (
+  "#4d4d4d",
+  "#0072b2",
+  "#d55e00",
+  "#009e73",
+  "#cc79a7",
+  "#e69f00",
+  "#56b4e9",
+)
+"""Okabe and Ito's colours, which the colour-blind can tell apart."""
+
+Curve = tuple[Sequence[float], Float[np.ndarray, "points S"]]
+
+
+def curves(path: pathlib.Path, log: pathlib.Path) -> None:
+  """Draws a run's accuracies from its metrics; nothing where it has none."""
+  records = metrics.read_jsonl(log)
+  found = {
+    name: accuracy_curve(records, name)
+    for name in ("train_accuracy", "valid_accuracy", "test_accuracy")
+    if records and name in records[-1]
+  }
+  if found:
+    bands(path, found, x_label="step", y_label="accuracy")
+
+
+def accuracy_curve(
+  records: Sequence[Mapping], name: str = "valid_accuracy"
+) -> Curve:
+  """Returns the steps, and the values [points, S], of a metric."""
+  chosen = [record for record in records if name in record]
+  steps = [record["step"] for record in chosen]
+  return steps, np.array([record[name] for record in chosen], np.float64)
+
+
+def bands(
+  path: pathlib.Path,
+  found: Mapping[str, Curve],
+  *,
+  x_label: str,
+  y_label: str,
+  title: str = "",
+  y_from: float | None = None,
+) -> None:
+  """Draws each curve's mean over seeds, and a band of one deviation.
+
+  Args:
+    path: the PNG.
+    found: {label: (x, values [points, S])}.
+    x_label: what x is.
+    y_label: what y is.
+    title: above the figure.
+    y_from: lower end of the y axis; default as the curves need.
+  """
+  from matplotlib import figure
+
+  drawing = figure.Figure(figsize=(7, 4.5), layout="constrained")
+  axes = drawing.subplots()
+  for (label, (x, values)), colour in zip(found.items(), COLOURS * 4):
+    mean, spread = values.mean(axis=1), values.std(axis=1)
+    axes.plot(x, mean, color=colour, label=label)
+    axes.fill_between(x, mean - spread, mean + spread, color=colour, alpha=0.15)
+  if y_from is not None:
+    axes.set_ylim(bottom=y_from)
+  axes.set(xlabel=x_label, ylabel=y_label, title=title)
+  axes.grid(alpha=0.3)
+  axes.legend(frameon=False)
+  drawing.savefig(path, dpi=150)

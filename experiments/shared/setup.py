@@ -1,0 +1,259 @@
+"""From configurations to a compiled program and its data on the devices."""
+
+import collections
+import dataclasses
+import functools
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from experiments.shared import config as config_lib
+from experiments.shared import data as data_lib
+from experiments.shared import methods
+from experiments.shared import models
+from experiments.shared import optimizers
+from kdropout_jax.training import parallel
+from kdropout_jax.training import program as program_lib
+from kdropout_jax.training import state as state_lib
+from kdropout_jax.training import step as step_lib
+
+_MAX_PROGRAMS = 8
+
+
+@dataclasses.dataclass(frozen=True)
+class Setup:
+  """All that a run needs on its devices.
+
+  Attributes:
+    program: the compiled functions.
+    members: seeds and hyperparameters, replicated over the devices.
+    schedules: the schedule of each configuration, or None.
+    data: examples of all splits, replicated.
+    splits: {"train" | "valid" | "test": (first example, the one after)}.
+    num_steps: steps of the run.
+    info: what the dataset says about itself.
+  """
+
+  program: program_lib.Program
+  members: state_lib.Members
+  schedules: tuple[Any, ...]
+  data: step_lib.Data
+  splits: dict[str, tuple[int, int]]
+  num_steps: int
+  info: data_lib.Info
+
+  @property
+  def task(self) -> step_lib.Task:
+    """What the members have in common."""
+    return self.program.task
+
+  def init(self) -> state_lib.TrainState:
+    """Returns the members' states before step 0."""
+    example = jax.tree.map(lambda x: np.asarray(x[:1]), self.data.inputs)
+    return self.program.init(self.members, example)
+
+
+def make(
+  configs: Sequence[config_lib.RunConfig], data_dir: str | None = None
+) -> Setup:
+  """Returns the set-up of runs that train in one program.
+
+  Args:
+    configs: one or more, equal but for `config.MEMBER_FIELDS`.
+    data_dir: where prepared datasets live.
+
+  Raises:
+    ValueError: configurations that need programs of their own, or that do not
+      fit the dataset, the devices, or 2**32 ids of subnets.
+  """
+  common = check_common(configs)
+  models.build(common.model, _options(common, num_classes=2))
+  dataset = _load(common, data_dir)
+  num_steps = common.steps(dataset.num_train)
+  if num_steps < 1:
+    raise ValueError(
+      f"batch_size must be <= {dataset.num_train}, the training examples of"
+      f" {common.dataset!r}, got {common.batch_size}"
+    )
+  schedules = tuple(methods.schedule(c, num_steps) for c in configs)
+  for schedule in schedules:
+    if schedule is not None:  # Raises where the ids would exceed 2**32.
+      schedule.num_subnets(num_steps, common.batch_size)
+  program = _program(common, dataset, num_steps)
+  per_seed = [
+    (s, c, x) for c, x in zip(configs, schedules) for s in c.member_seeds()
+  ]
+  members = state_lib.stack_members(
+    [seed for seed, _, _ in per_seed],
+    [config.learning_rate for _, config, _ in per_seed],
+    [schedule for _, _, schedule in per_seed],
+  )
+  program.check_members(members)
+  data, splits = _all_splits(dataset)
+  return Setup(
+    program=program,
+    members=program.devices.replicate(members),
+    schedules=schedules,
+    data=program.devices.replicate(data),
+    splits=splits,
+    num_steps=num_steps,
+    info=dataset.info,
+  )
+
+
+def check_common(
+  configs: Sequence[config_lib.RunConfig],
+) -> config_lib.RunConfig:
+  """Returns what `configs` have in common, the member fields at default.
+
+  Raises:
+    ValueError: they differ in a field that needs a program of its own.
+  """
+  if not configs:
+    raise ValueError("configs must hold at least one configuration, got none")
+  first = _without_members(configs[0])
+  for other in configs[1:]:
+    if _without_members(other) != first:
+      raise ValueError(
+        "runs of one program may differ in"
+        f" {', '.join(config_lib.MEMBER_FIELDS)} alone, got"
+        f" {configs[0].identity()} and {other.identity()}"
+      )
+  return first
+
+
+def _without_members(config: config_lib.RunConfig) -> config_lib.RunConfig:
+  fields = {f.name: f.default for f in dataclasses.fields(config)}
+  defaults = {name: fields[name] for name in config_lib.MEMBER_FIELDS}
+  if config.method == "pooled":
+    # The default pool may be smaller than m, which is wrong without
+    # replacement; m itself is not.
+    defaults["pool_size"] = max(config.m, defaults["pool_size"])
+  return dataclasses.replace(config, **defaults)
+
+
+@functools.lru_cache(maxsize=2)
+def _load_cached(
+  name: str,
+  data_dir: str | None,
+  num_train: int | None,
+  valid_fraction: float,
+  seed: int,
+) -> data_lib.Dataset:
+  dataset = data_lib.load(name, data_dir)
+  # The held-out examples are taken first: they stay the same, and stay many,
+  # where few examples are trained on.
+  dataset = data_lib.holdout(dataset, valid_fraction, seed)
+  if num_train is None:
+    return dataset
+  return data_lib.subset(dataset, num_train, seed)
+
+
+def _load(common, data_dir: str | None) -> data_lib.Dataset:
+  return _load_cached(
+    common.dataset,
+    data_dir,
+    common.num_train,
+    common.valid_fraction,
+    common.data_seed,
+  )
+
+
+def _all_splits(
+  dataset: data_lib.Dataset,
+) -> tuple[step_lib.Data, dict[str, tuple[int, int]]]:
+  """Puts all splits into one set of arrays: one program evaluates them all."""
+  parts = {"train": (dataset.train_x, dataset.train_labels)}
+  if dataset.valid_x is not None:
+    parts["valid"] = (dataset.valid_x, dataset.valid_labels)
+  parts["test"] = (dataset.test_x, dataset.test_labels)
+  splits, first = {}, 0
+  for name, (_, labels) in parts.items():
+    splits[name] = (first, first + len(labels))
+    first += len(labels)
+  inputs, labels = jax.tree.map(lambda *x: np.concatenate(x), *parts.values())
+  return step_lib.Data(inputs, labels.astype(np.int32)), splits
+
+
+_programs: "collections.OrderedDict[Any, program_lib.Program]" = (
+  collections.OrderedDict()
+)
+
+
+def _program(common, dataset, num_steps: int) -> program_lib.Program:
+  """Returns the program of `common`; the last few are kept, compiled."""
+  key = (
+    json.dumps(common.identity(), sort_keys=True),
+    dataset.num_train,
+    num_steps,
+    id(dataset),
+  )
+  if key not in _programs:
+    _programs[key] = _new_program(common, dataset, num_steps)
+    while len(_programs) > _MAX_PROGRAMS:
+      _programs.popitem(last=False)
+  return _programs[key]
+
+
+def _new_program(common, dataset, num_steps: int) -> program_lib.Program:
+  devices = parallel.Devices(common.num_devices)
+  model = models.build(common.model, _options(common, dataset.info.num_classes))
+  per_epoch = max(dataset.num_train // common.batch_size, 1)
+  task = step_lib.Task(
+    model=model,
+    make_optimizer=optimizers.make(common, num_steps, per_epoch),
+    batch_size=common.batch_size,
+    num_train=dataset.num_train,
+    num_devices=devices.count,
+    shuffle=common.shuffle,
+    row_layout=common.row_layout,
+    rescale=common.rescale,
+    num_sites=model.num_sites,  # pyright: ignore[reportAttributeAccessIssue]
+    preprocess=_preprocess(common, dataset),
+    augment=_augment(common, dataset),
+  )
+  return program_lib.Program(task, devices)
+
+
+def _options(common, num_classes: int) -> models.Options:
+  return models.Options(
+    num_classes=num_classes,
+    dropout=methods.site(common),
+    hidden=common.hidden,
+    num_hidden=common.num_hidden,
+    init=common.init,
+    dtype=jnp.bfloat16 if common.precision == "bfloat16" else jnp.float32,
+    axis_name=parallel.AXIS,
+  )
+
+
+def _preprocess(common, dataset):
+  if dataset.info.task != "image":
+    return lambda x: x
+  pixels = data_lib.fit_pixels(
+    dataset.train_x, common.pixels, dataset.info.pixel_max
+  )
+
+  def preprocess(images):
+    # Training images come cropped; those of an evaluation are cropped here.
+    if common.crop is not None and images.shape[1] > common.crop:
+      images = data_lib.centre_crop(images, common.crop)
+    return pixels(images)
+
+  return preprocess
+
+
+def _augment(common, dataset):
+  if common.crop is None and not common.pad and not common.flip:
+    return None
+  if dataset.info.task != "image":
+    raise ValueError(
+      f"crop, pad and flip are for images, got dataset {common.dataset!r}"
+    )
+  return functools.partial(
+    data_lib.augment, crop=common.crop, pad=common.pad, flip=common.flip
+  )

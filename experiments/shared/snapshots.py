@@ -1,0 +1,62 @@
+"""Parameters kept after chosen steps, for what is measured afterwards."""
+
+import os
+import pathlib
+from collections.abc import Iterable
+from typing import Any
+
+import jax
+import numpy as np
+
+from kdropout_jax.training import loop
+from kdropout_jax.training import state as state_lib
+
+_FOLDER = "snapshots"
+
+
+def hook(folder: pathlib.Path, steps: Iterable[int]) -> loop.Hook:
+  """Returns a hook that keeps the members' parameters after `steps`."""
+
+  def keep(done: int, state: state_lib.TrainState, window: Any) -> None:
+    del window
+    if jax.process_index() == 0:
+      write(folder, done, state.params)
+
+  return loop.Hook(keep, steps=frozenset(steps))
+
+
+def write(folder: pathlib.Path, step: int, params: Any) -> None:
+  """Writes the snapshot of `step`, whole or not at all."""
+  path = _path(folder, step)
+  path.parent.mkdir(exist_ok=True)
+  named = {
+    jax.tree_util.keystr(leaf_path): np.asarray(leaf)
+    for leaf_path, leaf in jax.tree_util.tree_leaves_with_path(params)
+  }
+  temporary = path.with_name(f".{path.name}.{os.getpid()}")
+  with temporary.open("wb") as file:
+    np.savez(file, **named)
+  temporary.replace(path)
+
+
+def read(folder: pathlib.Path, step: int, like: Any) -> Any:
+  """Returns the snapshot of `step` in the structure of `like`.
+
+  Raises:
+    ValueError: there is none, or it is of another model.
+  """
+  path = _path(folder, step)
+  if not path.exists():
+    raise ValueError(f"there is no snapshot of step {step} in {path.parent}")
+  with np.load(path) as saved:
+    leaves = jax.tree_util.tree_leaves_with_path(like)
+    names = [jax.tree_util.keystr(leaf_path) for leaf_path, _ in leaves]
+    if set(names) != set(saved.files):
+      raise ValueError(f"{path} is of another model: it holds {saved.files}")
+    return jax.tree.unflatten(
+      jax.tree.structure(like), [saved[name] for name in names]
+    )
+
+
+def _path(folder: pathlib.Path, step: int) -> pathlib.Path:
+  return folder / _FOLDER / f"{step}.npz"

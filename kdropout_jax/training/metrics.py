@@ -1,0 +1,151 @@
+"""Metrics of a run: one line of JSON a record, and TensorBoard events.
+
+A record is a flat mapping from names to numbers, or to lists of them with one
+entry a member. A continued run first drops what was logged past its
+checkpoint, so that the file reads as if the run had never stopped.
+"""
+
+import json
+import math
+import os
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+Record = Mapping[str, Any]
+
+
+class Writer(Protocol):
+  """What takes records."""
+
+  def write(self, step: int, record: Record) -> None:
+    """Takes the record of `step`."""
+    ...
+
+  def close(self) -> None:
+    """Finishes."""
+    ...
+
+
+class JsonlWriter:
+  """Appends records to a file, one line of JSON each.
+
+  Args:
+    path: the file; its folder must be there.
+    resume_step: records of later steps are dropped; 0 empties the file.
+  """
+
+  def __init__(self, path: str | os.PathLike[str], resume_step: int = 0):
+    path = pathlib.Path(path)
+    kept = [
+      json.dumps(record)
+      for record in read_jsonl(path)
+      if record["step"] <= resume_step
+    ]
+    write_atomically(path, "".join(f"{line}\n" for line in kept))
+    self._file = path.open("a")
+
+  def write(self, step: int, record: Record) -> None:
+    """Appends the record of `step`."""
+    line = json.dumps({"step": step, **plain(record)}, allow_nan=False)
+    self._file.write(f"{line}\n")
+    self._file.flush()
+
+  def close(self) -> None:
+    """Closes the file."""
+    self._file.close()
+
+
+class TensorBoardWriter:
+  """Writes records as TensorBoard events: the mean over members.
+
+  Args:
+    folder: where the event files go.
+    resume_step: events of later steps are hidden.
+
+  Raises:
+    ImportError: tensorboardX, of the extra "experiments", is not installed.
+  """
+
+  def __init__(self, folder: str | os.PathLike[str], resume_step: int = 0):
+    try:
+      import tensorboardX
+    except ImportError as error:
+      raise ImportError(
+        "TensorBoard events need tensorboardX:"
+        " pip install 'kdropout-jax[experiments]'"
+      ) from error
+    self._writer = tensorboardX.SummaryWriter(
+      os.fspath(folder), purge_step=resume_step + 1, write_to_disk=True
+    )
+
+  def write(self, step: int, record: Record) -> None:
+    """Writes the record of `step`."""
+    for name, value in plain(record).items():
+      if isinstance(value, (int, float, list)):
+        self._writer.add_scalar(name, float(np.mean(value)), step)
+
+  def close(self) -> None:
+    """Flushes and closes the file."""
+    self._writer.close()
+
+
+class Writers:
+  """Gives each record to several writers."""
+
+  def __init__(self, writers: Sequence[Writer] = ()):
+    self._writers = tuple(writers)
+
+  def write(self, step: int, record: Record) -> None:
+    """Gives the record of `step` to each."""
+    for writer in self._writers:
+      writer.write(step, record)
+
+  def close(self) -> None:
+    """Closes each."""
+    for writer in self._writers:
+      writer.close()
+
+
+def read_jsonl(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
+  """Returns the records of a file; a last line cut off by a kill is skipped."""
+  path = pathlib.Path(path)
+  records = []
+  for line in path.read_text().splitlines() if path.exists() else []:
+    try:
+      records.append(json.loads(line))
+    except json.JSONDecodeError:
+      break
+  return records
+
+
+def write_atomically(path: str | os.PathLike[str], text: str) -> None:
+  """Writes a text file that is there as a whole or not at all."""
+  path = pathlib.Path(path)
+  temporary = path.with_name(f".{path.name}.{os.getpid()}")
+  with temporary.open("w") as file:
+    file.write(text)
+    file.flush()
+    os.fsync(file.fileno())
+  temporary.replace(path)
+
+
+def plain(record: Record) -> dict[str, Any]:
+  """Returns the record as plain Python: arrays as lists, no NaN.
+
+  >>> plain({"loss": np.float32(0.5), "accuracy": np.array([1.0, np.nan])})
+  {'loss': 0.5, 'accuracy': [1.0, None]}
+  """
+  return {name: _plain(value) for name, value in record.items()}
+
+
+def _plain(value: Any) -> Any:
+  if hasattr(value, "tolist"):
+    value = np.asarray(value).tolist()
+  if isinstance(value, (list, tuple)):
+    return [_plain(v) for v in value]
+  if isinstance(value, float) and not math.isfinite(value):
+    return None
+  return value

@@ -1,0 +1,223 @@
+"""Devices: the only file that says pmap.
+
+State is the same on every device and the rows of a batch are split over them.
+Ids of subnets are global: each device takes those that its rows train, so the
+number of devices never changes a mask.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Int
+
+from kdropout_jax import _checks
+from kdropout_jax import blocks
+from kdropout_jax import functional
+from kdropout_jax._types import Ids
+
+AXIS = "batch"
+"""Name of the axis over devices; batch norm reduces its statistics over it."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Shard:
+  """The share of a batch that one device has.
+
+  Attributes:
+    device: int32 [], the device's number among all.
+    rows: int32 [B / D], the numbers of its rows in the global batch.
+  """
+
+  device: Int[Array, ""]
+  rows: Int[Array, "rows"]
+
+
+jax.tree_util.register_dataclass(Shard, ["device", "rows"], [])
+
+
+class Devices:
+  """The devices of a run, in this process and in others.
+
+  Args:
+    num_devices: devices to use; None uses all. In a run of several processes
+      it must be all of them.
+
+  Raises:
+    ValueError: more devices than there are, or none.
+  """
+
+  def __init__(self, num_devices: int | None = None):
+    found = jax.device_count()
+    num_devices = found if num_devices is None else num_devices
+    _checks.check_positive("num_devices", num_devices)
+    if num_devices > found:
+      raise ValueError(
+        f"num_devices must be <= {found}, the devices at hand, got"
+        f" {num_devices}"
+      )
+    if jax.process_count() > 1 and num_devices != found:
+      raise ValueError(
+        f"num_devices must be {found}, the devices of all processes, got"
+        f" {num_devices}"
+      )
+    self._devices = jax.devices()[:num_devices]
+    mesh = jax.sharding.Mesh(np.array(self._devices), (AXIS,))
+    self._replicated = jax.sharding.NamedSharding(
+      mesh, jax.sharding.PartitionSpec()
+    )
+
+  @property
+  def count(self) -> int:
+    """Number D of devices in all processes."""
+    return len(self._devices)
+
+  @property
+  def local(self) -> list[int]:
+    """The numbers of this process' devices among all."""
+    process = jax.process_index()
+    return [
+      i for i, d in enumerate(self._devices) if d.process_index == process
+    ]
+
+  def shards(self, batch_size: int) -> Shard:
+    """Returns the shards of this process' devices, with a leading axis."""
+    rows = np.arange(batch_size, dtype=np.int32).reshape(self.count, -1)
+    return Shard(
+      device=np.array(self.local, np.int32),  # pyright: ignore[reportArgumentType]
+      rows=rows[self.local],  # pyright: ignore[reportArgumentType]
+    )
+
+  def split(self, batch: Any) -> Any:
+    """Returns this process' rows of a global batch, [D, B / D, ...]."""
+    return jax.tree.map(
+      lambda x: np.reshape(x, (self.count, -1, *x.shape[1:]))[self.local],
+      batch,
+    )
+
+  def replicate(self, tree: Any) -> Any:
+    """Returns a copy of `tree` on every device, the form that pmap returns."""
+
+    def put(leaf):
+      # A fresh host copy: device_put may alias its input, and state is donated.
+      leaf = np.array(leaf)
+      return jax.make_array_from_callback(
+        leaf.shape, self._replicated, lambda index: leaf[index]
+      )
+
+    return jax.tree.map(put, tree)
+
+  def pmap(self, fn: Callable, *, donate: bool) -> "Compiled":
+    """Returns `fn(state, sharded, shared)` compiled for the devices.
+
+    Args:
+      fn: returns (state, metrics); the same on every device, by `pmean`.
+      donate: whether the state's memory is reused.
+
+    Returns:
+      A function of (replicated state, arrays with a leading axis over this
+      process' devices, replicated rest), which returns state and metrics.
+    """
+    traces = []
+
+    def traced(state, sharded, shared):
+      traces.append(fn)
+      return fn(state, sharded, shared)
+
+    mapped = jax.pmap(
+      traced,
+      axis_name=AXIS,
+      in_axes=(None, 0, None),
+      out_axes=(None, 0),
+      devices=self._devices if jax.process_count() == 1 else None,
+      donate_argnums=(0,) if donate else (),
+    )
+
+    def call(state, sharded, shared):
+      state, metrics = mapped(state, sharded, shared)
+      return state, jax.tree.map(_first_of_this_process, metrics)
+
+    return Compiled(call, traces)
+
+
+@dataclasses.dataclass(frozen=True)
+class Compiled:
+  """A compiled function that knows how often it was traced."""
+
+  fn: Callable
+  traces: list
+
+  def __call__(self, state: Any, sharded: Any, shared: Any) -> Any:
+    """Calls the function; see `Devices.pmap`."""
+    return self.fn(state, sharded, shared)
+
+  @property
+  def num_traces(self) -> int:
+    """How often Python ran through the function."""
+    return len(self.traces)
+
+
+def check_split(num_subnets: int, batch_size: int, num_devices: int) -> None:
+  """Raises a ValueError unless rows and subnets can be split over devices.
+
+  Args:
+    num_subnets: subnets T of one step; 1 where there are none.
+    batch_size: rows B of the global batch.
+    num_devices: devices D.
+  """
+  if batch_size % num_devices:
+    raise ValueError(
+      f"batch_size must be divisible by num_devices={num_devices}, got"
+      f" {batch_size}"
+    )
+  if num_subnets % num_devices and num_devices % num_subnets:
+    raise ValueError(
+      f"the {num_subnets} subnets of a step must divide, or be divided by,"
+      f" num_devices={num_devices}"
+    )
+
+
+def subnets_on_device(
+  ids: Ids,
+  shard: Shard,
+  *,
+  batch_size: int,
+  num_devices: int,
+  row_layout: functional.RowLayout = "contiguous",
+  rescale: functional.Rescale = "expected",
+) -> tuple[Ids, Int[Array, "rows"] | None]:
+  """Returns the subnets that a device's rows train, and who trains which.
+
+  Args:
+    ids: uint32 [..., T], of the whole batch.
+    shard: the device's share.
+    batch_size: rows B of the global batch.
+    num_devices: devices D.
+    row_layout: how rows of the global batch map to subnets.
+    rescale: "realised" needs the masks of all T subnets on every device.
+
+  Returns:
+    ids [..., T'], and int32 [B / D] of slots in [0, T'), or None where the
+    local rule of `row_layout` gives the same.
+  """
+  num_subnets = ids.shape[-1]
+  num_rows = batch_size // num_devices
+  if num_devices == 1:
+    return ids, None
+  if row_layout == "tiled":
+    if num_rows % num_subnets == 0:
+      return ids, None
+    return ids, shard.rows % num_subnets
+  if rescale == "realised":
+    slots = jnp.asarray(blocks.row_slots(batch_size, num_subnets))
+    return ids, slots[shard.rows]
+  first = shard.device * num_subnets // num_devices
+  size = max(num_subnets // num_devices, 1)
+  return jax.lax.dynamic_slice_in_dim(ids, first, size, axis=-1), None
+
+
+def _first_of_this_process(leaf: jax.Array) -> jax.Array:
+  return leaf.addressable_shards[0].data[0]

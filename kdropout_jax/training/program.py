@@ -1,0 +1,216 @@
+"""The compiled functions of a run: initialise, train, evaluate.
+
+Members are vmapped, devices are pmapped around them, and each function is
+traced once for a whole run: steps, lengths and splits are traced numbers.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Integer
+
+from kdropout_jax import _checks
+from kdropout_jax.training import parallel
+from kdropout_jax.training import rng
+from kdropout_jax.training import state as state_lib
+from kdropout_jax.training import step as step_lib
+
+
+class Program:
+  """A task, compiled for devices.
+
+  Args:
+    task: what the members have in common.
+    devices: the devices; `task.num_devices` of them.
+    run_steps: trains many steps of one member; `step.run_steps` or another
+      function of its signature.
+    eval_rows: rows that a device evaluates at a time.
+
+  Raises:
+    ValueError: a batch that the devices or the training set do not fit.
+  """
+
+  def __init__(
+    self,
+    task: step_lib.Task,
+    devices: parallel.Devices,
+    run_steps: Callable = step_lib.run_steps,
+    eval_rows: int = 512,
+  ):
+    rng.check_shuffle(task.shuffle)
+    _checks.check_positive("batch_size", task.batch_size)
+    _checks.check_positive("num_train", task.num_train)
+    if task.batch_size > task.num_train:
+      raise ValueError(
+        f"batch_size must be <= {task.num_train}, the training examples,"
+        f" got {task.batch_size}"
+      )
+    if task.num_devices != devices.count:
+      raise ValueError(
+        f"num_devices of the task must be {devices.count}, got"
+        f" {task.num_devices}"
+      )
+    parallel.check_split(1, task.batch_size, devices.count)
+    self.task, self.devices = task, devices
+    self._eval_rows = eval_rows
+    self._shards = devices.shards(task.batch_size)
+    self._init = jax.jit(
+      jax.vmap(functools.partial(step_lib.init_state, task), (0, None))
+    )
+    self._run = devices.pmap(self._train(run_steps), donate=True)
+    self._step = devices.pmap(self._train_batch, donate=True)
+    self._evaluate = devices.pmap(self._evaluate_rows, donate=False)
+
+  def init(
+    self, members: state_lib.Members, example: Any
+  ) -> state_lib.TrainState:
+    """Returns the members' states before step 0, on every device."""
+    self.check_members(members)
+    local = jax.tree.map(np.asarray, members)
+    return self.devices.replicate(self._init(local, example))
+
+  def run(
+    self,
+    state: state_lib.TrainState,
+    members: state_lib.Members,
+    data: step_lib.Data,
+    start: int,
+    count: int,
+  ) -> tuple[state_lib.TrainState, step_lib.Sums]:
+    """Trains steps `start` to ``start + count`` in one dispatch.
+
+    `state` is donated. `members` and `data` come from `devices.replicate`.
+    """
+    shared = (members, data, np.int32(start), np.int32(count))
+    return self._run(state, self._shards, shared)
+
+  def step(
+    self,
+    state: state_lib.TrainState,
+    members: state_lib.Members,
+    batch: step_lib.Data,
+    step: int,
+  ) -> tuple[state_lib.TrainState, step_lib.Sums]:
+    """Trains one step on a batch of numpy arrays; all members share it."""
+    sharded = (self._shards, self.devices.split(batch))
+    return self._step(state, sharded, (members, np.int32(step)))
+
+  def evaluate(
+    self,
+    state: state_lib.TrainState,
+    data: step_lib.Data,
+    start: int,
+    stop: int,
+    *,
+    members: state_lib.Members,
+    ids: Integer[np.ndarray, "n"] | None = None,
+  ) -> dict[str, Float[np.ndarray, "..."]]:
+    """Evaluates examples `start` to `stop`.
+
+    Args:
+      state: the members' states.
+      data: examples of all splits.
+      start: first example.
+      stop: the example after the last.
+      members: the members.
+      ids: subnets to evaluate, each as a network of its own, scaled as in
+        training; None evaluates the full network.
+
+    Returns:
+      {"loss", "accuracy"}: float32 [S], or [S, n] for n ids.
+    """
+    if not 0 <= start < stop:
+      raise ValueError(f"an evaluation needs examples, got {start} to {stop}")
+    count = np.float32(stop - start)
+    span = (np.int32(start), np.int32(stop))
+    shared = (members, data, *span, None if ids is None else np.uint32(ids))
+    _, sums = self._evaluate(state, self._shards.device, shared)
+    return {name: np.asarray(total) / count for name, total in sums.items()}
+
+  def num_traces(self) -> dict[str, int]:
+    """Returns how often each function was traced."""
+    return {
+      "run": self._run.num_traces,
+      "step": self._step.num_traces,
+      "evaluate": self._evaluate.num_traces,
+    }
+
+  def check_members(self, members: state_lib.Members) -> None:
+    """Raises a ValueError where the members' subnets do not fit the devices."""
+    if members.schedule is None:
+      return
+    batch_size = self.task.batch_size
+    num_subnets = members.schedule.num_concurrent(batch_size)
+    parallel.check_split(num_subnets, batch_size, self.devices.count)
+
+  def _train(self, run_steps):
+    def train(state, shard, shared):
+      members, data, start, count = shared
+
+      def one(state, member):
+        return run_steps(self.task, member, state, start, count, data, shard)
+
+      return jax.vmap(one)(state, members)
+
+    return train
+
+  def _train_batch(self, state, sharded, shared):
+    (shard, batch), (members, step) = sharded, shared
+
+    def one(state, member):
+      state, (loss, accuracy) = step_lib.train_step(
+        self.task, member, state, step, batch, shard
+      )
+      zero = step_lib.Sums.zero()
+      return state, step_lib.add_step(zero, step, loss, accuracy)
+
+    return jax.vmap(one)(state, members)
+
+  def _evaluate_rows(self, state, device, shared):
+    members, data, start, stop, ids = shared
+    size, count = self._eval_rows, self.devices.count
+    num_chunks = -(-(stop - start) // (size * count))
+    num_examples = data.labels.shape[0]
+
+    def add_chunk(chunk, sums):
+      first = start + (chunk * count + device) * size
+      rows = first + jnp.arange(size, dtype=jnp.int32)
+      batch = data.take(jnp.minimum(rows, num_examples - 1))
+      found = jax.vmap(self._scores, (0, 0, None, None))(
+        state, members, batch, ids
+      )
+      weights = (rows < stop).astype(jnp.float32)
+      return [
+        total + jnp.sum(score * _as_last_axis(weights, score), axis=-1)
+        for total, score in zip(sums, found)
+      ]
+
+    shape = (members.num_members,) + (() if ids is None else ids.shape)
+    sums = [jnp.zeros(shape), jnp.zeros(shape)]
+    sums = jax.lax.fori_loop(0, num_chunks, add_chunk, sums)
+    loss, accuracy = jax.lax.psum(sums, parallel.AXIS)
+    return (), {"loss": loss, "accuracy": accuracy}
+
+  def _scores(self, state, member, batch, ids) -> tuple[Array, Array]:
+    """Returns losses and hits, [B], or [n, B] for the subnets `ids`."""
+    task = self.task
+    inputs = task.preprocess(batch.inputs)
+    apply = functools.partial(task.model.apply, state.variables(), inputs)
+    if ids is None:
+      logits = apply(train=False)
+      return step_lib.losses_and_hits(logits, batch.labels)
+    streams = {rng.SUBNETS: rng.run_key(member.key, rng.SUBNETS)}
+
+    def one(subnet):
+      logits = apply(train=True, subnets=subnet[None], rngs=streams)
+      return step_lib.losses_and_hits(logits, batch.labels)
+
+    return jax.vmap(one)(ids)
+
+
+def _as_last_axis(weights: Array, like: Array) -> Array:
+  return weights.reshape((1,) * (like.ndim - 1) + weights.shape)

@@ -1,0 +1,148 @@
+"""What is trained, and what makes one member of a program differ.
+
+A *member* is one run among those that train side by side in one program: its
+seed, its learning rate, and the data leaves of its schedule. All arrays here
+have a leading axis S over members, which `vmap` takes away.
+"""
+
+import dataclasses
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, UInt
+
+from kdropout_jax import config
+from kdropout_jax._types import Key
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainState:
+  """Everything that a step changes.
+
+  Attributes:
+    params: the parameters.
+    collections: the model's other variables, {} where it has none.
+    opt_state: the optimizer's state.
+  """
+
+  params: Any
+  collections: Any
+  opt_state: Any
+
+  def variables(self) -> dict[str, Any]:
+    """Returns the variables in the form that `model.apply` takes."""
+    return {"params": self.params, **self.collections}
+
+
+@dataclasses.dataclass(frozen=True)
+class Members:
+  """S runs that train in one program, or, under `vmap`, one of them.
+
+  Attributes:
+    key_data: uint32 [S, 2], the keys of the runs.
+    learning_rate: float32 [S].
+    schedule: a schedule whose data leaves are int32 [S]; None: no dropout.
+  """
+
+  key_data: UInt[Array, "S 2"]
+  learning_rate: Float[Array, "S"]
+  schedule: config.Schedule | None
+
+  @property
+  def key(self) -> Key:
+    """The member's key; call it under `vmap`."""
+    return jax.random.wrap_key_data(self.key_data, impl="threefry2x32")
+
+  @property
+  def num_members(self) -> int:
+    """Number S of runs."""
+    return self.learning_rate.shape[0]
+
+
+for _cls in (TrainState, Members):
+  jax.tree_util.register_dataclass(
+    _cls, [f.name for f in dataclasses.fields(_cls)], []
+  )
+
+
+def stack_members(
+  seeds: Sequence[int],
+  learning_rates: Sequence[float],
+  schedules: Sequence[config.Schedule | None],
+) -> Members:
+  """Returns the members with these seeds, learning rates and schedules.
+
+  Args:
+    seeds: one seed a member, each in [0, 2**32).
+    learning_rates: one a member.
+    schedules: one a member, equal but for their data (`k`, `pool_size`).
+
+  Raises:
+    ValueError: lists of different lengths, or schedules that differ in more
+      than their data: their programs differ.
+
+  >>> from kdropout_jax import config
+  >>> ks = [config.Sequential(k=2), config.Sequential(k=9)]
+  >>> stack_members([0, 0], [0.1, 0.1], ks).schedule.k.tolist()
+  [2, 9]
+  """
+  sizes = {len(seeds), len(learning_rates), len(schedules)}
+  if len(sizes) != 1 or not seeds:
+    raise ValueError(
+      "seeds, learning_rates and schedules must have one entry a member, got"
+      f" {len(seeds)}, {len(learning_rates)} and {len(schedules)}"
+    )
+  for seed in seeds:
+    if not 0 <= seed < 2**32:
+      raise ValueError(f"seeds must lie in [0, 2**32), got {seed}")
+  structures = {jax.tree.structure(schedule) for schedule in schedules}
+  if len(structures) != 1:
+    raise ValueError(
+      "schedules of one program may differ in k and pool_size alone, got"
+      f" {sorted(map(str, set(schedules)))}"
+    )
+  keys = [jax.random.key(seed, impl="threefry2x32") for seed in seeds]
+  return Members(
+    key_data=np.stack([np.asarray(jax.random.key_data(k)) for k in keys]),  # pyright: ignore[reportArgumentType]
+    learning_rate=np.asarray(learning_rates, np.float32),  # pyright: ignore[reportArgumentType]
+    schedule=jax.tree.map(
+      lambda *leaves: np.asarray(leaves, np.int32), *schedules
+    ),
+  )
+
+
+def sha256(tree: Any) -> str:
+  """Returns a digest of all leaves: their paths, dtypes, shapes and bytes.
+
+  >>> import jax.numpy as jnp
+  >>> sha256({"w": jnp.zeros(2)}) == sha256({"w": jnp.zeros(2)})
+  True
+  """
+  digest = hashlib.sha256()
+  for path, leaf_digest in sorted(leaf_digests(tree).items()):
+    digest.update(f"{path}\n{leaf_digest}\n".encode())
+  return digest.hexdigest()
+
+
+def leaf_digests(tree: Any) -> dict[str, str]:
+  """Returns {path: digest of dtype, shape and bytes} of every leaf."""
+  digests = {}
+  for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+    array = np.asarray(leaf)
+    digest = hashlib.sha256(f"{array.dtype} {array.shape}\n".encode())
+    digest.update(np.ascontiguousarray(array).tobytes())
+    digests[jax.tree_util.keystr(path)] = digest.hexdigest()
+  return digests
+
+
+def all_finite(tree: Any) -> bool:
+  """Returns whether every floating-point leaf is finite everywhere."""
+  return all(
+    bool(np.all(np.isfinite(np.asarray(leaf, np.float32))))
+    for leaf in jax.tree.leaves(tree)
+    if jnp.issubdtype(leaf.dtype, jnp.floating)
+  )
