@@ -4,10 +4,14 @@ from kdropout_jax.nn._linen_dense import DropConnectDense
 from kdropout_jax.nn._linen_dense import MaskedDense
 from kdropout_jax.nn._linen_dropout import Dropout
 from kdropout_jax.nn._linen_dropout import SpatialDropout
+from kdropout_jax.nn.intercept import apply
+from kdropout_jax.nn.intercept import intercept
 
 __all__ = (
   "DropConnectDense",
   "Dropout",
   "MaskedDense",
   "SpatialDropout",
+  "apply",
+  "intercept",
 )
