@@ -9,9 +9,7 @@ reader of it would freeze, and is refused. And a mask that is made outside the
 jitted function would be compiled in, so that is an error.
 """
 
-import contextlib
 import inspect
-from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +19,6 @@ from kdropout_jax import _keys
 from kdropout_jax import config
 from kdropout_jax import patterns
 from kdropout_jax._types import Key
-from kdropout_jax._types import Step
 from kdropout_jax._types import UnsupportedError
 from kdropout_jax.masks import schedules
 from kdropout_jax.nn import _linen_dense
@@ -37,121 +34,13 @@ _OURS = (
 _ATTENTION = nn.MultiHeadDotProductAttention
 
 
-def apply(
-  model: nn.Module,
-  variables,
-  *args,
-  schedule: config.Schedule,
-  step: Step,
-  key: Key,
-  pattern: _sites.PatternFn | None = None,
-  batch_size: int | None = None,
-  **kwargs,
-):
-  """Applies any linen model so that its dropouts follow a schedule.
-
-  ``model.apply(variables, *args, **kwargs)``, where each `nn.Dropout` keeps
-  its rate, its `broadcast_dims` and masks of its own, but row r of the batch
-  trains subnet r * T // B of this step. See `intercept` for what holds.
-
-  Args:
-    model: a model of anyone's.
-    variables: its variables.
-    *args: the arguments of its call.
-    schedule: which subnets train when.
-    step: number of the training step; traced where the inputs are.
-    key: the run-long key, the same at every step.
-    pattern: from a layer's rate to its pattern; the default is `kd.Bernoulli`.
-    batch_size: rows of a full batch; the default is the leading axis of the
-      first argument.
-    **kwargs: further arguments of ``model.apply``, such as ``train=True``,
-      ``rngs=`` and ``mutable=``.
-
-  Returns:
-    What ``model.apply`` returns.
-
-  Raises:
-    ValueError: a wrong setting, or a step that would be compiled in.
-    UnsupportedError: the model reads the dropout stream elsewhere, too.
-
-  >>> import flax.linen as nn, jax, jax.numpy as jnp, kdropout_jax as kd
-  >>> model = nn.Dropout(0.5, deterministic=False)
-  >>> y = kd.linen.apply(model, {}, jnp.ones((4, 8)), step=0,
-  ...   schedule=kd.Sequential(k=97, m=1), key=jax.random.key(0))
-  >>> bool((y == y[:1]).all())
-  True
-  """
-  follower = Follower(schedule, step, key, pattern, batch_size)
-  mutable = kwargs.pop("mutable", False)
-  rngs = dict(kwargs.pop("rngs", None) or {})
-
-  def run(streams):
-    filters = _scopes.distinct(mutable)
-    return model.apply(
-      variables, *args, rngs={**rngs, **streams}, mutable=filters, **kwargs
-    )
-
-  with _following(follower):
-    out = run(follower.given(run, args, kwargs, variables))
-  return out[0] if mutable is False else out
-
-
-@contextlib.contextmanager
-def intercept(
-  *,
-  schedule: config.Schedule,
-  step: Step,
-  key: Key,
-  pattern: _sites.PatternFn | None = None,
-  batch_size: int | None = None,
-) -> Iterator[None]:
-  """Makes the dropouts of linen models called inside follow a schedule.
-
-  Open it INSIDE the jitted function, with a traced step. Masks are tied to
-  the names of modules: `nn.remat` changes names that Flax makes up and
-  `nn.jit` always does, so name the layers (``nn.Dropout(0.5, name="drop")``)
-  if masks are to survive such a change. Attention weights get conventional
-  dropout, fresh at each step. Works under `nn.scan`, `nn.remat`, `nn.vmap` and
-  `nn.jit` with what the model splits; where such a transform stands around the
-  whole model, use `apply`. Bernoulli masks cover every non-batch element that
-  `broadcast_dims` leaves apart; other patterns the last axis. A model is
-  traced once more than usual, to learn which streams its dropouts name.
-
-  Args:
-    schedule: which subnets train when; with ``per_layer=True`` each dropout
-      draws its own.
-    step: number of the training step.
-    key: the run-long key, the same at every step, of any implementation.
-    pattern: from a layer's rate to its pattern; the default is `kd.Bernoulli`.
-    batch_size: rows of a full batch; the default is the leading axis of the
-      outermost call's first argument.
-
-  Raises:
-    ValueError: a wrong setting; a step that would be compiled in; or no
-      dropout was called inside.
-    UnsupportedError: a module that is neither dropout nor attention reads the
-      dropout stream.
-  """
-  with _following(Follower(schedule, step, key, pattern, batch_size)):
-    yield
-
-
-@contextlib.contextmanager
-def _following(follower: "Follower") -> Iterator[None]:
-  with nn.intercept_methods(follower):
-    yield
-  if not follower.seen:
-    raise ValueError(
-      "no dropout was called inside kd.linen.intercept: either the model has"
-      " none, or the context stands around a function that was compiled"
-      " before; open it inside the jitted function"
-    )
-
-
 class Follower:
   """The interceptor: answers dropouts, feeds attention, refuses others.
 
   Attributes:
+    key: the run-long key.
+    streams: the key streams that the dropouts name.
+    finding: whether the call is only traced, to learn the streams.
     seen: how many calls of dropouts it has answered.
   """
 
@@ -166,8 +55,8 @@ class Follower:
     self.seen = 0
     self._rows = 0
     self._depth = 0
-    self._streams = {"dropout"}
-    self._finding = self._prepared = False
+    self.streams = {"dropout"}
+    self.finding = self._prepared = False
 
   def __call__(self, next_fun, args, kwargs, context):
     """Answers one call of a module's method."""
@@ -200,7 +89,7 @@ class Follower:
     if not self.schedule.per_layer:
       self._ids(None)  # Checks the step.
     self._find_streams(run)
-    return dict.fromkeys(sorted(self._streams), self.key)
+    return dict.fromkeys(sorted(self.streams), self.key)
 
   def given(self, run, args, kwargs, variables) -> dict[str, Key]:
     """As `prepare`, for a caller that puts the streams into ``rngs=``."""
@@ -213,14 +102,14 @@ class Follower:
 
     Nothing is computed, unless control flow depends on values.
     """
-    depth, self._depth, self._finding = self._depth, 1, True
+    depth, self._depth, self.finding = self._depth, 1, True
     try:
       try:
         jax.eval_shape(lambda: (run({"dropout": self.key}), None)[1])
       except jax.errors.JAXTypeError:
         run({"dropout": self.key})
     finally:
-      self._depth, self._finding = depth, False
+      self._depth, self.finding = depth, False
 
   def _enter(self, context, args, kwargs) -> None:
     """Puts the run-long key into the root scope of the outermost call."""
@@ -250,12 +139,12 @@ class Follower:
       return next_fun(*args, **kwargs)  # A subclass; see its super() call.
     if isinstance(module, _ATTENTION):
       return self._attention(next_fun, args, kwargs, context)
-    before = _scopes.counts(module, self._streams)
+    before = _scopes.counts(module, self.streams)
     out = next_fun(*args, **kwargs)
-    if not self._finding and _scopes.counts(module, self._streams) != before:
+    if not self.finding and _scopes.counts(module, self.streams) != before:
       raise UnsupportedError(
         f"{type(module).__name__} {_scopes.name(module)!r} reads a dropout"
-        f" stream ({', '.join(sorted(self._streams))}) by itself: under a"
+        f" stream ({', '.join(sorted(self.streams))}) by itself: under a"
         " run-long key its noise would be the same at every step. Let it read"
         " a stream of its own"
       )
@@ -264,8 +153,8 @@ class Follower:
   def dropout(self, next_fun, module, inputs, deterministic=None, rng=None):
     """Answers `nn.Dropout`; what the user gave as `rng` is a per-step key."""
     del rng
-    if self._finding:
-      self._streams.add(module.rng_collection)
+    if self.finding:
+      self.streams.add(module.rng_collection)
       return next_fun(inputs, deterministic, self.key)
     self.seen += 1
     deterministic = nn.merge_param(
@@ -292,14 +181,12 @@ class Follower:
       bound.get(name) is not None for name in given
     ):
       return next_fun(*args, **kwargs)
-    if self._finding:
-      self._streams.add(module.rng_collection)
+    if self.finding:
+      self.streams.add(module.rng_collection)
       return next_fun(*args, **{**kwargs, "rng": self.key})
     self.seen += 1
     key = self.layer_key(module, module.rng_collection)
-    if nn.merge_param(
-      "deterministic", module.deterministic, bound.get("deterministic")
-    ):
+    if is_deterministic(context, args, kwargs):
       # Inference by sampling has a fresh key at each step.
       key = jax.random.fold_in(key, self.step)
       return next_fun(*args, **{**kwargs, "rng": key})
@@ -327,7 +214,7 @@ class Follower:
       and module.dropout_rate > 0
       and module.has_rng("dropout")
     ):
-      key = self.key if self._finding else module.make_rng("dropout")
+      key = self.key if self.finding else module.make_rng("dropout")
       bound.arguments["dropout_rng"] = jax.random.fold_in(key, self.step)
     return next_fun(*bound.args, **bound.kwargs)
 
@@ -341,6 +228,12 @@ class Follower:
 
 
 _FLAX_DROPOUT = inspect.unwrap(nn.Dropout.__call__)
+
+
+def is_deterministic(context, args, kwargs) -> bool:
+  """Returns what a dropout's field and argument say together."""
+  given = _bind(context, args, kwargs).get("deterministic")
+  return nn.merge_param("deterministic", context.module.deterministic, given)
 
 
 def _bind(context, args, kwargs) -> dict:

@@ -1,0 +1,126 @@
+"""Any linen model, its dropouts on a schedule; public as ``kd.linen``."""
+
+import contextlib
+from collections.abc import Iterator
+
+from flax import linen as nn
+
+from kdropout_jax import config
+from kdropout_jax._types import Key
+from kdropout_jax._types import Step
+from kdropout_jax.nn import _scopes
+from kdropout_jax.nn import _sites
+from kdropout_jax.nn import intercept as intercept_lib
+
+
+def apply(
+  model: nn.Module,
+  variables,
+  *args,
+  schedule: config.Schedule,
+  step: Step,
+  key: Key,
+  pattern: _sites.PatternFn | None = None,
+  batch_size: int | None = None,
+  **kwargs,
+):
+  """Applies any linen model so that its dropouts follow a schedule.
+
+  ``model.apply(variables, *args, **kwargs)``, where each `nn.Dropout` keeps
+  its rate, its `broadcast_dims` and masks of its own, but row r of the batch
+  trains subnet r * T // B of this step. See `intercept` for what holds.
+
+  Args:
+    model: a model of anyone's.
+    variables: its variables.
+    *args: the arguments of its call.
+    schedule: which subnets train when.
+    step: number of the training step; traced where the inputs are.
+    key: the run-long key, the same at every step.
+    pattern: from a layer's rate to its pattern; the default is `kd.Bernoulli`.
+    batch_size: rows of a full batch; the default is the leading axis of the
+      first argument.
+    **kwargs: further arguments of ``model.apply``, such as ``train=True``,
+      ``rngs=`` and ``mutable=``.
+
+  Returns:
+    What ``model.apply`` returns.
+
+  Raises:
+    ValueError: a wrong setting, or a step that would be compiled in.
+    UnsupportedError: the model reads the dropout stream elsewhere, too.
+
+  >>> import flax.linen as nn, jax, jax.numpy as jnp, kdropout_jax as kd
+  >>> model = nn.Dropout(0.5, deterministic=False)
+  >>> y = kd.linen.apply(model, {}, jnp.ones((4, 8)), step=0,
+  ...   schedule=kd.Sequential(k=97, m=1), key=jax.random.key(0))
+  >>> bool((y == y[:1]).all())
+  True
+  """
+  follower = intercept_lib.Follower(schedule, step, key, pattern, batch_size)
+  mutable = kwargs.pop("mutable", False)
+  rngs = dict(kwargs.pop("rngs", None) or {})
+
+  def run(streams):
+    filters = _scopes.distinct(mutable)
+    return model.apply(
+      variables, *args, rngs={**rngs, **streams}, mutable=filters, **kwargs
+    )
+
+  with _following(follower):
+    out = run(follower.given(run, args, kwargs, variables))
+  return out[0] if mutable is False else out
+
+
+@contextlib.contextmanager
+def intercept(
+  *,
+  schedule: config.Schedule,
+  step: Step,
+  key: Key,
+  pattern: _sites.PatternFn | None = None,
+  batch_size: int | None = None,
+) -> Iterator[None]:
+  """Makes the dropouts of linen models called inside follow a schedule.
+
+  Open it INSIDE the jitted function, with a traced step. Masks are tied to
+  the names of modules: `nn.remat` changes names that Flax makes up and
+  `nn.jit` always does, so name the layers (``nn.Dropout(0.5, name="drop")``)
+  if masks are to survive such a change. Attention weights get conventional
+  dropout, fresh at each step. Works under `nn.scan`, `nn.remat`, `nn.vmap` and
+  `nn.jit` with what the model splits; where such a transform stands around the
+  whole model, use `apply`. Bernoulli masks cover every non-batch element that
+  `broadcast_dims` leaves apart; other patterns the last axis. A model is
+  traced once more than usual, to learn which streams its dropouts name.
+
+  Args:
+    schedule: which subnets train when; with ``per_layer=True`` each dropout
+      draws its own.
+    step: number of the training step.
+    key: the run-long key, the same at every step, of any implementation.
+    pattern: from a layer's rate to its pattern; the default is `kd.Bernoulli`.
+    batch_size: rows of a full batch; the default is the leading axis of the
+      outermost call's first argument.
+
+  Raises:
+    ValueError: a wrong setting; a step that would be compiled in; or no
+      dropout was called inside.
+    UnsupportedError: a module that is neither dropout nor attention reads the
+      dropout stream.
+  """
+  with _following(
+    intercept_lib.Follower(schedule, step, key, pattern, batch_size)
+  ):
+    yield
+
+
+@contextlib.contextmanager
+def _following(follower: intercept_lib.Follower) -> Iterator[None]:
+  with nn.intercept_methods(follower):
+    yield
+  if not follower.seen:
+    raise ValueError(
+      "no dropout was called inside kd.linen.intercept: either the model has"
+      " none, or the context stands around a function that was compiled"
+      " before; open it inside the jitted function"
+    )
