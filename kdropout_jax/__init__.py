@@ -7,6 +7,8 @@ trains it (`dropout`: rows of the batch).
 
 import importlib
 
+from kdropout_jax import optim
+from kdropout_jax import subnets
 from kdropout_jax._types import UnsupportedError
 from kdropout_jax.blocks import Masks
 from kdropout_jax.config import Gyro
@@ -45,10 +47,13 @@ __all__ = (
   "dropout",
   "layer_masks",
   "linen",
+  "nnx",
   "masked_matmul",
+  "optim",
   "spatial_dropout",
   "subnet_ids",
   "subnet_masks",
+  "subnets",
 )
 
 

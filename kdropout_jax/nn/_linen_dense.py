@@ -66,24 +66,16 @@ class MaskedDense(nn.Dense):
       ValueError: masks that do not fit.
       UnsupportedError: the named implementation cannot do this here.
     """
-    rows = _products.RowRule(self.row_layout, assignment, self.batch_size)
-    rows.check(in_mask, out_mask)
-    if in_mask is None and out_mask is None:
-      return _products.activate(super().__call__(inputs), self.activation)
-    why = rows.why_not_contiguous(inputs, in_mask, out_mask)
-    if (self.precision, self.dot_general, self.dot_general_cls) != (None,) * 3:
-      why = "a precision or dot_general of its own"
-    if why:
-      _products.check_auto(self.implementation, why)
-      inputs = rows.mask(inputs, in_mask)
-      y = _products.activate(super().__call__(inputs), self.activation)
-      return rows.mask(y, out_mask)
-    return _products.product(
-      *_operands(self, inputs),
+    own = (self.precision, self.dot_general, self.dot_general_cls)
+    return _products.masked_dense(
+      self,
+      inputs,
+      super().__call__,
+      lambda: _operands(self, inputs),
+      is_plain=own == (None, None, None),
       in_mask=in_mask,
       out_mask=out_mask,
-      activation=self.activation,
-      implementation=self.implementation,
+      assignment=assignment,
     )
 
 

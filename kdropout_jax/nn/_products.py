@@ -79,6 +79,49 @@ class RowRule:
     return jnp.where(keep, x, jnp.zeros_like(x))
 
 
+def masked_dense(
+  module,
+  x: Float[Array, "B ... I"],
+  flax_call: Callable[[Array], Array],
+  operands: Callable[[], tuple],
+  *,
+  is_plain: bool,
+  in_mask: functional.MasksLike | None,
+  out_mask: functional.MasksLike | None,
+  assignment: Int[Array, "B"] | None,
+) -> Float[Array, "B ... O"]:
+  """Runs a `MaskedDense` of linen or nnx: Flax's own call, or the op.
+
+  Args:
+    module: holds activation, implementation, row_layout and batch_size.
+    x: the module's inputs.
+    flax_call: Flax's own layer without masks or activation.
+    operands: gives promoted inputs, kernel and bias.
+    is_plain: whether Flax's layer has no product of its own.
+    in_mask: as for `kd.masked_matmul`.
+    out_mask: as for `kd.masked_matmul`.
+    assignment: int32 [B] of slots in [0, T).
+  """
+  rows = RowRule(module.row_layout, assignment, module.batch_size)
+  rows.check(in_mask, out_mask)
+  if in_mask is None and out_mask is None:
+    return activate(flax_call(x), module.activation)
+  why = rows.why_not_contiguous(x, in_mask, out_mask)
+  if not is_plain:
+    why = "a precision or a dot_general of its own"
+  if why:
+    check_auto(module.implementation, why)
+    y = activate(flax_call(rows.mask(x, in_mask)), module.activation)
+    return rows.mask(y, out_mask)
+  return matmul.masked_dense(
+    *operands(),
+    activation=module.activation,
+    in_mask=in_mask,
+    out_mask=out_mask,
+    implementation=module.implementation,
+  )
+
+
 def check_auto(implementation: str, why: str) -> None:
   """Refuses a named implementation where masking has to be dense."""
   if implementation != "auto":
@@ -87,19 +130,6 @@ def check_auto(implementation: str, why: str) -> None:
       f" product, but this layer has {why}; use implementation='auto', which"
       " masks densely here"
     )
-
-
-def product(x, w, b, *, in_mask, out_mask, activation, implementation):
-  """The op with a bias and a ReLU, for contiguous rows."""
-  return matmul.masked_dense(
-    x,
-    w,
-    b,
-    activation=activation,
-    in_mask=in_mask,
-    out_mask=out_mask,
-    implementation=implementation,
-  )
 
 
 def activate(y: Float[Array, "..."], activation: str | None):

@@ -57,6 +57,10 @@ class Site:
     """Probability with which a unit is dropped."""
     return self.pattern.rate
 
+  def broadcast(self, dims: tuple[int, ...]) -> "Site":
+    """Returns this site with other `broadcast_dims`."""
+    return dataclasses.replace(self, broadcast_dims=dims)
+
   def run(
     self,
     x: Float[Array, "..."],
