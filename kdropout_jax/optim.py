@@ -1,0 +1,173 @@
+"""Optax transforms for dropout: max-norm projection, and lazy updates."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from kdropout_jax import blocks
+from kdropout_jax.subnets import layouts
+
+
+def max_norm(
+  limit: float, axes: Sequence[int] | None = None
+) -> optax.GradientTransformation:
+  """Keeps the norm of each unit's incoming weights at most `limit`.
+
+  Srivastava et al. 2014, "Dropout", section 5.1: after an update, w becomes
+  ``w * min(1, limit / |w|)``. Put it last in `optax.chain`: it changes the
+  updates so that the updated weights lie within the ball.
+
+  Args:
+    limit: largest norm, c in the paper; positive and finite.
+    axes: axes over which a unit's weights run; the default is all but the
+      last: kernels [I, O] and [H, W, I, O]. Parameters with fewer than two
+      axes (biases), or without these axes, are left alone.
+
+  Returns:
+    A transformation that needs `params` in its update.
+
+  Raises:
+    ValueError: a wrong limit or axes; no params in the update.
+
+  >>> import jax.numpy as jnp, kdropout_jax as kd
+  >>> project = kd.optim.max_norm(1.0)
+  >>> params = {"kernel": jnp.array([[3.0, 0.1], [4.0, 0.1]])}
+  >>> zeros = {"kernel": jnp.zeros((2, 2))}
+  >>> updates, _ = project.update(zeros, project.init(params), params)
+  >>> jnp.round((params["kernel"] + updates["kernel"])[:, 0], 4)
+  Array([0.6, 0.8], dtype=float32)
+  """
+  _check_limit(limit)
+  axes = _check_axes(axes)
+
+  def update(updates, state, params=None):
+    if params is None:
+      raise ValueError("max_norm needs params: optimizer.update(g, s, params)")
+
+    def leaf(u, p):
+      over = tuple(range(p.ndim - 1)) if axes is None else axes
+      if p.ndim < 2 or any(not -p.ndim <= axis < p.ndim for axis in over):
+        return u
+      new = p + u
+      scale = _norm_scale(new, over, limit)
+      return jnp.where(scale < 1.0, new * scale - p, u)
+
+    return jax.tree.map(leaf, updates, params), state
+
+  return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
+
+
+class KeptOnlyState(NamedTuple):
+  """State of `kept_only`.
+
+  Attributes:
+    inner: state of the wrapped optimizer.
+  """
+
+  inner: Any
+
+
+def kept_only(
+  optimizer: optax.GradientTransformation, layout: layouts.Layout
+) -> optax.GradientTransformationExtraArgs:
+  """Updates the weights of the subnets at hand; all others rest.
+
+  A lazily-updated variant, NOT the wrapped optimizer: without it momentum and
+  decay move dropped weights, too. Here a weight, and its moments, change only
+  at steps at which some subnet keeps it; counters of the optimizer count every
+  step. It equals extraction with ``dropped_weights="frozen"``.
+
+  Args:
+    optimizer: any optax transformation.
+    layout: which parameter axes follow which layer.
+
+  Returns:
+    A transformation whose update takes ``masks={layer: Masks}``, of any T.
+
+  Raises:
+    ValueError: a wrong optimizer or layout; no masks in the update.
+
+  >>> import jax.numpy as jnp, kdropout_jax as kd, optax
+  >>> layout = kd.subnets.Layout({"w": {0: "h"}})
+  >>> opt = kd.optim.kept_only(optax.sgd(1.0, momentum=0.9), layout)
+  >>> masks = {"h": kd.Masks(jnp.array([[True, False]]), 2)}
+  >>> params, ones = {"w": jnp.zeros(2)}, {"w": jnp.ones(2)}
+  >>> updates, _ = opt.update(ones, opt.init(params), params, masks=masks)
+  >>> updates["w"].tolist()
+  [-1.0, 0.0]
+  """
+  layouts.check_types(optimizer, layout)
+  inner = optax.with_extra_args_support(optimizer)
+
+  def init(params):
+    return KeptOnlyState(inner.init(params))
+
+  def update(updates, state, params=None, *, masks=None, **extra):
+    if masks is None:
+      raise ValueError(
+        "kept_only needs masks: optimizer.update(g, s, params, masks=masks)"
+      )
+    new, new_inner = inner.update(updates, state.inner, params, **extra)
+    select = _selector(updates, layout, masks)
+    zeros = jax.tree.map(jnp.zeros_like, new)
+    return select(new, zeros), KeptOnlyState(select(new_inner, state.inner))
+
+  return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _selector(
+  params: Any, layout: layouts.Layout, masks: Mapping[str, blocks.Masks]
+) -> Callable[[Any, Any], Any]:
+  """Returns a function that takes new leaves where kept, old ones elsewhere."""
+  widths = layouts.widths_of(masks)
+  layouts.leaf_axes(params, layout, widths)  # layout and masks fit
+  owners, owned, _ = layouts.flatten(params)
+  axes_of = {tuple(path.split("/")): dict(axes) for path, axes in layout.axes}
+  keep = {layer: mask.dense() for layer, mask in masks.items()}
+  kept = [
+    layouts.selection(jnp.shape(leaf), axes_of[path], keep)
+    if path in axes_of
+    else None
+    for path, leaf in zip(owners, owned)
+  ]
+
+  def select(new, old):
+    paths, leaves, treedef = layouts.flatten(new)
+    old_leaves = jax.tree.leaves(old)
+    chosen = []
+    for owner, a, b in zip(layouts.mirrored(paths, owners), leaves, old_leaves):
+      is_owned = owner is not None and kept[owner] is not None
+      if is_owned and jnp.shape(a) == jnp.shape(owned[owner]):
+        a = jnp.where(kept[owner], a, b)
+      chosen.append(a)
+    return treedef.unflatten(chosen)
+
+  return select
+
+
+def _norm_scale(weights, axes: tuple[int, ...], limit: float):
+  """Returns ``min(1, limit / norm)``; safe at zero, in float32 at least."""
+  wide = weights.astype(jnp.promote_types(weights.dtype, jnp.float32))
+  square = jnp.sum(wide * wide, axis=axes, keepdims=True)
+  is_over = square > limit * limit
+  norm = jnp.sqrt(jnp.where(is_over, square, 1.0))
+  return jnp.where(is_over, limit / norm, 1.0).astype(weights.dtype)
+
+
+def _check_limit(limit) -> None:
+  is_number = isinstance(limit, (int, float)) and not isinstance(limit, bool)
+  if not is_number or not (math.isfinite(limit) and limit > 0):
+    raise ValueError(f"limit must be a positive finite number, got {limit!r}")
+
+
+def _check_axes(axes) -> tuple[int, ...] | None:
+  if axes is None:
+    return None
+  axes = (axes,) if isinstance(axes, int) else tuple(axes)
+  if not axes or not all(type(axis) is int for axis in axes):
+    raise ValueError(f"axes must be integers, at least one, got {axes!r}")
+  return axes

@@ -1,0 +1,40 @@
+"""Subnets as small networks: take one out, train or evaluate it, put it back.
+
+A step that trains one subnet touches its kept units alone. So their slices
+are gathered into physically small arrays, which train as an ordinary dense
+network, the optimizer included, and are put back afterwards.
+"""
+
+from kdropout_jax.subnets.discovery import layout
+from kdropout_jax.subnets.evaluation import evaluate
+from kdropout_jax.subnets.extraction import extract
+from kdropout_jax.subnets.extraction import insert
+from kdropout_jax.subnets.indexing import Table
+from kdropout_jax.subnets.indexing import make_tables
+from kdropout_jax.subnets.indexing import max_sizes
+from kdropout_jax.subnets.layouts import Layout
+from kdropout_jax.subnets.loss_probe import check_loss
+from kdropout_jax.subnets.network import sample_masks
+from kdropout_jax.subnets.network import small_network
+from kdropout_jax.subnets.probes import check_optimizer
+from kdropout_jax.subnets.replay import catch_up
+from kdropout_jax.subnets.window import Window
+from kdropout_jax.subnets.window import WindowTrainer
+
+__all__ = (
+  "Layout",
+  "Table",
+  "Window",
+  "WindowTrainer",
+  "catch_up",
+  "check_loss",
+  "check_optimizer",
+  "evaluate",
+  "extract",
+  "insert",
+  "layout",
+  "make_tables",
+  "max_sizes",
+  "sample_masks",
+  "small_network",
+)

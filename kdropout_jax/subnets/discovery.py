@@ -1,0 +1,238 @@
+"""Finds a model's layout by numbers: drop units and see which gradients die.
+
+The gradient of any function of the outputs is exactly zero on the slices that
+a dropped unit makes or is read by, and on those alone. Whether nothing else
+follows the units (a normalisation over them, say) is then checked by running
+the small network against the masked one.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+
+from kdropout_jax import blocks
+from kdropout_jax._types import UnsupportedError
+from kdropout_jax.subnets import extraction
+from kdropout_jax.subnets import indexing
+from kdropout_jax.subnets import layouts
+from kdropout_jax.subnets import network
+from kdropout_jax.subnets import sites
+from kdropout_jax.subnets.layouts import Layout
+
+_SEED = 0  # of probes: their values decide nothing but which elements are zero
+
+
+def layout(
+  model: nn.Module, variables: Mapping[str, Any], *args: Any, **kwargs: Any
+) -> Layout:
+  """Builds the layout of a linen model from the model itself.
+
+  Every `kd.linen.Dropout`, `kd.linen.SpatialDropout` and `flax.linen.Dropout`
+  of positive rate is a layer, called by its path. Which parameter axes follow
+  it is measured, not looked up: made of Dense and Conv layers with elementwise
+  functions, pooling over positions and flattening between them, a model of
+  anybody's passes.
+
+  Args:
+    model: the unbound module.
+    variables: its variables; shapes and dtypes matter, values do not.
+    *args: inputs, as to ``model.apply`` in training.
+    **kwargs: further arguments of it, such as ``train=True``.
+
+  Returns:
+    The `Layout`.
+
+  Raises:
+    ValueError: the model calls no Dropout of positive rate.
+    UnsupportedError: a subnet of the model is not a small network: batch
+      statistics, masks over positions, a layer that mixes units, or a module
+      that does not take small parameters.
+
+  >>> import jax, jax.numpy as jnp, kdropout_jax as kd
+  >>> from flax import linen as nn
+  >>> drop = kd.linen.Dropout(0.5, deterministic=False)
+  >>> net = nn.Sequential([nn.Dense(8), nn.relu, drop, nn.Dense(3)])
+  >>> x = jnp.ones((4, 5))
+  >>> variables = net.init(jax.random.key(0), x)
+  >>> kd.subnets.layout(net, variables, x).as_dict()["layers_3/kernel"]
+  {0: 'layers_2'}
+  """
+  _check_statistics(variables)
+  with jax.enable_x64(True):
+    probe = _Probe(model, variables, args, kwargs)
+    found = Layout(probe.axes())
+    probe.check(found)
+  return found
+
+
+def _check_statistics(variables: Mapping[str, Any]) -> None:
+  if jax.tree.leaves(variables.get("batch_stats", {})):
+    raise UnsupportedError(
+      "batch_stats is not empty: batch normalisation keeps statistics of the"
+      " dropped units, too, which a small network does not see"
+    )
+
+
+class _Probe:
+  """A model with random float64 weights and inputs, and masks at will."""
+
+  def __init__(self, model, variables, args, kwargs):
+    random = np.random.default_rng(_SEED)
+    self._model = model
+    self._kwargs = {"rngs": _rngs()} | kwargs
+    params = jax.tree.map(lambda x: _random_weights(random, x), variables)
+    self._params = params["params"]
+    self._rest = {k: v for k, v in variables.items() if k != "params"}
+    self._args = jax.tree.map(lambda x: _random_like(random, x), args)
+    self.widths = self._find_sites()
+    self._half = {
+      layer: random.permutation(width) < width // 2
+      for layer, width in self.widths.items()
+    }
+
+  def axes(self) -> dict[str, dict[int, str]]:
+    """Returns ``{parameter: {axis: layer}}``, as the gradients say."""
+    alive = self._nonzero({})
+    axes: dict[str, dict[int, str]] = {"/".join(path): {} for path in alive}
+    for layer, width in self.widths.items():
+      if width < 2:
+        continue
+      halves = (self._half[layer], ~self._half[layer])
+      seen = [self._nonzero({layer: keep}) for keep in halves]
+      for path, base in alive.items():
+        for axis in range(base.ndim):
+          sides = [nonzero[path] for nonzero in seen]
+          if _follows(base, sides, halves, axis):
+            axes["/".join(path)][axis] = layer
+    return axes
+
+  def check(self, found: Layout) -> None:
+    """Raises unless the small network has the masked one's gradients."""
+    keep = {
+      layer: np.append(half[:-1], True) | (half.sum() == 0)
+      for layer, half in self._half.items()
+    }
+    masks = _as_masks(keep)
+    tables = indexing.make_tables(masks, indexing.max_sizes(masks))
+    whole = self._run(self._params, network.masked(masks))
+    small = extraction.take(self._params, found, tables)
+    try:
+      part = self._run(small, network.small_network(tables))
+    except Exception as error:  # whatever a module of others says to this
+      raise UnsupportedError(
+        "a module of the model does not run on the small parameters of a"
+        f" subnet: {type(error).__name__}: {error}"
+      ) from error
+    expected = whole[0], extraction.take(whole[1], found, tables)
+    if not _worst_difference(expected, part) <= self._tolerance:
+      raise UnsupportedError(
+        "the model's subnets are not small networks: with the layout"
+        f" {found.as_dict()} the masked and the small network differ, so some"
+        " layer mixes dropped units with others (a normalisation, say)"
+      )
+
+  def _find_sites(self) -> dict[str, int]:
+    widths: dict[str, int] = {}
+
+    def visit(layer, site, x, arguments):
+      del arguments
+      sites.check_first_call(layer, widths)
+      sites.check_units(layer, site, x)
+      widths[layer] = site.width
+      return x
+
+    jax.eval_shape(lambda: self._loss(self._params, sites.visiting(visit)))
+    if not widths:
+      raise ValueError(
+        "the model calls no Dropout of positive rate; pass train=True if it"
+        " drops only in training"
+      )
+    return widths
+
+  def _nonzero(self, keep) -> dict[tuple[str, ...], np.ndarray]:
+    """Returns which elements of each parameter's gradient are not zero."""
+    _, grads = self._run(self._params, network.masked(_as_masks(keep)))
+    paths, leaves, _ = layouts.flatten(grads)
+    return {path: np.asarray(leaf) != 0 for path, leaf in zip(paths, leaves)}
+
+  def _run(self, params, context):
+    return jax.value_and_grad(lambda p: self._loss(p, context))(params)
+
+  def _loss(self, params, context):
+    """A random linear function of everything that the model returns."""
+    with context:
+      out = self._model.apply(
+        {"params": params, **self._rest}, *self._args, **self._kwargs
+      )
+    random = np.random.default_rng(_SEED)
+    total = jnp.zeros((), jnp.float64)
+    self._tolerance = 1e-9
+    for leaf in jax.tree.leaves(out):
+      if jnp.issubdtype(jnp.result_type(leaf), jnp.floating):
+        if leaf.dtype != jnp.float64:  # the model computes in its own dtype
+          self._tolerance = 5e-2
+        weights = random.normal(size=jnp.shape(leaf))
+        total += jnp.sum(leaf.astype(jnp.float64) * weights)
+    return total
+
+
+def _follows(base, sides, halves, axis: int) -> bool:
+  """Whether an axis is zero where units are dropped, and only there."""
+  if base.shape[axis] % halves[0].size or not base.size:
+    return False
+  others = tuple(i for i in range(base.ndim) if i != axis)
+  base = base.any(axis=others)
+  for nonzero, keep in zip(sides, halves):
+    keep = np.tile(keep, base.size // keep.size)
+    side = nonzero.any(axis=others)
+    if not (base & keep).any() or not (base & ~keep).any():
+      return False
+    if (side & ~keep).any() or (base & keep & ~side).any():
+      return False
+  return True
+
+
+def _worst_difference(expected, got) -> float:
+  """Returns the largest difference, relative to its leaf's largest value."""
+  worst = 0.0
+  for a, b in zip(jax.tree.leaves(expected), jax.tree.leaves(got)):
+    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    scale = np.abs(a).max(initial=0.0)
+    difference = np.abs(a - b).max(initial=0.0)
+    if difference > 0:
+      worst = max(worst, difference / max(scale, 1e-300))
+  return worst
+
+
+def _as_masks(keep: Mapping[str, np.ndarray]) -> dict[str, blocks.Masks]:
+  return {
+    layer: blocks.Masks(jnp.asarray(flags)[None], flags.size)
+    for layer, flags in keep.items()
+  }
+
+
+def _rngs() -> dict[str, jax.Array]:
+  return {
+    name: jax.random.key(_SEED, impl="threefry2x32")
+    for name in ("params", "dropout", "subnets")
+  }
+
+
+def _random_weights(random, x):
+  """Returns float64 weights that keep activations near 1."""
+  if not jnp.issubdtype(x.dtype, jnp.floating):
+    return x
+  fan_in = max(1, x.size // x.shape[-1]) if x.ndim > 1 else 1
+  return jnp.asarray(random.normal(size=x.shape) / np.sqrt(fan_in))
+
+
+def _random_like(random, x):
+  """Returns normal float64 in place of a floating-point array."""
+  dtype = getattr(x, "dtype", None)
+  if dtype is None or not jnp.issubdtype(dtype, jnp.floating):
+    return x
+  return jnp.asarray(random.normal(size=x.shape))

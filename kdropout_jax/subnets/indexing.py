@@ -1,0 +1,146 @@
+"""Tables: where the units of a layer go in the small network.
+
+A small network needs static sizes. An exact pattern has one; masks that vary
+in their count get room for the largest, filled up with dropped units, which
+the small network masks.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Int
+
+from kdropout_jax import _checks
+from kdropout_jax import _pytrees
+from kdropout_jax import blocks
+from kdropout_jax._types import UnsupportedError
+from kdropout_jax.subnets import layouts
+
+Sizes = Mapping[str, int]
+"""{layer: units N of the small network}, where masks vary in their count."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Table:
+  """Where the units of one layer go in the small network.
+
+  Attributes:
+    units: int32 [N]; the kept units, ascending, then dropped ones as padding.
+    place: int32 [W]; a unit's place in the small network, N or more if none.
+    live: bool [N], False for padding; None where there is no padding.
+    fits: bool scalar, whether N was enough for the kept units.
+    masks: the layer's `Masks`, T = 1.
+  """
+
+  units: Int[Array, "N"]
+  place: Int[Array, "W"]
+  live: Bool[Array, "N"] | None
+  fits: Bool[Array, ""]
+  masks: blocks.Masks
+
+  @property
+  def size(self) -> int:
+    """Units N of the small network."""
+    return self.units.shape[0]
+
+
+_pytrees.register(Table, ("units", "place", "live", "fits", "masks"))
+
+
+def make_tables(
+  masks: Mapping[str, blocks.Masks], sizes: Sizes | None = None
+) -> dict[str, Table]:
+  """Returns ``{layer: Table}`` for masks of one subnet (T = 1)."""
+  layouts.widths_of(masks)
+  for layer in sizes or {}:
+    if layer not in masks:
+      raise ValueError(
+        f"sizes names the layer {layer!r}, but masks has {sorted(masks)}"
+      )
+  return {
+    layer: _make_table(layer, mask, (sizes or {}).get(layer))
+    for layer, mask in masks.items()
+  }
+
+
+def max_sizes(masks: Mapping[str, blocks.Masks]) -> dict[str, int]:
+  """Returns the largest number of kept units among T subnets, for each layer.
+
+  The static size that fits them all: give the masks of all windows of a run
+  (one id each), and extraction is exact for every one of them.
+
+  Args:
+    masks: {layer: concrete `Masks` of any T}.
+
+  >>> import jax.numpy as jnp, kdropout_jax as kd
+  >>> keep = jnp.array([[True, False, False], [True, True, False]])
+  >>> kd.subnets.max_sizes({"h": kd.Masks(keep, 3)})
+  {'h': 2}
+  """
+  layouts.widths_of(masks)
+  return {
+    layer: max(1, int(jnp.max(jnp.sum(mask.dense(), axis=1))))
+    for layer, mask in masks.items()
+  }
+
+
+def widths(tables: Mapping[str, Table]) -> dict[str, int]:
+  """Returns the units of each layer."""
+  return {layer: table.masks.width for layer, table in tables.items()}
+
+
+def _make_table(layer: str, mask: blocks.Masks, size: int | None) -> Table:
+  if mask.num_subnets != 1:
+    raise ValueError(
+      f"masks of {layer!r} must describe one subnet, T = 1, got T ="
+      f" {mask.num_subnets}; vmap over subnets"
+    )
+  size, is_padded = _static_size(layer, mask, size)
+  keep = mask.dense()[0]
+  kept = jnp.cumsum(keep, dtype=jnp.int32)
+  count = kept[-1]
+  dropped = count + jnp.cumsum(~keep, dtype=jnp.int32)
+  place = jnp.where(keep, kept, dropped) - 1
+  order = jnp.argsort(~keep, stable=True).astype(jnp.int32)
+  live = jnp.arange(size, dtype=jnp.int32) < count if is_padded else None
+  if size == mask.width:  # all in their own order: nothing is moved
+    order = place = jnp.arange(size, dtype=jnp.int32)
+    live = keep if is_padded else None
+  if not _checks.is_tracer(count) and int(count) > size:
+    raise ValueError(
+      f"sizes[{layer!r}] must be at least the {int(count)} units that the mask"
+      f" keeps, got {size}"
+    )
+  return Table(order[:size], place, live, count <= size, mask)
+
+
+def _static_size(layer, mask: blocks.Masks, size) -> tuple[int, bool]:
+  """Returns the size of the small layer, and whether units may pad it."""
+  if size is not None:
+    _checks.check_positive(f"sizes[{layer!r}]", size)
+    if size > mask.width:
+      raise ValueError(
+        f"sizes[{layer!r}] must be at most the width {mask.width}, got {size}"
+      )
+  if mask.num_kept is None:
+    if size is None:
+      raise UnsupportedError(
+        f"masks of {layer!r} keep a number of units that varies, and a small"
+        " network needs a static size: use an exact pattern, or give sizes="
+        " (kd.subnets.max_sizes of the masks of all windows)"
+      )
+    return size, True
+  if mask.num_kept == 0:
+    raise UnsupportedError(
+      f"masks of {layer!r} keep no unit, so that no network is left"
+    )
+  needed = min(mask.num_kept * mask.block_size, mask.width)
+  if size is not None and size < needed:
+    raise ValueError(
+      f"sizes[{layer!r}] must be at least the {needed} units that the pattern"
+      f" keeps, got {size}"
+    )
+  size = needed if size is None else size
+  is_ragged = mask.width % mask.block_size > 0 and mask.block_size > 1
+  return size, is_ragged or size > needed

@@ -1,0 +1,132 @@
+"""Runs a linen model as one of its subnets, and samples its masks."""
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import jax.numpy as jnp
+
+from kdropout_jax import blocks
+from kdropout_jax.nn import _linen_dropout
+from kdropout_jax.nn import _sites
+from kdropout_jax.nn import linen
+from kdropout_jax.subnets import indexing
+from kdropout_jax.subnets import sites
+
+
+@contextlib.contextmanager
+def small_network(
+  tables: Mapping[str, indexing.Table],
+) -> Iterator[None]:
+  """Lets models inside run on extracted parameters, scaled as in training.
+
+  Dropout only scales there (and masks padding), also where the model says
+  deterministic: the small network is the subnet. Open it inside the jitted
+  function.
+
+  Args:
+    tables: {layer: `Table`}, see `make_tables`.
+  """
+
+  def visit(layer, site, x, arguments):
+    del arguments
+    if layer not in tables:
+      raise ValueError(
+        f"the model drops units in {layer!r}, but masks has {sorted(tables)}"
+      )
+    table = tables[layer]
+    if x.shape[-1] == table.masks.width:  # what made it is not cut
+      x = jnp.take(x, table.units, axis=-1, mode="clip")
+    keep = jnp.ones((), jnp.bool_) if table.live is None else table.live
+    return site.apply(x, table.masks, _align(keep, x.ndim))
+
+  with sites.visiting(visit, resize=True):
+    yield
+
+
+@contextlib.contextmanager
+def masked(masks: Mapping[str, blocks.Masks]) -> Iterator[None]:
+  """Lets models inside apply these masks (T = 1), over units, and no others."""
+
+  def visit(layer, site, x, arguments):
+    del arguments
+    if layer not in masks:
+      return x
+    keep = masks[layer].dense()[0]
+    return site.apply(x, masks[layer], _align(keep, x.ndim))
+
+  with sites.visiting(visit):
+    yield
+
+
+def sample_masks(fn: Callable[..., Any], *args: Any) -> dict[str, blocks.Masks]:
+  """Returns the masks that the Dropouts of a model apply, layer by layer.
+
+  The model is run once, each Dropout passing its input on; under `jit`
+  nothing but the sampling is left of that run.
+
+  Args:
+    fn: a function that applies a linen model to `args`, such as a loss.
+    *args: its arguments; the ids of subnets are among them.
+
+  Returns:
+    {layer: `Masks`}.
+
+  Raises:
+    ValueError: a Dropout is called without subnets or masks, and so drops
+      fresh units at every step.
+    UnsupportedError: the masks of a layer differ from position to position.
+
+  >>> import jax, jax.numpy as jnp, kdropout_jax as kd
+  >>> net = kd.linen.Dropout(0.5, deterministic=False, name="h")
+  >>> def fn(ids):
+  ...   rngs = {"subnets": jax.random.key(0)}
+  ...   return net.apply({}, jnp.ones((2, 6)), subnets=ids, rngs=rngs)
+  >>> kd.subnets.sample_masks(fn, jnp.arange(3))["h"].keep.shape
+  (3, 6)
+  """
+  masks: dict[str, blocks.Masks] = {}
+
+  def visit(layer, site, x, arguments):
+    found = _site_masks(layer, site, x, arguments)
+    if found.width != site.width:
+      raise sites.per_position(layer, x.shape)
+    sites.check_first_call(layer, masks)
+    masks[layer] = found
+    return x
+
+  with sites.visiting(visit):
+    fn(*args)
+  return masks
+
+
+def _site_masks(layer: str, site: sites.Site, x, arguments) -> blocks.Masks:
+  module, given = site.module, arguments.get("masks")
+  is_off = arguments.get("deterministic")
+  if getattr(module, "deterministic", None) if is_off is None else is_off:
+    raise ValueError(
+      f"{layer!r} is called with deterministic=True, so that nothing is"
+      " dropped: run the model as in training"
+    )
+  if given is not None:
+    return (
+      blocks.as_masks(given, given.shape[-1])
+      if isinstance(given, jnp.ndarray)
+      else given
+    )
+  ids = arguments.get("subnets")
+  if ids is None:
+    raise ValueError(
+      f"{layer!r} is called without subnets, so that it drops fresh units at"
+      " every step: use kd.linen.Dropout and pass subnets=ids"
+    )
+  if isinstance(module, linen.SpatialDropout):
+    dims = _sites.spatial_dims(x)
+  else:
+    dims = module.broadcast_dims
+  key = _linen_dropout.run_key(module, arguments.get("rng"))
+  return _linen_dropout.make_site(module, dims).sample(x, key, jnp.asarray(ids))
+
+
+def _align(keep, ndim: int):
+  return keep.reshape((1,) * (ndim - keep.ndim) + keep.shape)

@@ -1,0 +1,162 @@
+"""A probe of the optimizer: numbers decide, never names."""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from kdropout_jax import blocks
+from kdropout_jax._types import UnsupportedError
+from kdropout_jax.subnets import extraction
+from kdropout_jax.subnets import indexing
+from kdropout_jax.subnets import layouts
+from kdropout_jax.subnets import replay
+
+_SEED = 0  # values of probes decide nothing but whether two ways agree
+_MAX_SIZE = 256
+_SCALES = (1.0, 1e3)
+_TOLERANCE = 1e-10
+_NUM_UPDATES = ((2, 1), (16, 16), (128, 128))  # the last two where it waits
+
+
+def check_optimizer(
+  optimizer: optax.GradientTransformation, params: Any, layout: layouts.Layout
+) -> None:
+  """Refuses an optimizer whose update of a weight depends on other weights.
+
+  In float64, on small arrays of the parameters' structure, every leaf cut
+  along the layout's axes: dense updates, then one with zero gradients on the
+  dropped part, of the whole against the parts, with weights and gradients at
+  scales 1 and 1e3. A single cold update would pass clipping after momentum.
+  More updates follow where no weight moves (warm-up, averaged gradients).
+
+  Args:
+    optimizer: any optax transformation.
+    params: parameters; only structure and shapes matter.
+    layout: which axes follow which layer.
+
+  Raises:
+    UnsupportedError: whole and parts differ, or no weight ever moves.
+  """
+  layouts.check_types(optimizer, layout)
+  with jax.enable_x64(True):
+    trees = _toy(params, layout)
+    compare = jax.jit(
+      lambda w, g, n: _compare(optimizer, trees, w, g, n),
+      static_argnums=2,
+    )
+    for weight_scale in _SCALES:
+      for grad_scale in _SCALES:
+        _check_scale(compare, weight_scale, grad_scale)
+
+
+def _toy(params, layout: layouts.Layout):
+  """Returns weights, two gradients, a layout and tables of a small tree."""
+  random = np.random.default_rng(_SEED)
+  paths, leaves, treedef = layouts.flatten(params)
+  shapes = [
+    tuple(min(size, _MAX_SIZE) for size in jnp.shape(leaf)) for leaf in leaves
+  ]
+  trees = [
+    treedef.unflatten([jnp.asarray(random.normal(size=s)) for s in shapes])
+    for _ in range(3)
+  ]
+  axes, masks = {}, {}
+  shape_of = {"/".join(path): shape for path, shape in zip(paths, shapes)}
+  for path, entries in layout.axes:
+    axes[path] = {axis: f"{path}:{axis}" for axis, _ in entries}
+    for axis, layer in axes[path].items():
+      width = shape_of[path][axis]
+      count = max(1, width // 2)
+      keep = random.permutation(width) < count
+      masks[layer] = blocks.Masks(jnp.asarray(keep)[None], width, 1, count)
+  return *trees, layouts.Layout(axes), masks
+
+
+def _check_scale(compare, weight_scale: float, grad_scale: float) -> None:
+  for num_updates in _NUM_UPDATES:
+    try:
+      movement, difference = compare(weight_scale, grad_scale, num_updates)
+    except Exception as error:  # whatever an optimizer says to small arrays
+      raise UnsupportedError(
+        "the optimizer does not run on a part of the weights, as extraction"
+        f" needs: {type(error).__name__}: {error}"
+      ) from error
+    if not difference <= 1.0:
+      raise UnsupportedError(
+        "the optimizer's update of a weight depends on other weights, so"
+        " that training a small network is not masked training (weights at"
+        f" scale {weight_scale:g}, gradients at {grad_scale:g}): elementwise"
+        " transforms are exact, and clipping by the norm of the raw gradient;"
+        " clipping after decay or momentum, trust ratios, factored moments and"
+        " projections are not"
+      )
+    if movement > 0:
+      return
+  raise UnsupportedError(
+    "the optimizer cannot be probed: it moves no weight in its first"
+    f" {sum(_NUM_UPDATES[-1])} updates"
+  )
+
+
+def _compare(optimizer, trees, weight_scale, grad_scale, num_updates):
+  """Returns how far weights moved, and the worst difference / tolerance."""
+  params, first, second, layout, masks = trees
+  num_dense, num_masked = num_updates
+  tables = indexing.make_tables(masks)
+  take = functools.partial(extraction.take, layout=layout, tables=tables)
+  put = functools.partial(extraction.put, layout=layout, tables=tables)
+
+  def dense_grads(i):
+    a, b = grad_scale * jnp.cos(i), grad_scale * jnp.sin(i)
+    return jax.tree.map(lambda x, y: a * x + b * y, first, second)
+
+  def masked_grads(i):
+    zeros = jax.tree.map(jnp.zeros_like, first)
+    return put(zeros, take(dense_grads(i)))
+
+  params = jax.tree.map(lambda x: x * weight_scale, params)
+  state = jax.tree.map(jnp.asarray, optimizer.init(params))
+  begin = _train(optimizer, dense_grads, 0, num_dense, (params, state))
+  span = num_dense, num_dense + num_masked
+  whole = _train(optimizer, masked_grads, *span, begin)
+  small = tuple(take(tree) for tree in begin)
+  small = _train(optimizer, lambda i: take(dense_grads(i)), *span, small)
+  rest = replay.catch_up(optimizer, *begin, layout, num_masked)
+  parts = tuple(put(full, part) for full, part in zip(rest, small))
+  movement = _largest(jax.tree.map(jnp.subtract, whole[0], begin[0]))
+  return movement, _difference(whole, parts, movement)
+
+
+def _train(optimizer, grads_of, start: int, stop: int, carry):
+  """Runs the updates `start` to `stop` on (params, state)."""
+
+  def update(i, carry):
+    params, state = carry
+    updates, state = optimizer.update(grads_of(i), state, params)
+    new = optax.apply_updates(params, updates), state
+    return jax.tree.map(lambda x, old: x.astype(old.dtype), new, carry)
+
+  return jax.lax.fori_loop(start, stop, update, carry)
+
+
+def _difference(whole, parts, movement):
+  """Weights to 1e-10, or a thousandth of a smaller movement; state alike."""
+  rounding = 16 * jnp.finfo(jnp.float64).eps * _largest(whole[0])
+  allowed = jnp.maximum(jnp.minimum(_TOLERANCE, 1e-3 * movement), rounding)
+  worst = _largest(jax.tree.map(jnp.subtract, whole[0], parts[0])) / allowed
+  for a, b in zip(jax.tree.leaves(whole[1]), jax.tree.leaves(parts[1])):
+    if jnp.issubdtype(a.dtype, jnp.number):
+      a, b = a.astype(jnp.float64), b.astype(jnp.float64)
+      allowed = _TOLERANCE * jnp.maximum(1.0, _largest(a))
+      worst = jnp.maximum(worst, _largest(a - b) / allowed)
+  return worst
+
+
+def _largest(tree):
+  return jnp.stack(
+    [jnp.max(jnp.abs(x), initial=0.0) for x in jax.tree.leaves(tree)]
+  ).max()
