@@ -153,8 +153,9 @@ def _image_features(spec, folder) -> tuple[int, str]:
   import tensorflow_datasets as tfds  # pylint: disable=g-import-not-at-top
 
   info = tfds.builder_from_directory(os.fspath(folder)).info
-  image = info.features.get("image")
-  if image is None or None in image.shape or "label" not in info.features:
+  if not {"image", "label"} <= set(info.features) or (
+    None in info.features["image"].shape
+  ):
     raise ValueError(
       f"dataset {spec.name!r}: expected features image, of one shape, and"
       f" label, got {', '.join(info.features)}; no model here reads that"

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, UInt8
 MODES = ("unit", "signed", "mean", "channels", "standardise")
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Pixels:
   """The way from uint8 images to what a network reads.
 
@@ -106,13 +106,13 @@ def augment(
   """
   crop_key, flip_key = jax.random.split(key)
   batch, height, width, channels = images.shape
-  rows, cols = (crop or height), (crop or width)
+  rows, cols = (height, width) if crop is None else (crop, crop)
   if rows > height + 2 * pad or cols > width + 2 * pad or rows < 1 or pad < 0:
     raise ValueError(
       f"crop must be in [1, {min(height, width) + 2 * pad}] for images of"
       f" {height} x {width} padded by {pad}, got {crop}"
     )
-  if pad or crop:
+  if pad or crop is not None:
     padded = jnp.pad(images, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
     room = jnp.array([height + 2 * pad - rows + 1, width + 2 * pad - cols + 1])
     corners = jax.random.randint(crop_key, (batch, 2), 0, room[None, :])

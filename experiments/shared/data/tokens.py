@@ -1,5 +1,6 @@
 """WordPiece tokenizers from a local vocabulary file, or learnt from a text."""
 
+import collections
 import os
 import pathlib
 from collections.abc import Iterable
@@ -54,8 +55,18 @@ def learn_vocabulary(
     raise ValueError(f"vocabulary size must be >= 300, got {size}")
   model = tokenizers.Tokenizer(tokenizers.models.WordPiece(unk_token="[UNK]"))
   _pre_process(model, lowercase)
+  texts = list(texts)
+  # The trainer numbers pieces in the order of a hash map and settles ties by
+  # these numbers, so that no two runs agree; pieces of one character that are
+  # given as special tokens are numbered first, in our order.
+  letters = _letters(map(model.normalizer.normalize_str, texts), size // 8)
+  pieces = [*letters, *(f"##{letter}" for letter in letters)]
   trainer = tokenizers.trainers.WordPieceTrainer(
-    vocab_size=size, special_tokens=list(SPECIAL), show_progress=False
+    vocab_size=size,
+    special_tokens=[*SPECIAL, *pieces],
+    initial_alphabet=letters,
+    limit_alphabet=len(letters),
+    show_progress=False,
   )
   model.train_from_iterator(texts, trainer)
   vocabulary = model.get_vocab()
@@ -77,6 +88,15 @@ def check_fit(unknown: int, total: int, vocabulary: object) -> None:
       f" {_MAX_UNKNOWN:.0%}; give the vocabulary of this language, cased or"
       " not as --lowercase says"
     )
+
+
+def _letters(texts: Iterable[str], count: int) -> list[str]:
+  """Returns the most frequent characters but spaces, in a fixed order."""
+  counts: collections.Counter[str] = collections.Counter()
+  for text in texts:
+    counts.update(text)
+  letters = [letter for letter in counts if not letter.isspace()]
+  return sorted(letters, key=lambda letter: (-counts[letter], letter))[:count]
 
 
 def _read(vocabulary) -> list[str]:
