@@ -30,12 +30,13 @@ _TYPES = {
 # Small enough that every case has several tiles, and blocks of both kinds:
 # larger than a tile and smaller.
 SMALL = tiles.Tile(16, 16, 16, num_warps=4, num_stages=1, swizzle=2)
+DEFAULT_CASES = ("ragged", "one_row", "one_unit", "float16")
+WIDE_CASES = ("ragged", "one_group_units")
 WIDE = tiles.Tile(32, 64, 32, num_warps=4, num_stages=1, swizzle=3)
 
 CASES = {
   **{n: c for n, c in conformance.CASES.items() if n != "plain"},
   "plain_ragged": conformance.Case(17, 33, 47, 1, None, None),
-  "large_blocks": conformance.Case(40, 128, 96, 2, 64, 32, 1, 2),
   "large_bfloat16": conformance.Case(
     40, 130, 70, 2, 64, 32, 2, 1, dtype="bfloat16"
   ),
@@ -88,7 +89,8 @@ def interpret(capability, launch, *arrays):
   buffers = [Buffer(np.asarray(a)) for a in arrays]
   meta = {**launch.meta, "UPCAST": name == "bfloat16"}
   out = Buffer(out)
-  launch.kernel[(launch.grid,)](*buffers, out, **meta)
+  kernel = triton_matmul.KERNELS[launch.kernel]
+  kernel[(launch.grid,)](*buffers, out, **meta)
   return out.array
 
 
@@ -118,9 +120,11 @@ def main():
     case = dataclasses.replace(case)
     for product in dispatch.PRODUCTS:
       for label, tile in (("default", None), ("small", SMALL), ("wide", WIDE)):
-        if label == "default" and case.rows * case.inputs > 2000:
-          continue  # The small tiles show as much, sooner.
-        for poison in (False, True) if label == "small" else (True,):
+        if label == "default" and name not in DEFAULT_CASES:
+          continue  # Small tiles show as much, sooner.
+        if label == "wide" and name not in WIDE_CASES:
+          continue
+        for poison in (False, True) if name == "ragged" else (True,):
           full = f"{name}-{product}-{label}" + "-poisoned" * poison
           result = check(full, case, product, tile, poison=poison)
           print(json.dumps(result), flush=True)

@@ -6,11 +6,8 @@ first, so that nothing on the host depends on their values. Only this file
 imports triton and jax_triton, and only the dispatcher imports this file.
 """
 
-import dataclasses
 import inspect
-from typing import Any
 
-import jax
 import jax.numpy as jnp
 import triton
 import triton.language as tl
@@ -19,7 +16,10 @@ from jaxtyping import Array, Float
 from kdropout_jax import blocks
 from kdropout_jax.ops import dense
 from kdropout_jax.ops import problems
-from kdropout_jax.ops.kernels import tiles
+from kdropout_jax.ops.kernels import launches
+
+# fmt: off
+# One parameter a line would hide the kernels behind their signatures.
 
 
 @triton.jit
@@ -36,12 +36,8 @@ def _swizzled(
 
 @triton.jit
 def _units(
-  table_ptr,
-  start,
-  LENGTH: tl.constexpr,
-  BLOCK: tl.constexpr,
-  TABLE: tl.constexpr,
-  SLOTS: tl.constexpr,
+    table_ptr, start, LENGTH: tl.constexpr, BLOCK: tl.constexpr,
+    TABLE: tl.constexpr, SLOTS: tl.constexpr,
 ):
   """Returns the units [LENGTH] at positions start... of a table of blocks.
 
@@ -79,38 +75,16 @@ def _dot(a, b, acc, PRECISION: tl.constexpr, UPCAST: tl.constexpr):
 
 @triton.jit
 def _rows_kernel(
-  x_ptr,
-  w_ptr,
-  bias_ptr,
-  in_table_ptr,
-  in_count_ptr,
-  out_table_ptr,
-  out_count_ptr,
-  y_ptr,
-  ROWS: tl.constexpr,
-  POSITIONS: tl.constexpr,
-  GROUPS: tl.constexpr,
-  INNER: tl.constexpr,
-  OUTER: tl.constexpr,
-  W_INNER: tl.constexpr,
-  W_OUTER: tl.constexpr,
-  IN_MASKED: tl.constexpr,
-  IN_BLOCK: tl.constexpr,
-  IN_SLOTS: tl.constexpr,
-  OUT_MASKED: tl.constexpr,
-  OUT_BLOCK: tl.constexpr,
-  OUT_SLOTS: tl.constexpr,
-  BIAS: tl.constexpr,
-  RELU: tl.constexpr,
-  TILE_ROWS: tl.constexpr,
-  TILE_COLS: tl.constexpr,
-  DEPTH: tl.constexpr,
-  ROW_TILES: tl.constexpr,
-  COL_TILES: tl.constexpr,
-  SWIZZLE: tl.constexpr,
-  EVEN_DEPTH: tl.constexpr,
-  PRECISION: tl.constexpr,
-  UPCAST: tl.constexpr,
+    x_ptr, w_ptr, bias_ptr, in_table_ptr, in_count_ptr, out_table_ptr,
+    out_count_ptr, y_ptr, ROWS: tl.constexpr, POSITIONS: tl.constexpr,
+    GROUPS: tl.constexpr, INNER: tl.constexpr, OUTER: tl.constexpr,
+    W_INNER: tl.constexpr, W_OUTER: tl.constexpr, IN_MASKED: tl.constexpr,
+    IN_BLOCK: tl.constexpr, IN_SLOTS: tl.constexpr, OUT_MASKED: tl.constexpr,
+    OUT_BLOCK: tl.constexpr, OUT_SLOTS: tl.constexpr, BIAS: tl.constexpr,
+    RELU: tl.constexpr, TILE_ROWS: tl.constexpr, TILE_COLS: tl.constexpr,
+    DEPTH: tl.constexpr, ROW_TILES: tl.constexpr, COL_TILES: tl.constexpr,
+    SWIZZLE: tl.constexpr, EVEN: tl.constexpr, PRECISION: tl.constexpr,
+    UPCAST: tl.constexpr,
 ):
   """y[r, o] = act(sum over kept i of x[r, i] w[i, o] + bias[o])."""
   pid = tl.program_id(0)
@@ -125,14 +99,9 @@ def _rows_kernel(
 
   first_col = col_tile * TILE_COLS
   cols = _units(
-    out_table_ptr + group * OUT_SLOTS,
-    first_col,
-    TILE_COLS,
-    OUT_BLOCK,
-    OUT_MASKED,
-    OUT_SLOTS,
+    out_table_ptr + group * OUT_SLOTS, first_col, TILE_COLS, OUT_BLOCK,
+    OUT_MASKED, OUT_SLOTS,
   )
-  safe_cols = tl.minimum(cols, OUTER - 1)[None, :]
   num_inner = INNER
   if IN_MASKED:
     num_inner = tl.load(in_count_ptr + group) * IN_BLOCK
@@ -148,27 +117,24 @@ def _rows_kernel(
   for step in range(0, num_steps):
     first = step * DEPTH
     inner = _units(
-      in_table_ptr + group * IN_SLOTS,
-      first,
-      DEPTH,
-      IN_BLOCK,
-      IN_MASKED,
+      in_table_ptr + group * IN_SLOTS, first, DEPTH, IN_BLOCK, IN_MASKED,
       IN_SLOTS,
     )
     x_at = x_ptr + safe_rows * INNER + inner[None, :]  # [TILE_ROWS, DEPTH]
-    w_at = w_ptr + inner[:, None] * W_INNER + safe_cols * W_OUTER
-    if EVEN_DEPTH:
+    w_at = w_ptr + inner[:, None] * W_INNER + cols[None, :] * W_OUTER
+    if EVEN:
       x = tl.load(x_at)
       w = tl.load(w_at)
     else:
       known = first + tl.arange(0, DEPTH) < num_inner
       known = known & (inner < INNER)
       x = tl.load(x_at, mask=known[None, :], other=0.0)
-      w = tl.load(w_at, mask=known[:, None], other=0.0)
+      w_known = known[:, None] & (cols < OUTER)[None, :]
+      w = tl.load(w_at, mask=w_known, other=0.0)
     acc = _dot(x, w, acc, PRECISION, UPCAST)
 
   if BIAS:
-    acc += tl.load(bias_ptr + safe_cols).to(tl.float32)
+    acc += tl.load(bias_ptr + cols, mask=cols < OUTER)[None, :].to(tl.float32)
   if RELU:
     acc = tl.where(acc < 0, 0.0, acc)  # Keeps a NaN, as jax.nn.relu does.
   kept = first_col + tl.arange(0, TILE_COLS) < num_outer
@@ -182,12 +148,8 @@ def _rows_kernel(
 
 @triton.jit
 def _keeps(
-  keep_ptr,
-  units,
-  LENGTH: tl.constexpr,
-  BLOCK: tl.constexpr,
-  MASKED: tl.constexpr,
-  SLOTS: tl.constexpr,
+    keep_ptr, units, LENGTH: tl.constexpr, BLOCK: tl.constexpr,
+    MASKED: tl.constexpr, SLOTS: tl.constexpr,
 ):
   """Returns int32 [LENGTH]: the flags of units' blocks, 1 without a mask."""
   if not MASKED:
@@ -198,35 +160,15 @@ def _keeps(
 
 @triton.jit
 def _dw_kernel(
-  x_ptr,
-  dy_ptr,
-  in_keep_ptr,
-  in_table_ptr,
-  in_count_ptr,
-  out_keep_ptr,
-  out_table_ptr,
-  out_count_ptr,
-  dw_ptr,
-  ROWS: tl.constexpr,
-  POSITIONS: tl.constexpr,
-  GROUPS: tl.constexpr,
-  INPUTS: tl.constexpr,
-  OUTPUTS: tl.constexpr,
-  IN_MASKED: tl.constexpr,
-  IN_BLOCK: tl.constexpr,
-  IN_SLOTS: tl.constexpr,
-  OUT_MASKED: tl.constexpr,
-  OUT_BLOCK: tl.constexpr,
-  OUT_SLOTS: tl.constexpr,
-  TILE_ROWS: tl.constexpr,
-  TILE_COLS: tl.constexpr,
-  DEPTH: tl.constexpr,
-  ROW_TILES: tl.constexpr,
-  COL_TILES: tl.constexpr,
-  SWIZZLE: tl.constexpr,
-  EVEN_DEPTH: tl.constexpr,
-  PRECISION: tl.constexpr,
-  UPCAST: tl.constexpr,
+    x_ptr, dy_ptr, in_keep_ptr, in_table_ptr, in_count_ptr, out_keep_ptr,
+    out_table_ptr, out_count_ptr, dw_ptr, ROWS: tl.constexpr,
+    POSITIONS: tl.constexpr, GROUPS: tl.constexpr, INPUTS: tl.constexpr,
+    OUTPUTS: tl.constexpr, IN_MASKED: tl.constexpr, IN_BLOCK: tl.constexpr,
+    IN_SLOTS: tl.constexpr, OUT_MASKED: tl.constexpr, OUT_BLOCK: tl.constexpr,
+    OUT_SLOTS: tl.constexpr, TILE_ROWS: tl.constexpr, TILE_COLS: tl.constexpr,
+    DEPTH: tl.constexpr, ROW_TILES: tl.constexpr, COL_TILES: tl.constexpr,
+    SWIZZLE: tl.constexpr, EVEN: tl.constexpr, PRECISION: tl.constexpr,
+    UPCAST: tl.constexpr,
 ):
   """dw[i, o] = sum over the rows whose group keeps i and o of x[r, i] dy[r, o].
 
@@ -238,42 +180,24 @@ def _dw_kernel(
     tl.program_id(0), ROW_TILES, COL_TILES, SWIZZLE
   )
   ins = _units(
-    in_table_ptr,
-    row_tile * TILE_ROWS,
-    TILE_ROWS,
-    IN_BLOCK,
-    IN_MASKED and GROUPS == 1,
-    IN_SLOTS,
+    in_table_ptr, row_tile * TILE_ROWS, TILE_ROWS, IN_BLOCK,
+    IN_MASKED and GROUPS == 1, IN_SLOTS,
   )
   outs = _units(
-    out_table_ptr,
-    col_tile * TILE_COLS,
-    TILE_COLS,
-    OUT_BLOCK,
-    OUT_MASKED and GROUPS == 1,
-    OUT_SLOTS,
+    out_table_ptr, col_tile * TILE_COLS, TILE_COLS, OUT_BLOCK,
+    OUT_MASKED and GROUPS == 1, OUT_SLOTS,
   )
-  safe_ins = tl.minimum(ins, INPUTS - 1)[:, None]
-  safe_outs = tl.minimum(outs, OUTPUTS - 1)[None, :]
 
   acc = tl.zeros((TILE_ROWS, TILE_COLS), tl.float32)
   for group in range(0, GROUPS):
     group_id = tl.full((), group, tl.int32)
     start, end = _group_rows(group_id, ROWS, GROUPS, POSITIONS)
     keep_ins = _keeps(
-      in_keep_ptr + group * IN_SLOTS,
-      ins,
-      TILE_ROWS,
-      IN_BLOCK,
-      IN_MASKED,
+      in_keep_ptr + group * IN_SLOTS, ins, TILE_ROWS, IN_BLOCK, IN_MASKED,
       IN_SLOTS,
     )
     keep_outs = _keeps(
-      out_keep_ptr + group * OUT_SLOTS,
-      outs,
-      TILE_COLS,
-      OUT_BLOCK,
-      OUT_MASKED,
+      out_keep_ptr + group * OUT_SLOTS, outs, TILE_COLS, OUT_BLOCK, OUT_MASKED,
       OUT_SLOTS,
     )
     live = (tl.max(keep_ins, 0) > 0) & (tl.max(keep_outs, 0) > 0)
@@ -281,15 +205,17 @@ def _dw_kernel(
     # Invariant: acc holds whole groups before this one, and `step` tiles of it.
     for step in range(0, num_steps):
       rows = start + step * DEPTH + tl.arange(0, DEPTH)
-      x_at = x_ptr + rows[None, :] * INPUTS + safe_ins  # [TILE_ROWS, DEPTH]
-      dy_at = dy_ptr + rows[:, None] * OUTPUTS + safe_outs
-      if EVEN_DEPTH:
+      x_at = x_ptr + rows[None, :] * INPUTS + ins[:, None]  # [TILE_ROWS, DEPTH]
+      dy_at = dy_ptr + rows[:, None] * OUTPUTS + outs[None, :]
+      if EVEN:
         x = tl.load(x_at)
         dy = tl.load(dy_at)
       else:
         known = rows < end
-        x = tl.load(x_at, mask=known[None, :], other=0.0)
-        dy = tl.load(dy_at, mask=known[:, None], other=0.0)
+        x_known = known[None, :] & (ins < INPUTS)[:, None]
+        dy_known = known[:, None] & (outs < OUTPUTS)[None, :]
+        x = tl.load(x_at, mask=x_known, other=0.0)
+        dy = tl.load(dy_at, mask=dy_known, other=0.0)
       if GROUPS > 1:
         # One group's dropped units must not reach another's sum.
         if IN_MASKED and IN_BLOCK < TILE_ROWS:
@@ -308,16 +234,8 @@ def _dw_kernel(
   )
 
 
-@dataclasses.dataclass(frozen=True)
-class Launch:
-  """A kernel with all that is static about one call of it."""
-
-  kernel: Any
-  name: str
-  out: jax.ShapeDtypeStruct
-  grid: int
-  meta: dict[str, Any]
-  tile: tiles.Tile
+# fmt: on
+KERNELS = {"rows": _rows_kernel, "dw": _dw_kernel}
 
 
 def forward(
@@ -332,7 +250,7 @@ def forward(
   activation: str | None = None,
 ) -> Float[Array, "B P O"]:
   """As `dense.forward`, with bias and activation in the epilogue."""
-  launch = forward_launch(
+  launch = launches.forward(
     capability, problem, bias=b is not None, relu=activation == "relu"
   )
   tables = (*_table(in_keep), *_table(out_keep))
@@ -348,7 +266,7 @@ def dx(
   out_keep: dense.Keep,
 ) -> Float[Array, "B P I"]:
   """As `dense.dx`."""
-  launch = dx_launch(capability, problem)
+  launch = launches.dx(capability, problem)
   tables = (*_table(out_keep), *_table(in_keep))
   return _call(capability, launch, dy, w, dy, *tables)
 
@@ -362,7 +280,7 @@ def dw(
   out_keep: dense.Keep,
 ) -> Float[Array, "I O"]:
   """As `dense.dw`."""
-  launch = dw_launch(capability, problem)
+  launch = launches.dw(capability, problem)
   sides = (
     _flags(in_keep),
     *_table(in_keep),
@@ -370,100 +288,6 @@ def dw(
     *_table(out_keep),
   )
   return _call(capability, launch, x, dy, *sides)
-
-
-def forward_launch(
-  capability: int, problem: problems.Problem, *, bias: bool, relu: bool
-) -> Launch:
-  """Returns the launch of the forward product."""
-  tile = tiles.choose("forward", problem, capability)
-  meta = {"W_INNER": problem.outputs.width, "W_OUTER": 1}
-  meta |= {"BIAS": bias, "RELU": relu}
-  return _rows_launch("kd_forward", problem, tile, meta)
-
-
-def dx_launch(capability: int, problem: problems.Problem) -> Launch:
-  """Returns the launch of dx: the sides and the strides of w exchanged."""
-  tile = tiles.choose("dx", problem, capability)
-  meta = {"W_INNER": 1, "W_OUTER": problem.outputs.width}
-  meta |= {"BIAS": False, "RELU": False}
-  return _rows_launch("kd_dx", problem.transposed, tile, meta)
-
-
-def dw_launch(capability: int, problem: problems.Problem) -> Launch:
-  """Returns the launch of dw."""
-  tile = tiles.choose("dw", problem, capability)
-  single = problem.groups == 1
-  row_tiles = triton.cdiv(_span(problem.inputs, single), tile.rows)
-  col_tiles = triton.cdiv(_span(problem.outputs, single), tile.cols)
-  each, rest = divmod(problem.rows, problem.groups)
-  meta = {
-    "INPUTS": problem.inputs.width,
-    "OUTPUTS": problem.outputs.width,
-    "EVEN_DEPTH": not rest and each * problem.positions % tile.depth == 0,
-    **_shared_meta(problem, tile, row_tiles, col_tiles),
-  }
-  shape = (problem.inputs.width, problem.outputs.width)
-  out = jax.ShapeDtypeStruct(shape, problem.dtype)
-  return Launch(_dw_kernel, "kd_dw", out, row_tiles * col_tiles, meta, tile)
-
-
-def _rows_launch(name, problem, tile, meta) -> Launch:
-  inner, outer = problem.inputs, problem.outputs
-  group_rows = -(-problem.rows // problem.groups) * problem.positions
-  row_tiles = triton.cdiv(group_rows, tile.rows)
-  col_tiles = triton.cdiv(_span(outer, True), tile.cols)
-  step = inner.block_size if inner.masked else tile.depth
-  meta = {
-    "INNER": inner.width,
-    "OUTER": outer.width,
-    "EVEN_DEPTH": step % tile.depth == 0 and inner.width % step == 0,
-    **_shared_meta(problem, tile, row_tiles, col_tiles),
-    **meta,
-  }
-  shape = (problem.rows, problem.positions, outer.width)
-  out = jax.ShapeDtypeStruct(shape, problem.dtype)
-  grid = problem.groups * row_tiles * col_tiles
-  return Launch(_rows_kernel, name, out, grid, meta, tile)
-
-
-def _shared_meta(problem, tile, row_tiles, col_tiles) -> dict[str, Any]:
-  sides = {"IN": problem.inputs, "OUT": problem.outputs}
-  meta = {}
-  for name, side in sides.items():
-    meta[f"{name}_MASKED"] = side.masked
-    meta[f"{name}_BLOCK"] = side.block_size
-    meta[f"{name}_SLOTS"] = side.num_blocks
-  return meta | {
-    "ROWS": problem.rows,
-    "POSITIONS": problem.positions,
-    "GROUPS": problem.groups,
-    "TILE_ROWS": tile.rows,
-    "TILE_COLS": tile.cols,
-    "DEPTH": tile.depth,
-    "ROW_TILES": row_tiles,
-    "COL_TILES": col_tiles,
-    "SWIZZLE": tile.swizzle,
-    "PRECISION": _precision(problem.dtype),
-    "UPCAST": False,
-  }
-
-
-def _span(side: problems.Side, table: bool) -> int:
-  """Units that tiles must cover: a table counts its last block in full."""
-  if side.masked and table:
-    return side.num_blocks * side.block_size
-  return side.width
-
-
-def _precision(dtype: str) -> str:
-  """Returns what a float32 product may round to, as JAX is configured."""
-  asked = str(jax.config.jax_default_matmul_precision)  # pyright: ignore[reportAttributeAccessIssue]
-  if dtype != "float32":
-    return "ieee"  # Exact in 16 bits; the sums are float32.
-  if asked in ("highest", "float32"):
-    return "ieee"
-  return "tf32x3" if asked in ("high", "bfloat16_3x") else "tf32"
 
 
 def _table(keep):
@@ -478,20 +302,24 @@ def _flags(keep):
   return jnp.ones((1, 1), jnp.int32) if keep is None else keep.astype(jnp.int32)
 
 
-def _call(capability: int, launch: Launch, *arrays):
-  """Calls jax-triton, whose versions name the result's type differently."""
+def _call(capability: int, launch: launches.Launch, *arrays):
+  """Calls jax-triton; the one place that knows how its versions differ."""
   import jax_triton  # Lazy: the interpreter's tests do without it.
 
   parameters = inspect.signature(jax_triton.triton_call).parameters
-  out = "out_type" if "out_type" in parameters else "out_shape"
+  fusion = {"enable_fp_fusion": True}  # The default, which warns if left out.
+  if "out_type" in parameters:  # From 0.4.
+    versioned = {"out_type": launch.out, "backend_options": fusion}
+  else:
+    versioned = {"out_shape": launch.out, **fusion}
   return jax_triton.triton_call(
     *arrays,
-    kernel=launch.kernel,
+    kernel=KERNELS[launch.kernel],
     grid=launch.grid,
     name=launch.name,
     compute_capability=capability,
     num_warps=launch.tile.num_warps,
     num_stages=launch.tile.num_stages,
-    **{out: launch.out},
+    **versioned,
     **launch.meta,
   )
