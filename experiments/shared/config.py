@@ -54,7 +54,16 @@ class RunConfig:
   num_hidden: int | None = _field(
     None, "hidden layers; default the model's own", int
   )
-  init: str = _field("torch_linear", "torch_linear, glorot, he or lecun")
+  width_scale: float = _field(1.0, "factor on the model's own widths")
+  channels: tuple[int, ...] = _field(
+    (), "channels of each convolution; default the model's own", tuple
+  )
+  init: str | None = _field(
+    None, "torch_linear, glorot, he or lecun; default the model's own", str
+  )
+  implementation: str = _field(
+    "auto", "of masked products: auto, dense, compact or triton"
+  )
   precision: str = _field("float32", "float32, tensorfloat32 or bfloat16")
 
   method: str = _field("standard", "none, standard, sequential, pooled or gyro")
@@ -113,7 +122,7 @@ class RunConfig:
   )
 
   def __post_init__(self):
-    for name in ("lr_drops", "snapshot_steps"):
+    for name in ("channels", "lr_drops", "snapshot_steps"):
       values = tuple(int(v) for v in getattr(self, name))
       object.__setattr__(self, name, values)
     for name in _AT_LEAST_1:
@@ -202,6 +211,7 @@ _AT_LEAST_1 = (
 _RANGES = {
   "valid_fraction": (lambda v: 0 <= v < 1, "in [0, 1)"),
   "rate": (lambda v: 0 <= v <= 1, "in [0, 1]"),
+  "width_scale": (lambda v: 0 < v < float("inf"), "> 0"),
   "learning_rate": (lambda v: 0 < v < float("inf"), "> 0"),
   "momentum": (lambda v: 0 <= v < 1, "in [0, 1)"),
   "lr_drop_factor": (lambda v: 0 < v <= 1, "in (0, 1]"),

@@ -127,7 +127,9 @@ def check_common(
 
 
 def _without_members(config: config_lib.RunConfig) -> config_lib.RunConfig:
-  fields = {f.name: f.default for f in dataclasses.fields(config)}
+  fields: dict[str, Any] = {
+    f.name: f.default for f in dataclasses.fields(config)
+  }
   defaults = {name: fields[name] for name in config_lib.MEMBER_FIELDS}
   if config.method == "pooled":
     # The default pool may be smaller than m, which is wrong without
@@ -167,7 +169,7 @@ def _all_splits(
   dataset: data_lib.Dataset,
 ) -> tuple[step_lib.Data, dict[str, tuple[int, int]]]:
   """Puts all splits into one set of arrays: one program evaluates them all."""
-  parts = {"train": (dataset.train_x, dataset.train_labels)}
+  parts: dict[str, Any] = {"train": (dataset.train_x, dataset.train_labels)}
   if dataset.valid_x is not None:
     parts["valid"] = (dataset.valid_x, dataset.valid_labels)
   parts["test"] = (dataset.test_x, dataset.test_labels)
@@ -201,7 +203,10 @@ def _program(common, dataset, num_steps: int) -> program_lib.Program:
 
 def _new_program(common, dataset, num_steps: int) -> program_lib.Program:
   devices = parallel.Devices(common.num_devices)
-  model = models.build(common.model, _options(common, dataset.info.num_classes))
+  info = dataset.info
+  vocabulary = dict(info.counts).get("vocabulary")
+  options = _options(common, info.num_classes, vocabulary)
+  model = models.build(common.model, options)
   per_epoch = max(dataset.num_train // common.batch_size, 1)
   task = step_lib.Task(
     model=model,
@@ -219,7 +224,9 @@ def _new_program(common, dataset, num_steps: int) -> program_lib.Program:
   return program_lib.Program(task, devices)
 
 
-def _options(common, num_classes: int) -> models.Options:
+def _options(
+  common, num_classes: int, vocabulary: int | None = None
+) -> models.Options:
   return models.Options(
     num_classes=num_classes,
     dropout=methods.site(common),
@@ -228,6 +235,10 @@ def _options(common, num_classes: int) -> models.Options:
     init=common.init,
     dtype=jnp.bfloat16 if common.precision == "bfloat16" else jnp.float32,
     axis_name=parallel.AXIS,
+    width_scale=common.width_scale,
+    channels=common.channels or None,
+    implementation=common.implementation,
+    vocabulary=vocabulary,
   )
 
 

@@ -30,27 +30,69 @@ class Options:
   """What a model is built from; None leaves the model's own default.
 
   Attributes:
-    num_classes: size of the output.
+    num_classes: size of the output; 0 asks for scores of spans.
     dropout: makes a dropout site from its name.
     hidden: units of a hidden layer.
     num_hidden: number of hidden layers.
     init: name of an initialiser of `experiments.shared.models.inits`.
     dtype: of the computation; parameters are float32.
     axis_name: the axis over devices, for statistics of batch norm.
+    width_scale: factor on the model's own widths, its channels included.
+    channels: of each convolution, or of each stage.
+    implementation: of the masked products; see `kd.masked_matmul`.
+    vocabulary: tokens of a text model.
   """
 
   num_classes: int
   dropout: Callable[..., nn.Module]
   hidden: int | None = None
   num_hidden: int | None = None
-  init: str = "torch_linear"
+  init: str | None = None
   dtype: Any = jnp.float32
   axis_name: str | None = None
+  width_scale: float = 1.0
+  channels: tuple[int, ...] | None = None
+  implementation: str = "auto"
+  vocabulary: int | None = None
+
+  def __post_init__(self):
+    sizes = (self.hidden, self.num_hidden, *(self.channels or ()))
+    if any(size is not None and size < 1 for size in sizes):
+      raise ValueError(
+        "hidden, num_hidden and channels must be >= 1, got"
+        f" {self.hidden}, {self.num_hidden} and {self.channels}"
+      )
+    if not 0 < self.width_scale < float("inf"):
+      raise ValueError(f"width_scale must be > 0, got {self.width_scale}")
 
   def given(self, *names: str) -> dict[str, Any]:
     """Returns those of the fields `names` that are not None."""
     values = {name: getattr(self, name) for name in names}
     return {name: v for name, v in values.items() if v is not None}
+
+  def width(self, default: int) -> int:
+    """Returns `hidden`, or the model's own width scaled."""
+    return self.hidden or max(1, round(default * self.width_scale))
+
+  def widths(self, defaults: tuple[int, ...]) -> tuple[int, ...]:
+    """Returns `channels`, or the model's own scaled.
+
+    Raises:
+      ValueError: `channels` of another length.
+    """
+    if self.channels is None:
+      return tuple(max(1, round(n * self.width_scale)) for n in defaults)
+    if len(self.channels) != len(defaults):
+      raise ValueError(
+        f"channels must hold {len(defaults)} numbers for this model, got"
+        f" {self.channels}"
+      )
+    return tuple(self.channels)
+
+  def refuse(self, model: str, *names: str) -> None:
+    """Raises a ValueError for options that are set and mean nothing here."""
+    for name, value in self.given(*names).items():
+      raise ValueError(f"{name}={value} has no effect on model {model!r}")
 
 
 def names() -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 import difflib
 import math
+from typing import Any
 
 import jax
 from flax import linen as nn
@@ -15,9 +16,7 @@ _KERNELS = {
 NAMES = ("torch_linear", *_KERNELS)
 
 
-def layer_inits(
-  name: str, fan_in: int
-) -> dict[str, nn.initializers.Initializer]:
+def layer_inits(name: str, fan_in: int) -> dict[str, Any]:
   """Returns the initialisers of a layer with `fan_in` inputs a unit.
 
   "torch_linear" is PyTorch's default, U(+-1/sqrt(fan_in)) for weights AND

@@ -1,9 +1,14 @@
 """Multi-layer perceptrons: hidden layers of one width, dropout after each.
 
-The k-dropout paper's network is `mlp` with 2000 units: two hidden layers by
-its text, three in the code that made its numbers.
+`kdropout_mlp` is the k-dropout paper's network: 2000 units, PyTorch's
+initialisation; two hidden layers by its text, three (the default) in the code
+that made its numbers. `mlp1`, `mlp2` and `mlp3` are the gyro dropout paper's,
+of 1024 units, Glorot uniform and without biases as in its authors' code; their
+3, 4 and 4 layers include the one of logits. `mlp` is the k-dropout paper's,
+smaller.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -12,11 +17,11 @@ from flax import linen as nn
 from jaxtyping import Array, Float, Int, UInt
 
 from experiments.shared import models
-from experiments.shared.models import inits
+from experiments.shared.models import dense
 
 
 class Mlp(nn.Module):
-  """Flattens its input; each hidden layer is Dense, ReLU, dropout.
+  """Flattens its input; each hidden layer is dense, ReLU, dropout.
 
   Attributes:
     num_classes: size of the output.
@@ -24,6 +29,8 @@ class Mlp(nn.Module):
     hidden: units of a hidden layer.
     num_hidden: number of hidden layers.
     initialiser: name of the initialiser.
+    use_bias: whether there are biases.
+    implementation: of the masked products.
     dtype: of the computation.
   """
 
@@ -32,6 +39,8 @@ class Mlp(nn.Module):
   hidden: int = 512
   num_hidden: int = 2
   initialiser: str = "torch_linear"
+  use_bias: bool = True
+  implementation: str = "auto"
   dtype: Any = jnp.float32
 
   @property
@@ -49,35 +58,55 @@ class Mlp(nn.Module):
     assignment: Int[Array, "B"] | None = None,
   ) -> Float[Array, "B C"]:
     """Returns logits [B, num_classes]."""
-    x = x.reshape(x.shape[0], -1).astype(self.dtype)
-    for i in range(self.num_hidden):
-      x = nn.relu(self._dense(self.hidden, x, f"hidden_{i}"))
-      x = self.dropout(name=f"dropout_{i}")(
-        x,
-        deterministic=not train,
-        subnets=models.site_ids(subnets, i) if train else None,
-        assignment=assignment,
-      )
-    return self._dense(self.num_classes, x, "logits")
-
-  def _dense(self, features: int, x: Array, name: str) -> Array:
-    layer = nn.Dense(
-      features,
-      dtype=self.dtype,
-      name=name,
-      **inits.layer_inits(self.initialiser, x.shape[-1]),
+    return dense.fully_connected(
+      x.reshape(x.shape[0], -1).astype(self.dtype),
+      (self.hidden,) * self.num_hidden,
+      self.num_classes,
+      dropout=self.dropout,
+      layers=dense.Layers(self.initialiser, self.use_bias, self.dtype),
+      call=dense.Call(train, subnets, assignment, self.implementation),
     )
-    return layer(x)
 
 
-def _build(options: models.Options) -> Mlp:
+def _build(
+  options: models.Options,
+  *,
+  name: str,
+  hidden: int,
+  num_hidden: int,
+  initialiser: str = "torch_linear",
+  use_bias: bool = True,
+) -> Mlp:
+  options.refuse(name, "channels", "vocabulary")
   return Mlp(
     num_classes=options.num_classes,
     dropout=options.dropout,
-    initialiser=options.init,
+    hidden=options.width(hidden),
+    num_hidden=options.num_hidden or num_hidden,
+    initialiser=options.init or initialiser,
+    use_bias=use_bias,
+    implementation=options.implementation,
     dtype=options.dtype,
-    **options.given("hidden", "num_hidden"),
   )
 
 
-MODELS = {"mlp": _build}
+def _gyro(name: str, num_hidden: int) -> Callable[[models.Options], Mlp]:
+  return functools.partial(
+    _build,
+    name=name,
+    hidden=1024,
+    num_hidden=num_hidden,
+    initialiser="glorot",
+    use_bias=False,
+  )
+
+
+MODELS = {
+  "mlp": functools.partial(_build, name="mlp", hidden=512, num_hidden=2),
+  "kdropout_mlp": functools.partial(
+    _build, name="kdropout_mlp", hidden=2000, num_hidden=3
+  ),
+  "mlp1": _gyro("mlp1", 2),
+  "mlp2": _gyro("mlp2", 3),
+  "mlp3": _gyro("mlp3", 3),
+}

@@ -1,0 +1,87 @@
+"""Plain autoencoder, 784-256-784, after Srivastava et al. 2014 (section 7).
+
+One hidden layer of rectified units with dropout, whose learnt features their
+figure 7 compares. `num_classes` does not matter: the outputs are the logits of
+the flattened input's pixels, so train it by `losses`.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax.numpy as jnp
+import optax
+from flax import linen as nn
+from jaxtyping import Array, Float, Int, UInt
+
+from experiments.shared import models
+from experiments.shared.models import dense
+
+
+class Autoencoder(nn.Module):
+  """Flattens its input; encodes it by dense, ReLU, dropout; decodes by dense.
+
+  Attributes:
+    dropout: makes a dropout site from its name.
+    hidden: units of the code.
+    initialiser: name of the initialiser.
+    implementation: of the masked products.
+    dtype: of the computation.
+  """
+
+  dropout: Callable[..., nn.Module]
+  hidden: int = 256
+  initialiser: str = "glorot"
+  implementation: str = "auto"
+  dtype: Any = jnp.float32
+
+  num_sites = 1
+
+  @nn.compact
+  def __call__(
+    self,
+    x: Float[Array, "B ..."],
+    *,
+    train: bool,
+    subnets: UInt[Array, "..."] | None = None,
+    assignment: Int[Array, "B"] | None = None,
+  ) -> Float[Array, "B I"]:
+    """Returns the logits [B, I] of the I values of each input."""
+    x = x.reshape(x.shape[0], -1).astype(self.dtype)
+    return dense.fully_connected(
+      x,
+      (self.hidden,),
+      x.shape[-1],
+      dropout=self.dropout,
+      layers=dense.Layers(self.initialiser, True, self.dtype),
+      call=dense.Call(train, subnets, assignment, self.implementation),
+    )
+
+
+def losses(
+  logits: Float[Array, "B I"], inputs: Float[Array, "B ..."]
+) -> Float[Array, "B"]:
+  """Returns each row's cross entropy of its pixels, summed over them.
+
+  Args:
+    logits: of the model.
+    inputs: what it was given, in [0, 1].
+  """
+  pixels = jnp.reshape(inputs, logits.shape).astype(jnp.float32)
+  per_pixel = optax.sigmoid_binary_cross_entropy(
+    logits.astype(jnp.float32), pixels
+  )
+  return jnp.sum(per_pixel, axis=-1)
+
+
+def _build(options: models.Options) -> Autoencoder:
+  options.refuse("autoencoder", "channels", "num_hidden", "vocabulary")
+  return Autoencoder(
+    dropout=options.dropout,
+    hidden=options.width(256),
+    initialiser=options.init or "glorot",
+    implementation=options.implementation,
+    dtype=options.dtype,
+  )
+
+
+MODELS = {"autoencoder": _build}
