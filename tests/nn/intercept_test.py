@@ -121,7 +121,9 @@ def ones(rows=8, *shape):
   return jnp.ones((rows, *shape, FEATURES))
 
 
-def run(model, step=0, x=None, variables=None, schedule=kd.Sequential(4, 2), **kw):
+def run(
+  model, step=0, x=None, variables=None, schedule=kd.Sequential(4, 2), **kw
+):
   x = ones() if x is None else x
   return kd.linen.apply(
     model, variables or {}, x, schedule=schedule, step=step, key=KEY, **kw
