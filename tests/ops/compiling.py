@@ -99,7 +99,7 @@ def main():
   print("|---|---|---|---|---|---|---|---|---|---|---|---|")
   for capability in CAPABILITIES:
     for product in dispatch.PRODUCTS:
-      for dtype in ("bfloat16", "float16", "float32"):
+      for dtype in ("bfloat16", "float32"):
         for groups, block in ((1, 128), (8, 128), (1, 32), (8, 32)):
           launch, got = compile_product(
             product, problem(dtype, groups, block), capability
