@@ -43,6 +43,9 @@ class RunConfig:
   pixels: str = _field(
     "signed", "images: unit, signed, mean, channels or standardise"
   )
+  mean_pool: int = _field(
+    1, "images: side of the squares of pixels that are averaged into one"
+  )
   crop: int | None = _field(None, "side of random crops; default none", int)
   pad: int = _field(0, "zeros around an image before it is cropped")
   flip: bool = _field(False, "mirror images at random")
@@ -85,6 +88,9 @@ class RunConfig:
   block_size: int = _field(32, "blocks: units of a block")
   rescale: str = _field("expected", "expected, realised or at_test")
   row_layout: str = _field("contiguous", "contiguous or tiled")
+  assignment: str = _field(
+    "rows", "which subnet an example trains: by its rows, or by its label"
+  )
 
   optimizer: str = _field("adam", "adam, sgd or rmsprop")
   learning_rate: float = _field(5e-4, "learning rate")
@@ -134,6 +140,7 @@ class RunConfig:
     check_choice("precision", self.precision, PRECISIONS)
     check_choice("method", self.method, methods.METHODS)
     check_choice("pattern", self.pattern, methods.PATTERNS)
+    check_choice("assignment", self.assignment, methods.ASSIGNMENTS)
     check_choice("model", self.model, models.names())
     rng.check_shuffle(self.shuffle)
     if self.num_steps is not None and self.epochs != _DEFAULTS["epochs"]:
@@ -189,6 +196,7 @@ _DEFAULTS = {f.name: f.default for f in dataclasses.fields(RunConfig)}
 
 _AT_LEAST_1 = (
   "num_train",
+  "mean_pool",
   "crop",
   "hidden",
   "num_hidden",

@@ -7,6 +7,7 @@ import kdropout_jax as kd
 
 METHODS = ("none", "standard", "sequential", "pooled", "gyro")
 PATTERNS = ("bernoulli", "exact", "blocks")
+ASSIGNMENTS = ("rows", "label")
 
 _DROPS = (lambda c: c.method != "none", "any method but none")
 
@@ -30,6 +31,7 @@ USED_IF = {
   "block_size": (lambda c: c.pattern == "blocks", "pattern=blocks"),
   "rescale": _DROPS,
   "row_layout": _DROPS,
+  "assignment": _only("sequential", "pooled", "gyro"),
 }
 """{flag: (whether a configuration uses it, who does)}."""
 
@@ -89,6 +91,18 @@ def site(config: Any) -> functools.partial:
     rescale=config.rescale,
     row_layout=config.row_layout,
   )
+
+
+def assign(config: Any, num_classes: int) -> Any:
+  """Returns what gives each example of a batch its slot, or None for rows.
+
+  By label, each of the T subnets of a step gets equally many classes, to
+  within one: class c trains in slot ``c * T // num_classes``.
+  """
+  if config.assignment == "rows":
+    return None
+  count = schedule(config, num_steps=1).num_concurrent(config.batch_size)
+  return lambda inputs, labels: labels * count // num_classes
 
 
 def describe(config: Any) -> str:

@@ -16,6 +16,7 @@ from experiments.shared import data as data_lib
 from experiments.shared import methods
 from experiments.shared import models
 from experiments.shared import optimizers
+from experiments.shared.data import pooling
 from kdropout_jax.training import parallel
 from kdropout_jax.training import program as program_lib
 from kdropout_jax.training import state as state_lib
@@ -145,8 +146,11 @@ def _load_cached(
   num_train: int | None,
   valid_fraction: float,
   seed: int,
+  mean_pool: int,
 ) -> data_lib.Dataset:
   dataset = data_lib.load(name, data_dir)
+  if mean_pool != 1:
+    dataset = pooling.mean_pool(dataset, mean_pool)
   # The held-out examples are taken first: they stay the same, and stay many,
   # where few examples are trained on.
   dataset = data_lib.holdout(dataset, valid_fraction, seed)
@@ -162,6 +166,7 @@ def _load(common, data_dir: str | None) -> data_lib.Dataset:
     common.num_train,
     common.valid_fraction,
     common.data_seed,
+    common.mean_pool,
   )
 
 
@@ -220,6 +225,7 @@ def _new_program(common, dataset, num_steps: int) -> program_lib.Program:
     num_sites=model.num_sites,  # pyright: ignore[reportAttributeAccessIssue]
     preprocess=_preprocess(common, dataset),
     augment=_augment(common, dataset),
+    assign=methods.assign(common, dataset.info.num_classes),
   )
   return program_lib.Program(task, devices)
 
