@@ -14,10 +14,11 @@ import os
 import pathlib
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 import tensorflow_datasets as tfds
 import tqdm
-from array_record.python import array_record_module
+from array_record.python import array_record_module  # pyright: ignore[reportAttributeAccessIssue]
 
 Example = Mapping[str, object]
 
@@ -55,6 +56,11 @@ class PartsBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
   @abc.abstractmethod
   def parts(self, dl_manager: tfds.download.DownloadManager) -> list[Part]:
     """Returns the parts of all splits, in order; reads as little as it can."""
+
+  def record(self, **facts: object) -> None:
+    """Keeps facts beside the dataset, to be read with it."""
+    metadata: Any = self.info.metadata
+    metadata.update(facts)
 
   def _split_generators(self, dl_manager):
     parts = self.parts(dl_manager)
@@ -118,10 +124,11 @@ class PartsBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     writer = array_record_module.ArrayRecordWriter(
       os.fspath(path), "group_size:1"
     )
+    features: Any = self.info.features
     count = 0
     try:
       for example in part.read():
-        writer.write(self.info.features.serialize_example(example))
+        writer.write(features.serialize_example(example))
         count += 1
         bar.update()
     finally:

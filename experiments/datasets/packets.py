@@ -256,18 +256,17 @@ class KddCup1999(PacketBuilder):
   def parts(self, dl_manager):
     root = pathlib.Path(dl_manager.manual_dir)
     path, lines = self._lines(root, *self.TRAIN)
-    metadata = self.info.metadata
     if any((root / c).exists() for c in self._candidates(self.TEST[0])):
       test_path, test = self._lines(root, *self.TEST)
-      metadata["note"] = "official split, 10 % of the training file"
+      self.record(note="official split; partial: the 10 % training file only")
       return [
         *self.split_parts(path, "train", lines, self.TRAIN[2]),
         *self.split_parts(test_path, "test", test, self.TEST[2]),
       ]
     features = [line.rsplit(",", 1)[0] for line in lines]
     train, test, counts = own_split(lines, features)
-    metadata["note"] = f"{_OWN_SPLIT}; partial: the 10 % training file only"
-    metadata.update(counts)
+    note = f"{_OWN_SPLIT}; partial: the 10 % training file only"
+    self.record(note=note, **counts)
     return [
       *self.split_parts(path, "train", train, self.TRAIN[2]),
       *self.split_parts(path, "test", test, self.TRAIN[2]),
@@ -334,10 +333,8 @@ class UnswNb15(PacketBuilder):
     numberless = [line.split(",", 1)[1] for line in lines]
     features = [line.rsplit(",", 2)[0] for line in numberless]
     train, test, counts = own_split(numberless, features)
-    self.info.metadata["note"] = (
-      f"{_OWN_SPLIT}; partial: the official {split} partition only"
-    )
-    self.info.metadata.update(counts)
+    note = f"{_OWN_SPLIT}; partial: the official {split} partition only"
+    self.record(note=note, **counts)
     return [
       part
       for name, rows in (("train", train), ("test", test))

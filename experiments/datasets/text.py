@@ -221,8 +221,8 @@ class LocalSquad(builder.PartsBuilder):
     questions, guessed = _questions(path, data)
     local_files.check_rows(path, len(questions), rows)
     if guessed:
-      self.info.metadata["note"] = "official split; answer offsets recomputed"
-      self.info.metadata[f"ambiguous_{split}_offsets"] = guessed
+      self.record(note="official split; answer offsets recomputed")
+      self.record(**{f"ambiguous_{split}_offsets": guessed})
     for start in range(0, rows, _QUESTIONS_IN_SHARD):
       chunk = questions[start : start + _QUESTIONS_IN_SHARD]
       yield builder.Part(

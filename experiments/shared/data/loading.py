@@ -61,14 +61,14 @@ def open_split(folder: pathlib.Path, split: str):
   """
   import tensorflow_datasets as tfds  # pylint: disable=g-import-not-at-top
 
-  builder = tfds.builder_from_directory(os.fspath(folder))
+  builder: Any = tfds.builder_from_directory(os.fspath(folder))
   if split not in builder.info.splits:
     raise ValueError(
       f"split must be one of {', '.join(builder.info.splits)} of {folder},"
       f" got {split!r}"
     )
-  for file in builder.info.splits[split].filepaths:
-    if not pathlib.Path(file).exists():
+  for file in map(pathlib.Path, builder.info.splits[split].filepaths):
+    if not file.exists():
       raise ValueError(
         f"{file}: expected a shard of split {split!r}, got nothing; remove"
         f" {folder} and prepare the dataset again"
@@ -87,7 +87,7 @@ def split_sizes(folder: pathlib.Path) -> dict[str, int]:
 
 def columns(folder: pathlib.Path, split: str) -> dict[str, Any]:
   """Returns a whole split as {feature: array [N, ...] or list of N}."""
-  source = open_split(folder, split)
+  source: Any = open_split(folder, split)
   if not len(source):
     raise ValueError(f"{folder}: split {split!r} is empty; prepare it again")
   parts: dict[str, list[Any]] = {}
@@ -153,15 +153,16 @@ def _image_features(spec, folder) -> tuple[int, str]:
   import tensorflow_datasets as tfds  # pylint: disable=g-import-not-at-top
 
   info = tfds.builder_from_directory(os.fspath(folder)).info
-  if not {"image", "label"} <= set(info.features) or (
-    None in info.features["image"].shape
+  features: Any = info.features
+  if not {"image", "label"} <= set(features) or (
+    None in features["image"].shape
   ):
     raise ValueError(
       f"dataset {spec.name!r}: expected features image, of one shape, and"
-      f" label, got {', '.join(info.features)}; no model here reads that"
+      f" label, got {', '.join(features)}; no model here reads that"
     )
   split = "test" if "test" in info.splits else "validation"
-  return info.features["label"].num_classes, split
+  return features["label"].num_classes, split
 
 
 def class_names(folder: pathlib.Path) -> tuple[str, ...]:

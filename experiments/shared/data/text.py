@@ -187,7 +187,7 @@ def best_answers(
     score = float(scores[start, end])
     if score > best.get(question, (-np.inf, ""))[0]:
       first, last = spans.offsets[n, start, 0], spans.offsets[n, end, 1]
-      best[question] = score, spans.contexts[question][first:last]
+      best[question] = score, str(spans.contexts[question][first:last])
   return {spans.ids[q]: text for q, (_, text) in best.items()}
 
 
