@@ -38,8 +38,9 @@ def max_norm(
   >>> params = {"kernel": jnp.array([[3.0, 0.1], [4.0, 0.1]])}
   >>> zeros = {"kernel": jnp.zeros((2, 2))}
   >>> updates, _ = project.update(zeros, project.init(params), params)
-  >>> jnp.round((params["kernel"] + updates["kernel"])[:, 0], 4)
-  Array([0.6, 0.8], dtype=float32)
+  >>> new = params["kernel"] + updates["kernel"]
+  >>> [round(float(norm), 4) for norm in jnp.linalg.norm(new, axis=0)]
+  [1.0, 0.1414]
   """
   _check_limit(limit)
   axes = _check_axes(axes)
@@ -140,9 +141,9 @@ def _selector(
     old_leaves = jax.tree.leaves(old)
     chosen = []
     for owner, a, b in zip(layouts.mirrored(paths, owners), leaves, old_leaves):
-      is_owned = owner is not None and kept[owner] is not None
-      if is_owned and jnp.shape(a) == jnp.shape(owned[owner]):
-        a = jnp.where(kept[owner], a, b)
+      flags = None if owner is None else kept[owner]
+      if flags is not None and jnp.shape(a) == jnp.shape(owned[owner or 0]):
+        a = jnp.where(flags, a, b)
       chosen.append(a)
     return treedef.unflatten(chosen)
 

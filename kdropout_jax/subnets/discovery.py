@@ -6,6 +6,7 @@ follows the units (a normalisation over them, say) is then checked by running
 the small network against the masked one.
 """
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -61,20 +62,13 @@ def layout(
   >>> kd.subnets.layout(net, variables, x).as_dict()["layers_3/kernel"]
   {0: 'layers_2'}
   """
-  _check_statistics(variables)
+  kwargs = {"rngs": _rngs()} | kwargs
+  _check_statistics(model, variables, args, kwargs)
   with jax.enable_x64(True):
     probe = _Probe(model, variables, args, kwargs)
     found = Layout(probe.axes())
     probe.check(found)
   return found
-
-
-def _check_statistics(variables: Mapping[str, Any]) -> None:
-  if jax.tree.leaves(variables.get("batch_stats", {})):
-    raise UnsupportedError(
-      "batch_stats is not empty: batch normalisation keeps statistics of the"
-      " dropped units, too, which a small network does not see"
-    )
 
 
 class _Probe:
@@ -83,7 +77,7 @@ class _Probe:
   def __init__(self, model, variables, args, kwargs):
     random = np.random.default_rng(_SEED)
     self._model = model
-    self._kwargs = {"rngs": _rngs()} | kwargs
+    self._kwargs = kwargs
     params = jax.tree.map(lambda x: _random_weights(random, x), variables)
     self._params = params["params"]
     self._rest = {k: v for k, v in variables.items() if k != "params"}
@@ -96,13 +90,14 @@ class _Probe:
 
   def axes(self) -> dict[str, dict[int, str]]:
     """Returns ``{parameter: {axis: layer}}``, as the gradients say."""
-    alive = self._nonzero({})
+    everything = {layer: np.ones(w, bool) for layer, w in self.widths.items()}
+    alive = self._nonzero(everything)
     axes: dict[str, dict[int, str]] = {"/".join(path): {} for path in alive}
-    for layer, width in self.widths.items():
-      if width < 2:
+    for layer, half in self._half.items():
+      if half.size < 2:
         continue
-      halves = (self._half[layer], ~self._half[layer])
-      seen = [self._nonzero({layer: keep}) for keep in halves]
+      halves = (half, ~half)
+      seen = [self._nonzero(everything | {layer: keep}) for keep in halves]
       for path, base in alive.items():
         for axis in range(base.ndim):
           sides = [nonzero[path] for nonzero in seen]
@@ -113,22 +108,26 @@ class _Probe:
   def check(self, found: Layout) -> None:
     """Raises unless the small network has the masked one's gradients."""
     keep = {
-      layer: np.append(half[:-1], True) | (half.sum() == 0)
-      for layer, half in self._half.items()
+      layer: half if half.any() else ~half for layer, half in self._half.items()
     }
-    masks = _as_masks(keep)
-    tables = indexing.make_tables(masks, indexing.max_sizes(masks))
-    whole = self._run(self._params, network.masked(masks))
-    small = extraction.take(self._params, found, tables)
-    try:
+    sizes = {layer: int(flags.sum()) for layer, flags in keep.items()}
+    masked = self._masked(self._params, keep)
+
+    def small_difference(params, masked, keep):
+      tables = indexing.make_tables(_as_masks(keep), sizes)
+      small = extraction.take(params, found, tables)
       part = self._run(small, network.small_network(tables))
+      whole = masked[0], extraction.take(masked[1], found, tables)
+      return jax.tree.map(_difference, whole, part)
+
+    try:
+      differences = jax.jit(small_difference)(self._params, masked, keep)
     except Exception as error:  # whatever a module of others says to this
       raise UnsupportedError(
         "a module of the model does not run on the small parameters of a"
         f" subnet: {type(error).__name__}: {error}"
       ) from error
-    expected = whole[0], extraction.take(whole[1], found, tables)
-    if not _worst_difference(expected, part) <= self._tolerance:
+    if not max(jax.tree.leaves(differences)) <= self._tolerance:
       raise UnsupportedError(
         "the model's subnets are not small networks: with the layout"
         f" {found.as_dict()} the masked and the small network differ, so some"
@@ -155,9 +154,16 @@ class _Probe:
 
   def _nonzero(self, keep) -> dict[tuple[str, ...], np.ndarray]:
     """Returns which elements of each parameter's gradient are not zero."""
-    _, grads = self._run(self._params, network.masked(_as_masks(keep)))
+    _, grads = self._masked(self._params, keep)
     paths, leaves, _ = layouts.flatten(grads)
     return {path: np.asarray(leaf) != 0 for path, leaf in zip(paths, leaves)}
+
+  @functools.cached_property
+  def _masked(self):
+    """The loss and its gradient under masks: one program for all of them."""
+    return jax.jit(
+      lambda params, keep: self._run(params, network.masked(_as_masks(keep)))
+    )
 
   def _run(self, params, context):
     return jax.value_and_grad(lambda p: self._loss(p, context))(params)
@@ -180,6 +186,26 @@ class _Probe:
     return total
 
 
+def _check_statistics(model, variables, args, kwargs) -> None:
+  """Refuses variables that a forward pass changes, whatever their name."""
+  others = {k: v for k, v in variables.items() if k != "params"}
+  has_norm = jax.tree.leaves(others.get("batch_stats", {}))
+  changed = ["batch_stats"] if has_norm else []
+  if others and not changed:
+    mutable = {"mutable": list(others)}
+    _, after = model.apply(variables, *args, **(kwargs | mutable))
+    same = {
+      k: jax.tree.map(np.array_equal, others[k], after.get(k, others[k]))
+      for k in others
+    }
+    changed = [k for k in others if not all(jax.tree.leaves(same[k]))]
+  if changed:
+    raise UnsupportedError(
+      f"the collection {changed[0]!r} keeps statistics of the dropped units,"
+      " too, which a small network does not see (batch normalisation)"
+    )
+
+
 def _follows(base, sides, halves, axis: int) -> bool:
   """Whether an axis is zero where units are dropped, and only there."""
   if base.shape[axis] % halves[0].size or not base.size:
@@ -196,16 +222,12 @@ def _follows(base, sides, halves, axis: int) -> bool:
   return True
 
 
-def _worst_difference(expected, got) -> float:
-  """Returns the largest difference, relative to its leaf's largest value."""
-  worst = 0.0
-  for a, b in zip(jax.tree.leaves(expected), jax.tree.leaves(got)):
-    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
-    scale = np.abs(a).max(initial=0.0)
-    difference = np.abs(a - b).max(initial=0.0)
-    if difference > 0:
-      worst = max(worst, difference / max(scale, 1e-300))
-  return worst
+def _difference(a, b):
+  """Returns the largest difference, relative to the largest value."""
+  if not a.size:
+    return jnp.zeros(())
+  scale = jnp.maximum(jnp.max(jnp.abs(a)), jnp.finfo(jnp.float64).tiny)
+  return jnp.max(jnp.abs(a - b)) / scale
 
 
 def _as_masks(keep: Mapping[str, np.ndarray]) -> dict[str, blocks.Masks]:

@@ -99,6 +99,5 @@ def _concrete_sizes(masks) -> dict[str, int] | None:
 def _num_bytes(one, flags) -> int:
   """Bytes of all arrays that one subnet's evaluation makes, summed up."""
   jaxpr = jax.make_jaxpr(one)(flags)
-  values = [var.aval for eqn in jaxpr.eqns for var in eqn.outvars]
-  sized = [v for v in values if hasattr(v, "shape") and hasattr(v, "dtype")]
-  return max(1, sum(v.size * jnp.dtype(v.dtype).itemsize for v in sized))
+  shaped: list[Any] = [v.aval for eqn in jaxpr.eqns for v in eqn.outvars]
+  return max(1, sum(v.size * jnp.dtype(v.dtype).itemsize for v in shaped))

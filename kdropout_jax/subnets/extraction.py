@@ -145,6 +145,7 @@ def _put_leaf(leaf, small, axes: layouts.Axes, tables: Tables):
     shape = tuple(-1 if i == axis else 1 for i in range(leaf.ndim))
     side = jnp.tile(table.place < table.size, reps).reshape(shape)
     inside = side if inside is None else inside & side
+  assert inside is not None
   return jnp.where(inside, small, leaf)
 
 

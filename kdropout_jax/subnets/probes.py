@@ -125,7 +125,7 @@ def _compare(optimizer, trees, weight_scale, grad_scale, num_updates):
   whole = _train(optimizer, masked_grads, *span, begin)
   small = tuple(take(tree) for tree in begin)
   small = _train(optimizer, lambda i: take(dense_grads(i)), *span, small)
-  rest = replay.catch_up(optimizer, *begin, layout, num_masked)
+  rest = replay.catch_up(optimizer, begin[0], begin[1], layout, num_masked)
   parts = tuple(put(full, part) for full, part in zip(rest, small))
   movement = _largest(jax.tree.map(jnp.subtract, whole[0], begin[0]))
   return movement, _difference(whole, parts, movement)

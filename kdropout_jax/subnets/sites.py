@@ -115,7 +115,7 @@ def _visit_dropout(visit: Visit, module, next_fun, args, kwargs):
   x = arguments["inputs"]
   if module.rate == 0.0:
     return next_fun(*args, **kwargs)
-  rescale = getattr(module, "rescale", "expected")
+  rescale: Any = getattr(module, "rescale", "expected")
   site = Site(x.shape[-1], module, patterns.check_rate(module.rate), rescale)
   layer = "/".join(module.path) or module.name or type(module).__name__
   return visit(layer, site, x, arguments)

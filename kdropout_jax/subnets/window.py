@@ -71,7 +71,7 @@ class WindowTrainer:
     dropped_weights: "caught_up" or "frozen".
     sizes: static sizes where masks vary in their count; see `extract`.
     has_aux: whether `loss_fn` returns more than the loss.
-    axis_name: axis over which gradients are averaged (pmap), if any.
+    reduce_grads: what is done to gradients first: their mean over devices.
 
   Raises:
     ValueError: a wrong option.
@@ -83,7 +83,7 @@ class WindowTrainer:
   dropped_weights: DroppedWeights = "caught_up"
   sizes: Mapping[str, int] | None = None
   has_aux: bool = False
-  axis_name: str | None = None
+  reduce_grads: Callable[[Any], Any] | None = None
 
   def __post_init__(self):
     _checks.check_option(
@@ -136,8 +136,8 @@ class WindowTrainer:
       value, grads = jax.value_and_grad(self.loss_fn, has_aux=self.has_aux)(
         window.small_params, *args
       )
-    if self.axis_name is not None:
-      grads = jax.lax.pmean(grads, self.axis_name)
+    if self.reduce_grads is not None:
+      grads = self.reduce_grads(grads)
     updates, opt_state = self.optimizer.update(
       grads, window.small_opt_state, window.small_params
     )

@@ -1,0 +1,95 @@
+"""Small models and a masked training loop that the subnet tests share."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import linen as nn
+
+import kdropout_jax as kd
+
+
+class Mlp(nn.Module):
+  """Two hidden layers of equal width; units of the input drop, too."""
+
+  pattern: object = kd.ExactCount
+  rescale: str = "expected"
+  width: int = 20
+  dtype: object = jnp.float32
+
+  @nn.compact
+  def __call__(self, x, train=False, subnets=None):
+    dense = functools.partial(
+      nn.Dense,
+      param_dtype=self.dtype,
+      bias_init=nn.initializers.normal(0.1),
+    )
+    drop = functools.partial(
+      kd.linen.Dropout,
+      deterministic=not train,
+      pattern=self.pattern,
+      rescale=self.rescale,
+    )
+    x = drop(0.25, name="in")(x, subnets=subnets)
+    for i in range(2):
+      x = nn.relu(dense(self.width, name=f"dense_{i}")(x))
+      x = drop(0.5, name=f"drop_{i}")(x, subnets=subnets)
+    return dense(3, name="out")(x)
+
+
+class Cnn(nn.Module):
+  """Channels that drop, pooled, flattened, and read by a dense layer."""
+
+  pattern: object = kd.ExactCount
+
+  @nn.compact
+  def __call__(self, x, train=False, subnets=None):
+    spatial = functools.partial(
+      kd.linen.SpatialDropout, deterministic=not train, pattern=self.pattern
+    )
+    x = nn.max_pool(nn.relu(nn.Conv(6, (3, 3))(x)), (2, 2), (2, 2))
+    x = spatial(0.5, name="maps_0")(x, subnets=subnets)
+    x = nn.relu(nn.Conv(8, (3, 3))(x))
+    x = spatial(0.5, name="maps_1")(x, subnets=subnets)
+    x = x.reshape(x.shape[0], -1)
+    x = nn.relu(nn.Dense(10)(x))
+    drop = kd.linen.Dropout(0.5, pattern=self.pattern, name="units")
+    return nn.Dense(3)(drop(x, not train, subnets=subnets))
+
+
+def task(model, *, k, num_steps, rows=8, inputs=(12,), seed=3):
+  """Returns parameters, a loss and its arguments for each step."""
+  keys = jax.random.split(jax.random.key(seed), 4)
+  dtype = getattr(model, "dtype", jnp.float32)
+  x = jax.random.normal(keys[0], (num_steps, rows, *inputs), dtype)
+  y = jax.random.randint(keys[1], (num_steps, rows), 0, 3)
+  params = model.init(keys[2], x[0])["params"]
+
+  def loss(params, step, x, y):
+    ids = kd.subnet_ids(step, keys[3], kd.Sequential(k=k, m=1), rows)
+    logits = model.apply(
+      {"params": params},
+      x,
+      train=True,
+      subnets=ids,
+      rngs={"subnets": keys[3]},
+    )
+    losses = optax.softmax_cross_entropy_with_integer_labels(logits, y)
+    return losses.mean()
+
+  return params, loss, (jnp.arange(num_steps), x, y)
+
+
+def masked_training(optimizer, loss, params, args):
+  """Trains at full size: the definition that extraction must meet."""
+
+  def step(carry, args):
+    params, state = carry
+    value, grads = jax.value_and_grad(loss)(params, *args)
+    updates, state = optimizer.update(grads, state, params)
+    return (optax.apply_updates(params, updates), state), value
+
+  run = jax.jit(lambda carry, args: jax.lax.scan(step, carry, args))
+  (params, state), losses = run((params, optimizer.init(params)), args)
+  return params, state, losses
