@@ -239,7 +239,9 @@ class _Log:
   bar: progress_lib.Bar
 
   def __call__(self, done: int, state: Any, window: loop.Window) -> None:
-    record = {f"train_{k}": v for k, v in window.means().items()}
+    record: dict[str, Any] = {
+      f"train_{k}": v for k, v in window.means().items()
+    }
     splits = ["valid"] if "valid" in self.run.setup.splits else []
     if self.run.configs[0].test_curve:
       splits.append("test")

@@ -29,7 +29,7 @@ def write(folder: pathlib.Path, step: int, params: Any) -> None:
   """Writes the snapshot of `step`, whole or not at all."""
   path = _path(folder, step)
   path.parent.mkdir(exist_ok=True)
-  named = {
+  named: dict[str, Any] = {
     jax.tree_util.keystr(leaf_path): np.asarray(leaf)
     for leaf_path, leaf in jax.tree_util.tree_leaves_with_path(params)
   }

@@ -114,7 +114,7 @@ class Devices:
     """Returns `fn(state, sharded, shared)` compiled for the devices.
 
     Args:
-      fn: returns (state, metrics); the same on every device, by `pmean`.
+      fn: returns (state, metrics); the same on every device, by `mean` or `total`.
       donate: whether the state's memory is reused.
 
     Returns:
@@ -158,6 +158,16 @@ class Compiled:
   def num_traces(self) -> int:
     """How often Python ran through the function."""
     return len(self.traces)
+
+
+def mean(tree: Any) -> Any:
+  """Returns the mean over devices, inside what `Devices.pmap` compiles."""
+  return jax.lax.pmean(tree, AXIS)
+
+
+def total(tree: Any) -> Any:
+  """Returns the sum over devices, inside what `Devices.pmap` compiles."""
+  return jax.lax.psum(tree, AXIS)
 
 
 def check_split(num_subnets: int, batch_size: int, num_devices: int) -> None:

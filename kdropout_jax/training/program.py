@@ -192,14 +192,17 @@ class Program:
     shape = (members.num_members,) + (() if ids is None else ids.shape)
     sums = [jnp.zeros(shape), jnp.zeros(shape)]
     sums = jax.lax.fori_loop(0, num_chunks, add_chunk, sums)
-    loss, accuracy = jax.lax.psum(sums, parallel.AXIS)
+    loss, accuracy = parallel.total(sums)
     return (), {"loss": loss, "accuracy": accuracy}
 
   def _scores(self, state, member, batch, ids) -> tuple[Array, Array]:
     """Returns losses and hits, [B], or [n, B] for the subnets `ids`."""
     task = self.task
     inputs = task.preprocess(batch.inputs)
-    apply = functools.partial(task.model.apply, state.variables(), inputs)
+
+    def apply(**kwargs) -> Any:
+      return task.model.apply(state.variables(), inputs, **kwargs)
+
     if ids is None:
       logits = apply(train=False)
       return step_lib.losses_and_hits(logits, batch.labels)

@@ -183,8 +183,8 @@ def train_step(
 
   grad_fn = jax.value_and_grad(loss_fn, has_aux=True)
   (loss, (accuracy, updated)), grads = grad_fn(state.params)
-  grads, loss, accuracy, updated = jax.lax.pmean(
-    (grads, loss, accuracy, updated), parallel.AXIS
+  grads, loss, accuracy, updated = parallel.mean(
+    (grads, loss, accuracy, updated)
   )
   optimizer = task.make_optimizer(member.learning_rate)
   updates, opt_state = optimizer.update(grads, state.opt_state, state.params)

@@ -44,14 +44,17 @@ class Call:
     Bernoulli masks differ between positions: such sites draw for themselves.
 
     Args:
-      site: the dropout module.
+      site: the dropout module, of linen or nnx.
       number: its place among the model's sites.
       width: units that it masks.
       rank: of its input.
     """
     if not self.train or self.subnets is None or site.rate in (0.0, 1.0):
       return None
-    varies = site.pattern(site.rate).num_kept(width) is None
+    # A module of nnx has made its pattern already.
+    pattern = site.site.pattern if hasattr(site, "site") else None
+    pattern = pattern or site.pattern(site.rate)
+    varies = pattern.num_kept(width) is None
     if varies and (self.implementation == "auto" or rank > 2):
       return None
     return site.masks(width, models.site_ids(self.subnets, number))
