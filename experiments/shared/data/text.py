@@ -139,8 +139,8 @@ def build_spans(
   encoder = tokens.tokenizer(path, lowercase)
   encoder.enable_truncation(max_length, stride=stride, strategy="only_second")
   encoder.enable_padding(length=max_length)
-  train_x, train_labels, _ = _encode_spans(encoder, train, path)
-  test_x, test_labels, spans = _encode_spans(encoder, test, path)
+  train_x, train_labels, _ = _encode_spans(encoder, train, path, False)
+  test_x, test_labels, spans = _encode_spans(encoder, test, path, True)
   return dataset_lib.Dataset(
     info=dataset_lib.Info(
       name=spec.name,
@@ -251,8 +251,8 @@ def _questions(folder, split, count, seed) -> Mapping[str, Any]:
   }
 
 
-def _encode_spans(encoder, rows, vocabulary):
-  """Returns inputs [N, L], labels [N, 2] and the `Spans` of questions."""
+def _encode_spans(encoder, rows, vocabulary, keep_offsets: bool):
+  """Returns inputs [N, L], labels [N, 2] and, if asked for, the `Spans`."""
   inputs, labels, owners, offsets = [], [], [], []
   for start in range(0, len(rows["id"]), _CHUNK):
     chunk = range(start, min(start + _CHUNK, len(rows["id"])))
@@ -266,23 +266,33 @@ def _encode_spans(encoder, rows, vocabulary):
       for window in (encoding, *encoding.overflowing)
     ]
     inputs.append(_arrays(encoder, [w for _, w in windows], vocabulary))
-    owners += [i for i, _ in windows]
-    offsets.append(np.stack([_context_offsets(w) for _, w in windows]))
     labels += [
-      _label(place, rows["start"][i], rows["answers"][i][0])
-      for (i, _), place in zip(windows, offsets[-1])
+      _label(window, rows["start"][i], rows["answers"][i][0])
+      for i, window in windows
     ]
-  spans = Spans(
-    np.array(owners, np.int32),
-    np.concatenate(offsets),
-    rows["id"],
-    rows["context"],
-    rows["answers"],
-  )
+    owners += [i for i, _ in windows]
+    if keep_offsets:  # They are slow to get, and only answers need them.
+      offsets += [_context_offsets(window) for _, window in windows]
   arrays = {
     key: np.concatenate([part[key] for part in inputs]) for key in inputs[0]
   }
+  spans = None
+  if keep_offsets:
+    spans = Spans(
+      np.array(owners, np.int32),
+      np.stack(offsets),
+      rows["id"],
+      rows["context"],
+      rows["answers"],
+    )
   return arrays, np.array(labels, np.int32), spans
+
+
+def _label(window, start: int, answer: str) -> tuple[int, int]:
+  """Returns the first and the last token of an answer, or 0, 0."""
+  first = window.char_to_token(start, 1)
+  last = window.char_to_token(start + len(answer) - 1, 1)
+  return (0, 0) if first is None or last is None else (first, last)
 
 
 def _context_offsets(window) -> np.ndarray:
@@ -290,18 +300,3 @@ def _context_offsets(window) -> np.ndarray:
   offsets = np.array(window.offsets, np.int32)
   inside = np.array([s == 1 for s in window.sequence_ids])
   return np.where(inside[:, None], offsets, 0)
-
-
-def _label(offsets: np.ndarray, start: int, answer: str) -> tuple[int, int]:
-  """Returns the first and the last token of an answer, or 0, 0."""
-  end = start + len(answer)
-  inside = np.flatnonzero(offsets[:, 1] > 0)
-  if (
-    not len(inside)
-    or offsets[inside[0], 0] > start
-    or offsets[inside[-1], 1] < end
-  ):
-    return 0, 0
-  first = inside[offsets[inside, 0] <= start][-1]
-  last = inside[offsets[inside, 1] >= end][0]
-  return int(first), int(last)
