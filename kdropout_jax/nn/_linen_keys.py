@@ -71,7 +71,8 @@ def layer_keys(
 
 def _collect(key, carrier, model, variables, args, kwargs):
   kwargs = dict(kwargs)
-  rngs = dict(kwargs.pop("rngs", None) or {})
+  # Modules of ours that are called with subnets= ask for their stream at once.
+  rngs = {_streams.STREAM: key, **(kwargs.pop("rngs", None) or {})}
   mutable = {_COLLECTION}
   if carrier is not None:
     mutable |= {"params", "intermediates", *variables}
