@@ -59,7 +59,7 @@ def apply(
   """
   follower = intercept_lib.Follower(schedule, step, key, pattern, batch_size)
   mutable = kwargs.pop("mutable", False)
-  rngs = dict(kwargs.pop("rngs", None) or {})
+  rngs = _scopes.as_rngs(kwargs.pop("rngs", None))
 
   def run(streams):
     filters = _scopes.distinct(mutable)

@@ -6,7 +6,7 @@ opened already are caught up.
 """
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import jax
 from flax import linen as nn
@@ -70,6 +70,13 @@ def check_concrete(step, args, kwargs, variables) -> None:
       " step as an argument of the jitted function, and open kd.linen.intercept"
       " (or call kd.linen.apply) inside it"
     ) from None
+
+
+def as_rngs(rngs) -> dict[str, Key]:
+  """Returns the ``rngs=`` of ``model.apply`` as Flax reads it."""
+  if rngs is None:
+    return {}
+  return dict(rngs) if isinstance(rngs, Mapping) else {"params": rngs}
 
 
 def counts(module: nn.Module, names: Iterable[str]) -> dict[str, int]:
