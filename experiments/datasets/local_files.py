@@ -46,6 +46,15 @@ def find(root: pathlib.Path, *candidates: str) -> pathlib.Path:
   )
 
 
+def packed_names(folder: str, name: str) -> list[str]:
+  """Returns where a text file may be: packed or not, in a folder or not."""
+  return [
+    f"{place}{name}{suffix}"
+    for place in (f"{folder}/", "")
+    for suffix in (".xz", ".gz", "")
+  ]
+
+
 def content(path: pathlib.Path, digest: str | None = None) -> bytes:
   """Returns the bytes in a plain, ``.gz`` or ``.xz`` file, checked.
 

@@ -35,7 +35,7 @@ def load(
     local_files: where to prepare it from, if it is not prepared.
     progress: whether to show a progress bar while preparing.
     **options: of the task: for packets those of `packets.build`, for text
-      those of `text.build_pairs` and `text.build_spans`.
+      those of `pairs.build` and `spans.build`.
 
   Raises:
     ValueError: unknown dataset, or one that is not there and cannot be
@@ -191,15 +191,15 @@ def _check(spec: registry.Spec, result: dataset_lib.Dataset) -> None:
 
 
 def _build_pairs(spec, folder, **options) -> dataset_lib.Dataset:
-  from experiments.shared.data import text  # pylint: disable=g-import-not-at-top
+  from experiments.shared.data import pairs  # pylint: disable=g-import-not-at-top
 
-  return text.build_pairs(spec, folder, **options)
+  return pairs.build(spec, folder, **options)
 
 
 def _build_spans(spec, folder, **options) -> dataset_lib.Dataset:
-  from experiments.shared.data import text  # pylint: disable=g-import-not-at-top
+  from experiments.shared.data import spans  # pylint: disable=g-import-not-at-top
 
-  return text.build_spans(spec, folder, **options)
+  return spans.build(spec, folder, **options)
 
 
 _BUILD = {

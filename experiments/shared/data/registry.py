@@ -36,8 +36,6 @@ class Spec:
 
 
 _IMAGES = "experiments.datasets.images"
-_PACKETS = "experiments.datasets.packets"
-_TEXT = "experiments.datasets.text"
 
 _SPECS = (
   Spec(
@@ -88,7 +86,7 @@ _SPECS = (
   Spec(
     "svhn_cropped",
     "image",
-    f"{_IMAGES}:LocalSvhnCropped",
+    "experiments.datasets.svhn:LocalSvhnCropped",
     "svhn_cropped",
     (73_257, 26_032),
     10,
@@ -122,7 +120,7 @@ _SPECS = (
   Spec(
     "nsl_kdd",
     "packets",
-    f"{_PACKETS}:NslKdd",
+    "experiments.datasets.kdd:NslKdd",
     None,
     (125_973, 22_544),
     5,
@@ -135,7 +133,7 @@ _SPECS = (
   Spec(
     "unsw_nb15",
     "packets",
-    f"{_PACKETS}:UnswNb15",
+    "experiments.datasets.unsw_nb15:UnswNb15",
     None,
     (175_341, 82_332),
     10,
@@ -148,7 +146,7 @@ _SPECS = (
   Spec(
     "kddcup99",
     "packets",
-    f"{_PACKETS}:KddCup1999",
+    "experiments.datasets.kdd:KddCup1999",
     None,
     (494_021, 311_029),
     5,
@@ -157,7 +155,7 @@ _SPECS = (
   Spec(
     "glue/mrpc",
     "pairs",
-    f"{_TEXT}:LocalMrpc",
+    "experiments.datasets.mrpc:LocalMrpc",
     "glue/mrpc",
     (3_668, 1_725),
     2,
@@ -167,7 +165,7 @@ _SPECS = (
   Spec(
     "squad",
     "spans",
-    f"{_TEXT}:LocalSquad",
+    "experiments.datasets.squad:LocalSquad",
     "squad",
     (87_599, 10_570),
     0,

@@ -3,7 +3,9 @@
 import collections
 import os
 import pathlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+
+import numpy as np
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
@@ -90,6 +92,38 @@ def check_fit(unknown: int, total: int, vocabulary: object) -> None:
     )
 
 
+def check_length(max_length: int) -> None:
+  """Raises a ValueError if a window has no room for two texts."""
+  if max_length < 8:
+    raise ValueError(f"max_length must be >= 8, got {max_length}")
+
+
+def learnt(
+  folder: pathlib.Path,
+  texts: Callable[[], Iterable[str]],
+  size: int,
+  lowercase: bool,
+) -> pathlib.Path:
+  """Returns the vocabulary learnt from a training set, learning it once."""
+  case = "lower" if lowercase else "cased"
+  path = folder / f"vocabulary-{size}-{case}.txt"
+  if path.exists():
+    return path
+  return learn_vocabulary(texts(), size, path, lowercase)
+
+
+def arrays(encoder, encodings, vocabulary) -> dict[str, np.ndarray]:
+  """Returns the ids, types and mask [N, L] of encodings."""
+  result = {
+    "input_ids": np.array([e.ids for e in encodings], np.int32),
+    "token_type_ids": np.array([e.type_ids for e in encodings], np.int32),
+    "attention_mask": np.array([e.attention_mask for e in encodings], np.int32),
+  }
+  unknown = result["input_ids"] == encoder.token_to_id("[UNK]")
+  check_fit(int(unknown.sum()), int(result["attention_mask"].sum()), vocabulary)
+  return result
+
+
 def _letters(texts: Iterable[str], count: int) -> list[str]:
   """Returns the most frequent characters but spaces, in a fixed order."""
   counts: collections.Counter[str] = collections.Counter()
@@ -106,7 +140,9 @@ def _read(vocabulary) -> list[str]:
       f"vocabulary must be a file with one token a line, got {str(path)!r},"
       " which is not there"
     )
-  tokens = path.read_text(encoding="utf-8").splitlines()
+  text = path.read_text(encoding="utf-8").rstrip("\n")
+  # Not splitlines: a token may be a rarer kind of line break.
+  tokens = [token.rstrip("\r") for token in text.split("\n")]
   missing = [token for token in SPECIAL if token not in tokens]
   if missing:
     raise ValueError(

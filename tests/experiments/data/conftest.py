@@ -20,9 +20,12 @@ from PIL import Image
 
 from experiments.datasets import cifar
 from experiments.datasets import images
-from experiments.datasets import packets
-from experiments.datasets import text
+from experiments.datasets import kdd
+from experiments.datasets import mrpc
+from experiments.datasets import squad
+from experiments.datasets import svhn
 from experiments.datasets import tiny_imagenet
+from experiments.datasets import unsw_nb15
 
 SAMPLES = pathlib.Path(__file__).parents[2] / "data"
 
@@ -133,7 +136,7 @@ def write_tiles(path: pathlib.Path, pixels, labels, columns: int = 4) -> None:
 
 
 def _svhn(root, monkeypatch):  # Generated.
-  cls = images.LocalSvhnCropped
+  cls = svhn.LocalSvhnCropped
   rng = np.random.default_rng(3)
   (root / "svhn_cropped").mkdir()
   digests, rows = {}, {"train": 12, "test": 6}
@@ -186,7 +189,7 @@ def _jpeg(mode, colour) -> bytes:
 
 
 def _nsl_kdd(root, monkeypatch):
-  cls = packets.NslKdd
+  cls = kdd.NslKdd
   files = {}
   for split, (name, _, _) in cls.FILES.items():
     data = (root / "nsl_kdd" / name).read_bytes()
@@ -195,7 +198,7 @@ def _nsl_kdd(root, monkeypatch):
 
 
 def _kddcup99(root, monkeypatch):
-  cls = packets.KddCup1999
+  cls = kdd.KddCup1999
   name = cls.TRAIN[0]
   data = (root / "kddcup99" / name).read_bytes()
   rows = gzip.decompress(data).count(b"\n")
@@ -203,7 +206,7 @@ def _kddcup99(root, monkeypatch):
 
 
 def _unsw_nb15(root, monkeypatch):  # Generated.
-  cls = packets.UnswNb15
+  cls = unsw_nb15.UnswNb15
   (root / "unsw_nb15").mkdir()
   data = unsw_csv(rows=60, distinct=40, seed=5)
   (root / "unsw_nb15" / cls.FILES[0]).write_bytes(data)
@@ -217,7 +220,7 @@ def _unsw_nb15(root, monkeypatch):  # Generated.
 def unsw_csv(rows: int, distinct: int, seed: int) -> bytes:
   """Returns a CSV in UNSW-NB15's form; rows beyond `distinct` repeat."""
   rng = np.random.default_rng(seed)
-  names = packets.UnswNb15.NAMES
+  names = unsw_nb15.UnswNb15.NAMES
   body = []
   for i in range(distinct):
     label = i % len(names)
@@ -233,7 +236,7 @@ _WORDS = "the company said shares rose fell on friday after profit".split()
 
 
 def _mrpc(root, monkeypatch):  # Generated.
-  cls = text.LocalMrpc
+  cls = mrpc.LocalMrpc
   rng = np.random.default_rng(6)
   (root / "mrpc").mkdir()
   contents = {}
@@ -256,8 +259,8 @@ def _mrpc(root, monkeypatch):  # Generated.
 
 def _squad(root, monkeypatch):
   files = {}
-  for split, (_, official) in text.LocalSquad.FILES.items():
+  for split, (_, official) in squad.LocalSquad.FILES.items():
     name = next(iter(official))
     data = (root / "squad" / name).read_bytes()
     files[split] = (data.count(b'"question"'), {name: sha256(data)})
-  monkeypatch.setattr(text.LocalSquad, "FILES", files)
+  monkeypatch.setattr(squad.LocalSquad, "FILES", files)

@@ -5,7 +5,9 @@ import hashlib
 import numpy as np
 import pytest
 
+from experiments.datasets import kdd
 from experiments.datasets import packets as packets_builder
+from experiments.datasets import unsw_nb15
 from experiments.shared import data
 from experiments.shared.data import packets
 
@@ -104,7 +106,7 @@ def test_unsw_nb15_of_one_partition_is_split_and_says_so(samples, tmp_path):
 def test_unsw_nb15_of_both_partitions_is_official(
   samples, tmp_path, monkeypatch
 ):
-  cls = packets_builder.UnswNb15
+  cls = unsw_nb15.UnswNb15
   first, second = (samples / "unsw_nb15" / name for name in cls.FILES)
   lines = first.read_text(encoding="utf-8-sig").splitlines()
   # The names are swapped in most copies: the larger one is the training set.
@@ -121,7 +123,7 @@ def test_unsw_nb15_of_both_partitions_is_official(
 
 
 def test_unsw_nb15_truncated_is_refused(samples, tmp_path):
-  path = samples / "unsw_nb15" / packets_builder.UnswNb15.FILES[0]
+  path = samples / "unsw_nb15" / unsw_nb15.UnswNb15.FILES[0]
   path.write_bytes(path.read_bytes()[:-200])
   with pytest.raises(
     ValueError, match=r"training-set\.csv: expected 100 or 60 rows, got \d+"
@@ -141,7 +143,7 @@ def test_nsl_kdd_binary_and_multi_class_labels(samples, tmp_path):
   rows = (samples / "nsl_kdd/KDDTrain+.txt").read_text().splitlines()
   attacks = [row.split(",")[41] for row in rows]
   expected = [
-    families.info.class_names.index(packets_builder._FAMILY_OF[attack])
+    families.info.class_names.index(kdd._FAMILY_OF[attack])
     for attack in attacks
   ]
   assert families.train_labels.tolist() == expected
@@ -174,10 +176,10 @@ def test_damaged_rows_are_named(spoil, message, samples, tmp_path, monkeypatch):
   place = next(i for i, row in enumerate(rows) if ",normal," in row)
   rows[place] = spoil(rows[place])
   path.write_text("\n".join(rows) + "\n")
-  files = dict(packets_builder.NslKdd.FILES)
+  files = dict(kdd.NslKdd.FILES)
   digest = "md5:" + hashlib.md5(path.read_bytes()).hexdigest()
   files["train"] = (files["train"][0], len(rows), digest)
-  monkeypatch.setattr(packets_builder.NslKdd, "FILES", files)
+  monkeypatch.setattr(kdd.NslKdd, "FILES", files)
   with pytest.raises(
     ValueError,
     match=rf"KDDTrain\+\.txt: {message}|{message}.*row {place}: the file is damaged",

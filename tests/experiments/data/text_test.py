@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from experiments.shared import data
+from experiments.shared.data import spans as spans_lib
 from experiments.shared.data import squad_metric
-from experiments.shared.data import text
 from experiments.shared.data import tokens
 
 _VOCABULARY = (
@@ -174,18 +174,18 @@ def test_perfect_scores_give_perfect_answers(squad):
   start[rows, squad.test_labels[:, 0]] = 5
   end[rows, squad.test_labels[:, 1]] = 5
   result = squad_metric.evaluate(
-    text.best_answers(spans, start, end), text.answers(spans)
+    spans_lib.best_answers(spans, start, end), spans_lib.answers(spans)
   )
   # 13 of 15: two answers lie inside a word, "8" in 18 and "2" in 2½, where the
   # nearest tokens reach further; no word is then shared.
   assert result["exact_match"] == pytest.approx(100 * 13 / 15)
   assert result["f1"] == pytest.approx(100 * 13 / 15)
-  empty = squad_metric.evaluate({}, text.answers(spans))
+  empty = squad_metric.evaluate({}, spans_lib.answers(spans))
   assert empty == {"exact_match": 0, "f1": 0}
 
 
 def test_best_answer_obeys_order_length_and_context():
-  spans = text.Spans(
+  spans = spans_lib.Spans(
     question=np.array([0, 0], np.int32),
     # [CLS] question [SEP], then three words of the context.
     offsets=np.array([[[0, 0], [0, 0], [0, 3], [4, 7], [8, 11]]] * 2, np.int32),
@@ -198,9 +198,9 @@ def test_best_answer_obeys_order_length_and_context():
   start[0, 0], end[0, 0] = 99, 99  # Not of the context.
   start[0, 4], end[0, 3] = 9, 9  # The end lies before the start: 9 + 0 only.
   start[1, 2], end[1, 3] = 6, 5  # Together 11, in the second window.
-  assert text.best_answers(spans, start, end) == {"q": "one two"}
+  assert spans_lib.best_answers(spans, start, end) == {"q": "one two"}
   # One token only: from 4 to 4 gives 9; from 3 to 3 gives 9, and comes first.
-  one = text.best_answers(spans, start, end, max_answer_tokens=1)
+  one = spans_lib.best_answers(spans, start, end, max_answer_tokens=1)
   assert one == {"q": "two"}
 
 
@@ -220,7 +220,7 @@ def test_number_of_questions(samples, tmp_path):
 
 
 def test_a_wrong_answer_offset_is_refused(samples, tmp_path, monkeypatch):
-  from experiments.datasets import text as builders
+  from experiments.datasets import squad as builders
 
   path = samples / "squad/train-v1.1.json"
   path.write_text(

@@ -1,4 +1,4 @@
-"""Sentence pairs (MRPC) and questions on paragraphs (SQuAD) as token ids."""
+"""Questions on paragraphs (SQuAD) as windows of token ids."""
 
 import dataclasses
 import os
@@ -36,62 +36,7 @@ class Spans:
   answers: Sequence[Sequence[str]]
 
 
-def build_pairs(
-  spec: registry.Spec,
-  folder: pathlib.Path,
-  *,
-  vocabulary: str | os.PathLike[str] | None = None,
-  vocabulary_size: int = 8_000,
-  max_length: int = 128,
-  lowercase: bool = True,
-) -> dataset_lib.Dataset:
-  """Returns a dataset of sentence pairs as ids, types and masks [N, L].
-
-  Args:
-    spec: the dataset's.
-    folder: where it is prepared.
-    vocabulary: a local WordPiece vocabulary; None learns one from the
-      training set, once, and keeps it beside the dataset.
-    vocabulary_size: of the one that is learnt.
-    max_length: tokens of a pair; the longer sentence is cut first.
-    lowercase: whether text is lowered.
-
-  Raises:
-    ValueError: `max_length` is too small, or the vocabulary does not fit.
-  """
-  _check_length(max_length)
-  train = loading.columns(folder, "train")
-  test, note = loading.columns(folder, spec.test_split), loading.note(folder)
-  if (test["label"] < 0).all():
-    # TFDS's own GLUE hides the test labels.
-    test, note = loading.columns(folder, "validation"), "tested on validation"
-  sentences = _texts(train["sentence1"]) + _texts(train["sentence2"])
-  path = vocabulary or _learnt(folder, sentences, vocabulary_size, lowercase)
-  encoder = tokens.tokenizer(path, lowercase)
-  encoder.enable_truncation(max_length, strategy="longest_first")
-  encoder.enable_padding(length=max_length)
-
-  def encode(rows):
-    pairs = zip(_texts(rows["sentence1"]), _texts(rows["sentence2"]))
-    return _arrays(encoder, encoder.encode_batch(list(pairs)), path)
-
-  return dataset_lib.Dataset(
-    info=dataset_lib.Info(
-      name=spec.name,
-      task=spec.task,
-      num_classes=spec.num_classes,
-      class_names=loading.class_names(folder),
-      note=note,
-      counts=(("vocabulary", encoder.get_vocab_size()),),
-    ),
-    train_x=encode(train),
-    train_labels=train["label"].astype(np.int32),
-    test_x=encode(test),
-    test_labels=test["label"].astype(np.int32),
-  )
-
-
-def build_spans(
+def build(
   spec: registry.Spec,
   folder: pathlib.Path,
   *,
@@ -125,12 +70,12 @@ def build_spans(
   Returns:
     The dataset; `extra` is the `Spans` of the test set.
   """
-  _check_length(max_length)
+  tokens.check_length(max_length)
   if not 0 <= stride < max_length:
     raise ValueError(f"stride must be in [0, {max_length}), got {stride}")
   train = _questions(folder, "train", num_train, seed)
   test = _questions(folder, spec.test_split, num_test, seed)
-  path = vocabulary or _learnt(
+  path = vocabulary or tokens.learnt(
     folder,
     lambda: dict.fromkeys(_questions(folder, "train", None, 0)["context"]),
     vocabulary_size,
@@ -196,39 +141,6 @@ def answers(spans: Spans) -> dict[str, Sequence[str]]:
   return dict(zip(spans.ids, spans.answers))
 
 
-def _check_length(max_length: int) -> None:
-  if max_length < 8:
-    raise ValueError(f"max_length must be >= 8, got {max_length}")
-
-
-def _texts(column: Sequence[bytes]) -> list[str]:
-  return [text.decode() for text in column]
-
-
-def _learnt(folder, texts, size: int, lowercase: bool) -> pathlib.Path:
-  """Returns the vocabulary learnt from a training set, learning it once."""
-  case = "lower" if lowercase else "cased"
-  path = folder / f"vocabulary-{size}-{case}.txt"
-  if path.exists():
-    return path
-  texts = texts() if callable(texts) else texts
-  return tokens.learn_vocabulary(texts, size, path, lowercase)
-
-
-def _arrays(encoder, encodings, vocabulary) -> dict[str, np.ndarray]:
-  """Returns the ids, types and mask [N, L] of encodings."""
-  result = {
-    "input_ids": np.array([e.ids for e in encodings], np.int32),
-    "token_type_ids": np.array([e.type_ids for e in encodings], np.int32),
-    "attention_mask": np.array([e.attention_mask for e in encodings], np.int32),
-  }
-  unknown = result["input_ids"] == encoder.token_to_id("[UNK]")
-  tokens.check_fit(
-    int(unknown.sum()), int(result["attention_mask"].sum()), vocabulary
-  )
-  return result
-
-
 def _questions(folder, split, count, seed) -> Mapping[str, Any]:
   """Returns the columns of a split, or of `count` questions of it."""
   rows = loading.columns(folder, split)
@@ -265,7 +177,7 @@ def _encode_spans(encoder, rows, vocabulary, keep_offsets: bool):
       for i, encoding in zip(chunk, encodings)
       for window in (encoding, *encoding.overflowing)
     ]
-    inputs.append(_arrays(encoder, [w for _, w in windows], vocabulary))
+    inputs.append(tokens.arrays(encoder, [w for _, w in windows], vocabulary))
     labels += [
       _label(window, rows["start"][i], rows["answers"][i][0])
       for i, window in windows
