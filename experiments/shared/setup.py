@@ -225,6 +225,8 @@ def _new_program(common, dataset, num_steps: int) -> program_lib.Program:
     num_sites=model.num_sites,  # pyright: ignore[reportAttributeAccessIssue]
     preprocess=_preprocess(common, dataset),
     augment=_augment(common, dataset),
+    # A model that is no classifier brings a score of its own.
+    score=getattr(model, "losses_and_hits", step_lib.losses_and_hits),
     assign=methods.assign(common, dataset.info.num_classes),
   )
   return program_lib.Program(task, devices)

@@ -205,12 +205,12 @@ class Program:
 
     if ids is None:
       logits = apply(train=False)
-      return step_lib.losses_and_hits(logits, batch.labels)
+      return task.score(logits, batch.labels, inputs)
     streams = {rng.SUBNETS: rng.run_key(member.key, rng.SUBNETS)}
 
     def one(subnet):
       logits = apply(train=True, subnets=subnet[None], rngs=streams)
-      return step_lib.losses_and_hits(logits, batch.labels)
+      return task.score(logits, batch.labels, inputs)
 
     return jax.vmap(one)(ids)
 

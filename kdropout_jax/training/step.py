@@ -28,6 +28,25 @@ NO_STEP = 2**32 - 1
 """The `first_bad` of a run whose losses were all finite."""
 
 
+def losses_and_hits(
+  logits: Float[Array, "B ... C"],
+  labels: Int[Array, "B ..."],
+  inputs: Any = None,
+) -> tuple[Float[Array, "B"], Float[Array, "B"]]:
+  """Returns each row's cross entropy, and 1 where it is classified rightly.
+
+  A row may have several labels (the start and the end of a span): the cross
+  entropy is their mean, and all must be right.
+  """
+  del inputs
+  logits = logits.astype(jnp.float32)
+  losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+  hits = jnp.argmax(logits, axis=-1) == labels
+  others = tuple(range(1, labels.ndim))
+  losses, hits = jnp.mean(losses, others), jnp.all(hits, others)
+  return losses, hits.astype(jnp.float32)
+
+
 @dataclasses.dataclass(frozen=True)
 class Task:
   """What the members of a program have in common; static.
@@ -47,6 +66,8 @@ class Task:
     augment: from a batch of stored inputs and a key to another batch.
     assign: from inputs and labels of a batch to int32 [B] of slots, for
       subnets that depend on the example.
+    score: from logits, labels and the model's inputs to the losses and the
+      hits of the rows, float32 [B] each.
   """
 
   model: nn.Module
@@ -61,6 +82,7 @@ class Task:
   preprocess: Callable[[Any], Any] = lambda x: x
   augment: Callable[[Any, Key], Any] | None = None
   assign: Callable[[Any, Array], Int[Array, "B"]] | None = None
+  score: Callable[[Any, Any, Any], tuple[Array, Array]] = losses_and_hits
 
   @property
   def steps_per_epoch(self) -> int:
@@ -74,11 +96,11 @@ class Data:
 
   Attributes:
     inputs: an array [N, ...], or a tree of them.
-    labels: int32 [N].
+    labels: int32 [N], or [N, ...] where a row has several.
   """
 
   inputs: Any
-  labels: Int[Array, "N"]
+  labels: Int[Array, "N ..."]
 
   def take(self, rows: Int[Array, "B"]) -> "Data":
     """Returns the examples at `rows`."""
@@ -178,7 +200,7 @@ def train_step(
       rngs=rngs,
       mutable=list(state.collections),
     )
-    losses, hits = losses_and_hits(logits, batch.labels)
+    losses, hits = task.score(logits, batch.labels, inputs)
     return jnp.mean(losses), (jnp.mean(hits), updated)
 
   grad_fn = jax.value_and_grad(loss_fn, has_aux=True)
@@ -286,13 +308,3 @@ def global_ids(
       step, key, schedule, task.batch_size, layer
     )
   )(layers)
-
-
-def losses_and_hits(
-  logits: Float[Array, "B C"], labels: Int[Array, "B"]
-) -> tuple[Float[Array, "B"], Float[Array, "B"]]:
-  """Returns each row's cross entropy, and 1 where it is classified rightly."""
-  logits = logits.astype(jnp.float32)
-  losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
-  hits = jnp.argmax(logits, axis=-1) == labels
-  return losses, hits.astype(jnp.float32)

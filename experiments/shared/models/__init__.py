@@ -91,6 +91,11 @@ class Options:
 
   def refuse(self, model: str, *names: str) -> None:
     """Raises a ValueError for options that are set and mean nothing here."""
+    if "vocabulary" in names and self.vocabulary is not None:
+      raise ValueError(
+        f"model {model!r} reads no text, but the dataset is one of text; give"
+        " it model='bert'"
+      )
     for name, value in self.given(*names).items():
       raise ValueError(f"{name}={value} has no effect on model {model!r}")
 

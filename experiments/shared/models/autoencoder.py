@@ -1,15 +1,13 @@
 """Plain autoencoder, 784-256-784, after Srivastava et al. 2014 (section 7).
 
 One hidden layer of rectified units with dropout, whose learnt features their
-figure 7 compares. `num_classes` does not matter: the outputs are the logits of
-the flattened input's pixels, so train it by `losses`.
+figure 7 compares. Its labels are its inputs, and its outputs are linear.
 """
 
 from collections.abc import Callable
 from typing import Any
 
 import jax.numpy as jnp
-import optax
 from flax import linen as nn
 from jaxtyping import Array, Float, Int, UInt
 
@@ -45,7 +43,7 @@ class Autoencoder(nn.Module):
     subnets: UInt[Array, "..."] | None = None,
     assignment: Int[Array, "B"] | None = None,
   ) -> Float[Array, "B I"]:
-    """Returns the logits [B, I] of the I values of each input."""
+    """Returns the I values of each input, [B, I], as they are read back."""
     x = x.reshape(x.shape[0], -1).astype(self.dtype)
     return dense.fully_connected(
       x,
@@ -56,21 +54,21 @@ class Autoencoder(nn.Module):
       call=dense.Call(train, subnets, assignment, self.implementation),
     )
 
+  def losses_and_hits(
+    self,
+    outputs: Float[Array, "B I"],
+    labels: Any,
+    inputs: Float[Array, "B ..."],
+  ) -> tuple[Float[Array, "B"], Float[Array, "B"]]:
+    """Returns each row's mean squared error, and its share of values read back.
 
-def losses(
-  logits: Float[Array, "B I"], inputs: Float[Array, "B ..."]
-) -> Float[Array, "B"]:
-  """Returns each row's cross entropy of its pixels, summed over them.
-
-  Args:
-    logits: of the model.
-    inputs: what it was given, in [0, 1].
-  """
-  pixels = jnp.reshape(inputs, logits.shape).astype(jnp.float32)
-  per_pixel = optax.sigmoid_binary_cross_entropy(
-    logits.astype(jnp.float32), pixels
-  )
-  return jnp.sum(per_pixel, axis=-1)
+    A value counts as read back within 0.1 of it.
+    """
+    del labels
+    wanted = jnp.reshape(inputs, outputs.shape).astype(jnp.float32)
+    errors = outputs.astype(jnp.float32) - wanted
+    hits = (jnp.abs(errors) < 0.1).astype(jnp.float32)
+    return jnp.mean(errors**2, axis=-1), jnp.mean(hits, axis=-1)
 
 
 def _build(options: models.Options) -> Autoencoder:
