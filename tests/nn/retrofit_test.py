@@ -1,0 +1,313 @@
+"""nnx models of others that follow a schedule."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+from flax import nnx
+
+import kdropout_jax as kd
+
+KEY = jax.random.key(7)
+SCHEDULE = kd.Sequential(k=4, m=2)
+FEATURES = 16
+
+
+class Mlp(nnx.Module):
+  """Two dropouts on ones, so that the masks can be read off."""
+
+  def __init__(self, rngs, rate=0.5):
+    self.first = nnx.Dropout(rate, rngs=rngs)
+    self.rest = nnx.List([nnx.Linear(4, 4, rngs=rngs)])
+    self.rest.append(nnx.Dropout(rate, rngs=rngs))
+
+  def __call__(self, x):
+    return self.first(x), self.rest[1](x)
+
+
+class Block(nnx.Module):
+  def __init__(self, rngs):
+    self.drop = nnx.Dropout(0.5, rngs=rngs)
+
+  def __call__(self, x):
+    return self.drop(x)
+
+
+class Attentive(nnx.Module):
+  def __init__(self, rngs):
+    self.drop = nnx.Dropout(0.5, rngs=rngs)
+    self.attention = nnx.MultiHeadAttention(
+      2,
+      FEATURES,
+      dropout_rate=0.5,
+      deterministic=False,
+      decode=False,
+      rngs=rngs,
+    )
+
+  def __call__(self, x):
+    return self.drop(x), self.attention(x)
+
+
+def ones(rows=8):
+  return jnp.ones((rows, FEATURES))
+
+
+def retrofit(model=None, schedule=SCHEDULE, key=KEY, **settings):
+  model = Mlp(nnx.Rngs(0)) if model is None else model
+  return kd.nnx.retrofit(model, schedule=schedule, key=key, **settings)
+
+
+def at(model, step, x=None):
+  kd.nnx.set_step(model, step)
+  return model(ones() if x is None else x)
+
+
+@pytest.mark.parametrize("per_layer", [False, True])
+def test_masks_are_those_of_the_core_with_the_layers_own_keys(per_layer):
+  schedule = kd.Pooled(5, m=4, per_layer=per_layer)
+  model = retrofit(schedule=schedule)
+  keys = kd.nnx.layer_keys(model)
+  assert list(keys) == ["first", "rest/1"]
+  for y, key in zip(at(model, 9), keys.values()):
+    layer = jax.random.key_data(key)[-1] if per_layer else None
+    ids = kd.subnet_ids(9, KEY, schedule, 8, layer=layer)
+    masks = kd.subnet_masks(key, ids, FEATURES, kd.Bernoulli(0.5))
+    np.testing.assert_array_equal(y, kd.dropout(ones(), masks, rate=0.5))
+
+
+def test_linen_and_nnx_agree_given_the_same_layer_key():
+  """Their layer keys differ by nature; all that follows is one behaviour."""
+  model = retrofit()
+  key = kd.nnx.layer_keys(model)["first"]
+  ids = kd.subnet_ids(6, KEY, SCHEDULE, 8)
+  linen = kd.linen.Dropout(0.5, deterministic=False)
+  expected = linen.apply({}, ones(), subnets=ids, rng=key)
+  np.testing.assert_array_equal(at(model, 6)[0], expected)
+  x = jnp.ones((8, 3, FEATURES))
+  expected = linen.apply({}, x, subnets=ids, rng=key)
+  np.testing.assert_array_equal(at(model, 6, x)[0], expected)
+
+
+def test_set_step_inside_jit_holds_masks_without_a_retrace():
+  model = retrofit()
+  traces = []
+
+  @nnx.jit
+  def call(model, x, step):
+    traces.append(step)
+    kd.nnx.set_step(model, step)
+    return model(x)
+
+  outs = [np.stack(call(model, ones(), step)) for step in range(9)]
+  assert len(traces) == 1
+  for step in range(1, 9):
+    same = (outs[step] == outs[step - 1]).all()
+    assert same == (step % 4 != 0)
+  np.testing.assert_array_equal(outs[6], np.stack(at(retrofit(), 6)))
+  assert (outs[0][0] != outs[0][1]).any()
+  np.testing.assert_array_equal(outs[0][0, :4], outs[0][0, [0, 0, 0, 0]])
+  assert (outs[0][0, 3] != outs[0][0, 4]).any()
+
+
+@pytest.mark.parametrize(
+  "per_layer,least,most", [(False, 16, 16), (True, 150, 255)]
+)
+def test_joint_subnets_over_all_layers_stay_within_the_pool(
+  per_layer, least, most
+):
+  model = retrofit(schedule=kd.Pooled(16, m=4, per_layer=per_layer))
+  graph, state = nnx.split(model)
+
+  @jax.jit
+  def masks(state, step):
+    model = nnx.merge(graph, state)
+    return jnp.concatenate(at(model, step), axis=1) > 0
+
+  kept = np.concatenate([masks(state, step) for step in range(300)])
+  assert least <= len(np.unique(kept, axis=0)) <= most
+
+
+def test_masks_survive_split_merge_and_checkpoints(tmp_path):
+  model = retrofit()
+  expected = at(model, 6)
+  graph, state = nnx.split(model)
+  for y, z in zip(nnx.merge(graph, state)(ones()), expected):
+    np.testing.assert_array_equal(y, z)
+  saved = nnx.to_pure_dict(nnx.state(model, nnx.Not(nnx.RngState)))
+  with ocp.StandardCheckpointer() as checkpointer:
+    checkpointer.save(tmp_path / "model", saved)
+    checkpointer.wait_until_finished()
+    restored = checkpointer.restore(tmp_path / "model", saved)
+  other = retrofit(key=jax.random.key(1))
+  assert any((y != z).any() for y, z in zip(at(other, 6), expected))
+  kd.nnx.set_step(other, 0)
+  state = nnx.state(other, nnx.Not(nnx.RngState))
+  nnx.replace_by_pure_dict(state, restored)
+  nnx.update(other, state)
+  for y, z in zip(other(ones()), expected):
+    np.testing.assert_array_equal(y, z)
+
+
+def test_layers_of_a_stack_have_masks_of_their_own_under_scan():
+  @nnx.split_rngs(splits=3)
+  @nnx.vmap
+  def create(rngs):
+    return Block(rngs)
+
+  model = retrofit(create(nnx.Rngs(0)))
+
+  @nnx.scan(in_axes=(0, nnx.Carry), out_axes=(nnx.Carry, 0))
+  def forward(model, x):
+    return x, model(x)
+
+  outs = []
+  for step in (0, 3, 4):
+    kd.nnx.set_step(model, step)
+    outs.append(np.asarray(forward(model, ones())[1]))
+  np.testing.assert_array_equal(outs[0], outs[1])
+  assert (outs[1] != outs[2]).any()
+  assert len({layer.tobytes() for layer in outs[0]}) == 3
+  keys = kd.nnx.layer_keys(model)["drop"]
+  ids = kd.subnet_ids(4, KEY, SCHEDULE, 8)
+  for y, key in zip(outs[2], keys):
+    masks = kd.subnet_masks(key, ids, FEATURES, kd.Bernoulli(0.5))
+    np.testing.assert_array_equal(y, kd.dropout(ones(), masks, rate=0.5))
+
+
+def test_gradients_go_through_jit_and_remat():
+  model = retrofit()
+  kd.nnx.set_step(model, 2)
+
+  @nnx.jit
+  def gradient(model, x):
+    call = nnx.remat(lambda model, x: model(x)[0].sum())
+    return nnx.grad(call, argnums=1)(model, x)
+
+  np.testing.assert_array_equal(gradient(model, ones()), model(ones())[0])
+
+
+def test_attention_dropout_changes_while_masks_hold():
+  model = retrofit(Attentive(nnx.Rngs(0)))
+  x = jnp.ones((4, 6, FEATURES))
+  (dropped, weights), (again, other) = at(model, 0, x), at(model, 1, x)
+  np.testing.assert_array_equal(dropped, again)
+  assert (weights != other).any()
+
+
+def test_each_dropout_keeps_its_rate_dims_and_mode():
+  rngs = nnx.Rngs(0)
+  model = nnx.Dict(
+    none=nnx.Dropout(0.0, rngs=rngs),
+    quarter=nnx.Dropout(0.25, rngs=rngs),
+    all=nnx.Dropout(1.0),
+    shared=nnx.Dropout(0.5, broadcast_dims=(1,), rngs=rngs),
+    off=nnx.Dropout(0.5, deterministic=True),
+  )
+  retrofit(model, kd.Standard())
+  x = jnp.ones((64, 4, FEATURES))
+  y = {name: model[name](x) for name in model}
+  np.testing.assert_array_equal(y["none"], x)
+  np.testing.assert_array_equal(y["off"], x)
+  np.testing.assert_array_equal(y["all"], jnp.zeros_like(x))
+  assert set(np.unique(y["quarter"])) == {0, np.float32(1) / np.float32(0.75)}
+  # 4096 units: five standard deviations are 0.034.
+  assert abs((y["quarter"] == 0).mean() - 0.25) < 0.034
+  shared = y["shared"]
+  np.testing.assert_array_equal(shared, np.broadcast_to(shared[:, :1], x.shape))
+  assert (shared[0, 0] != shared[0, 0, 0]).any()
+  model.train()
+  assert (model["off"](x) != x).any()
+  model.eval()
+  np.testing.assert_array_equal(model["quarter"](x), x)
+
+
+def test_pattern_and_partial_batches():
+  model = retrofit(pattern=kd.ExactCount, batch_size=8)
+  full = at(model, 1)[0]
+  assert (np.count_nonzero(full, axis=1) == 8).all()
+  np.testing.assert_array_equal(at(model, 1, ones(5))[0], full[:5])
+  with pytest.raises(ValueError, match="at most batch_size=8 rows, got 9"):
+    at(model, 1, ones(9))
+
+
+def test_dropouts_in_containers_are_found():
+  rngs = nnx.Rngs(0)
+  model = nnx.Module()
+  model.pair = nnx.data((nnx.Dropout(0.5, rngs=rngs), 3))
+  model.table = nnx.data({"a": [nnx.Dropout(0.5, rngs=rngs)]})
+  model.chain = nnx.Sequential(jnp.sin, nnx.Dropout(0.5, rngs=rngs))
+  retrofit(model)
+  names = {"pair/0", "table/a/0", "chain/layers/1"}
+  assert set(kd.nnx.layer_keys(model)) == names
+  kinds = [type(node) for _, node in nnx.iter_graph(model)]
+  assert nnx.Dropout not in kinds and model.pair[1] == 3
+
+
+def test_optimizers_and_reseeding_pass_the_keys_by():
+  model = retrofit()
+  expected = at(model, 1)[0]
+  assert len(jax.tree.leaves(nnx.state(model, nnx.Param))) == 2
+  nnx.reseed(model, dropout=5, default=6)
+  np.testing.assert_array_equal(model(ones())[0], expected)
+
+
+def test_a_key_of_another_implementation_is_converted():
+  rbg = jax.random.key(7, impl="rbg")
+  words = jax.random.key_data(rbg)
+  converted = jax.random.wrap_key_data(words[:2], impl="threefry2x32")
+  for word in words[2:]:
+    converted = jax.random.fold_in(converted, word)
+  a, b = (at(retrofit(key=key), 3)[0] for key in (rbg, converted))
+  np.testing.assert_array_equal(a, b)
+
+
+def test_this_librarys_modules_are_left_to_their_subnets():
+  rngs = nnx.Rngs(dropout=0, subnets=1)
+  model = nnx.Dict(ours=kd.nnx.Dropout(0.5, rngs=rngs))
+  with pytest.raises(ValueError, match="no nnx.Dropout to replace, got Dict"):
+    retrofit(model)
+  assert list(kd.nnx.layer_keys(model)) == ["ours"]
+
+
+def test_shared_and_subclassed_dropouts_are_refused_by_path():
+  drop = nnx.Dropout(0.5, rngs=nnx.Rngs(0))
+  with pytest.raises(kd.UnsupportedError, match="stands at 'a' and at 'b'"):
+    retrofit(nnx.Dict(a=drop, b=drop))
+
+  class Mine(nnx.Dropout):
+    pass
+
+  with pytest.raises(kd.UnsupportedError, match="'a' is a Mine"):
+    retrofit(nnx.Dict(a=Mine(0.5, rngs=nnx.Rngs(0))))
+
+
+@pytest.mark.parametrize(
+  "settings,message",
+  [
+    (dict(schedule=3), "schedule must be Standard, Sequential"),
+    (dict(schedule=kd.Sequential(jnp.array(3))), "must hold Python integers"),
+    (dict(key=3), "key must be a jax.random key"),
+    (dict(key=jax.random.split(KEY)), "key must be a single key"),
+    (dict(pattern=kd.Bernoulli(0.5)), "pattern must be a function from rate"),
+    (dict(batch_size=0), "batch_size must be >= 1"),
+    (dict(model=nnx.Dict()), "no nnx.Dropout to replace, got Dict"),
+  ],
+)
+def test_bad_settings(settings, message):
+  with pytest.raises(ValueError, match=message):
+    retrofit(**settings)
+
+
+def test_bad_steps_and_inputs():
+  model = retrofit()
+  for step in (-1, 0.5, jnp.arange(2), True):
+    with pytest.raises(ValueError, match="step must be"):
+      kd.nnx.set_step(model, step)
+  with pytest.raises(ValueError, match="call kd.nnx.retrofit first"):
+    kd.nnx.set_step(Mlp(nnx.Rngs(0)), 1)
+  with pytest.raises(ValueError, match=r"got shape \(16,\)"):
+    at(model, 0, jnp.ones(FEATURES))
+  kd.nnx.set_step(model, 2**32 + 5)
+  assert model.first.step[...] == 5
