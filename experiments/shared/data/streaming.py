@@ -18,7 +18,6 @@ from jaxtyping import UInt8
 from experiments.shared.data import dataset as dataset_lib
 from experiments.shared.data import loading
 from experiments.shared.data import preparation
-from experiments.shared.data import registry
 
 Example = Mapping[str, Any]
 
@@ -71,7 +70,7 @@ def open_images(
   """Returns the data source of an image dataset's split.
 
   Args:
-    name: a name of the registry whose task is images.
+    name: a dataset of images, ours or TFDS's.
     split: ``"train"`` or ``"test"``.
     data_dir: where prepared datasets live.
     size: the side to scale and crop to; needed where images differ in shape.
@@ -79,7 +78,7 @@ def open_images(
   Raises:
     ValueError: unknown dataset or split, no images, or it is not prepared.
   """
-  spec = registry.get(name)
+  spec = preparation.resolve(name, preparation.data_folder(data_dir))
   if spec.task != "image":
     raise ValueError(f"dataset must be one of images, got {name!r}")
   if split not in ("train", "test"):

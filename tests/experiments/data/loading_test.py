@@ -13,6 +13,7 @@ from PIL import Image
 from experiments.shared import data
 from experiments.shared.data import loading
 from experiments.shared.data import registry
+from experiments.shared.data import streaming
 
 
 @pytest.fixture(scope="module")
@@ -172,6 +173,10 @@ def test_images_of_many_shapes_need_streaming(tmp_path, monkeypatch):
   _prepare_stock(monkeypatch, "ragged", tmp_path)
   with pytest.raises(ValueError, match="expected features image, of one shape"):
     data.load("ragged", tmp_path)
+  images = streaming.open_images("ragged", "train", tmp_path, size=32)
+  batch = next(streaming.stream(images, 10))
+  assert batch["x"].shape == (10, 32, 32, 3)
+  np.testing.assert_array_equal(batch["x"][:, 9, 9, 0] % 10, batch["label"])
 
 
 def test_a_label_outside_the_classes_is_refused(tmp_path, monkeypatch):
