@@ -1,0 +1,159 @@
+"""The host's loop, with a fake device."""
+
+import os
+import signal
+import threading
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from kdropout_jax.training import loop
+from kdropout_jax.training import step as step_lib
+
+
+class FakeDevice:
+  """Counts steps as its state; the loss of step s is s."""
+
+  def __init__(self, bad_step=None):
+    self.calls = []
+    self.bad_step = bad_step
+
+  def __call__(self, state, start, count):
+    assert state == start
+    self.calls.append((start, count))
+    is_bad = self.bad_step in range(start, start + count)
+    first_bad = self.bad_step if is_bad else step_lib.NO_STEP
+    steps = np.arange(start, start + count)
+    return state + count, step_lib.Sums(
+      loss=np.array([steps.sum(), 0.0]),
+      accuracy=np.array([count, 0.0]),
+      first_bad=np.array([step_lib.NO_STEP, first_bad], np.uint32),
+    )
+
+
+def record(into):
+  return lambda done, state, window: into.append(done)
+
+
+def test_hooks_are_called_when_they_are_due():
+  every, chosen, end = [], [], []
+  device = FakeDevice()
+  state = loop.fit(
+    device,
+    0,
+    num_steps=10,
+    hooks=[
+      loop.Hook(record(every), every=4),
+      loop.Hook(record(chosen), steps=frozenset([3, 4])),
+      loop.Hook(record(end), every=5, at_end=True),
+    ],
+  )
+  assert (every, chosen, end) == ([4, 8], [3, 4], [5, 10])
+  assert state == 10
+  assert device.calls == [(0, 3), (3, 1), (4, 1), (5, 3), (8, 2)]
+
+
+def test_a_run_continues_where_it_was():
+  device, done = FakeDevice(), []
+  loop.fit(
+    device, 6, start=6, num_steps=9, hooks=[loop.Hook(record(done), every=4)]
+  )
+  assert device.calls == [(6, 2), (8, 1)] and done == [8]
+
+
+def test_a_finished_run_does_nothing():
+  device = FakeDevice()
+  assert loop.fit(device, 9, start=9, num_steps=9) == 9
+  assert device.calls == []
+
+
+def test_the_window_sums_what_was_trained():
+  seen = []
+
+  def log(done, state, window):
+    seen.append((done, window.means()["loss"].tolist(), window.num_steps))
+    window.clear()
+
+  loop.fit(
+    FakeDevice(), 0, num_steps=6, hooks=[loop.Hook(log, every=4, at_end=True)]
+  )
+  # (0 + 1 + 2 + 3) / 4 and (4 + 5) / 2.
+  assert seen == [(4, [1.5, 0.0], 4), (6, [4.5, 0.0], 2)]
+
+
+def test_a_window_survives_json():
+  window = loop.Window()
+  window.add(FakeDevice()(0, 0, 3)[1], 3)
+  again = loop.Window.from_json(window.to_json())
+  assert again.num_steps == 3
+  np.testing.assert_array_equal(again.means()["loss"], [1.0, 0.0])
+
+
+def test_a_dispatch_is_bounded():
+  device = FakeDevice()
+  loop.fit(device, 0, num_steps=7, max_dispatch=3)
+  assert device.calls == [(0, 3), (3, 3), (6, 1)]
+
+
+def test_a_bad_loss_stops_before_any_hook_and_names_the_step():
+  saved = []
+  hook = loop.Hook(record(saved), every=2)
+  with pytest.raises(loop.NonFiniteLoss, match=r"at step 5 \(member 1 of 2\)"):
+    loop.fit(FakeDevice(bad_step=5), 0, num_steps=10, hooks=[hook])
+  assert saved == [2, 4]
+
+
+def test_first_bad_is_the_first_step_that_was_bad():
+  sums = step_lib.Sums.zero()
+  for step, loss in enumerate([0.5, jnp.nan, jnp.inf]):
+    sums = step_lib.add_step(sums, step, jnp.float32(loss), jnp.float32(1))
+  assert int(sums.first_bad) == 1
+  assert int(step_lib.Sums.zero().first_bad) == step_lib.NO_STEP
+
+
+def test_a_request_to_stop_saves_and_says_where():
+  saved = []
+  with pytest.raises(loop.Stopped, match="after step 3") as stopped:
+    loop.fit(
+      FakeDevice(),
+      0,
+      num_steps=9,
+      max_dispatch=3,
+      should_stop=lambda: True,
+      on_stop=record(saved),
+    )
+  assert stopped.value.step == 3 and saved == [3]
+
+
+def test_a_request_at_the_very_end_is_too_late():
+  assert loop.fit(FakeDevice(), 0, num_steps=2, should_stop=lambda: True) == 2
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_becomes_a_request(number):
+  before = signal.getsignal(number)
+  with loop.stop_on_signals() as should_stop:
+    assert not should_stop()
+    os.kill(os.getpid(), number)
+    assert should_stop()
+    assert signal.getsignal(number) is before  # The second one ends at once.
+  assert signal.getsignal(number) is before
+
+
+def test_outside_the_main_thread_signals_are_left_alone():
+  before, seen = signal.getsignal(signal.SIGINT), []
+
+  def inside():
+    with loop.stop_on_signals() as should_stop:
+      seen.append((should_stop(), signal.getsignal(signal.SIGINT)))
+
+  thread = threading.Thread(target=inside)
+  thread.start()
+  thread.join()
+  assert seen == [(False, before)]
+
+
+def test_steps_below_one_are_refused():
+  with pytest.raises(ValueError, match="num_steps must be >= 1, got 0"):
+    loop.fit(FakeDevice(), 0, num_steps=0)

@@ -1,0 +1,78 @@
+"""Records on disk."""
+
+import json
+
+import numpy as np
+import pytest
+
+from kdropout_jax.training import metrics
+
+
+def test_records_come_back(tmp_path):
+  path = tmp_path / "m.jsonl"
+  writer = metrics.JsonlWriter(path)
+  writer.write(2, {"loss": np.array([0.5, np.nan]), "epoch": 1.0})
+  writer.close()
+  assert metrics.read_jsonl(path) == [
+    {"step": 2, "loss": [0.5, None], "epoch": 1.0}
+  ]
+
+
+def test_a_continued_run_drops_what_lies_past_its_checkpoint(tmp_path):
+  path = tmp_path / "m.jsonl"
+  writer = metrics.JsonlWriter(path)
+  for step in (1, 2, 3):
+    writer.write(step, {"loss": step / 4})
+  writer.close()
+  path.write_text(path.read_text() + '{"step": 4, "lo')  # A kill cut it off.
+  writer = metrics.JsonlWriter(path, resume_step=2)
+  writer.write(3, {"loss": 9.0})
+  writer.close()
+  assert [r["loss"] for r in metrics.read_jsonl(path)] == [0.25, 0.5, 9.0]
+
+
+def test_a_new_run_starts_an_empty_file(tmp_path):
+  path = tmp_path / "m.jsonl"
+  path.write_text('{"step": 3, "loss": 1.0}\n')
+  metrics.JsonlWriter(path).close()
+  assert metrics.read_jsonl(path) == []
+
+
+def test_atomic_writes_leave_no_temporary_file(tmp_path):
+  metrics.write_atomically(tmp_path / "a.json", json.dumps([1]))
+  metrics.write_atomically(tmp_path / "a.json", json.dumps([2]))
+  assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
+  assert json.loads((tmp_path / "a.json").read_text()) == [2]
+
+
+def test_tensorboard_gets_the_mean_over_members(tmp_path):
+  from tensorboardX.proto import event_pb2
+  from tensorboardX.record_writer import RecordWriter  # noqa: F401
+
+  writer = metrics.TensorBoardWriter(tmp_path)
+  writer.write(5, {"loss": np.array([1.0, 3.0]), "note": "text"})
+  writer.close()
+  (path,) = tmp_path.glob("events.*")
+  data, found = path.read_bytes(), []
+  while data:  # Length, its check, the record, its check.
+    size = int.from_bytes(data[:8], "little")
+    found.append(event_pb2.Event.FromString(data[12 : 12 + size]))
+    data = data[16 + size :]
+  values = [
+    (e.step, v.tag, v.simple_value) for e in found for v in e.summary.value
+  ]
+  assert values == [(5, "loss", 2.0)]
+
+
+def test_without_tensorboardx_the_error_names_the_extra(tmp_path, monkeypatch):
+  monkeypatch.setitem(__import__("sys").modules, "tensorboardX", None)
+  with pytest.raises(ImportError, match=r"kdropout-jax\[experiments\]"):
+    metrics.TensorBoardWriter(tmp_path)
+
+
+def test_writers_pass_records_on(tmp_path):
+  paths = [tmp_path / "a", tmp_path / "b"]
+  writers = metrics.Writers([metrics.JsonlWriter(p) for p in paths])
+  writers.write(1, {"x": 2})
+  writers.close()
+  assert [metrics.read_jsonl(p) for p in paths] == [[{"step": 1, "x": 2}]] * 2
