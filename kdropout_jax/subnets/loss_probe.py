@@ -65,8 +65,15 @@ def _probe_loss(loss_fn, params, layout, sizes, *args):
   tables = indexing.make_tables({layer: masks[layer] for layer in masks}, sizes)
   grads = jax.grad(loss_fn)(params, *args)
   small = extraction.take(params, layout, tables)
-  with network.small_network(tables):
-    small_grads = jax.grad(loss_fn)(small, *args)
+  try:
+    with network.small_network(tables):
+      small_grads = jax.grad(loss_fn)(small, *args)
+  except Exception as error:  # whatever a model says to a wrong layout
+    raise UnsupportedError(
+      "the loss does not run on the small parameters of a subnet: the layout"
+      " does not describe the model, or a module cannot be small"
+      f" ({type(error).__name__}: {error})"
+    ) from error
   keep = {layer: mask.dense() for layer, mask in masks.items()}
   axes = layouts.leaf_axes(params, layout, layouts.widths_of(masks))
   paths, leaves, _ = layouts.flatten(grads)

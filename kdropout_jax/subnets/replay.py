@@ -153,8 +153,10 @@ def _replay(
   def replay(chunk):
     carry = chunks.trees(chunk)
     carry = jax.tree.map(jnp.asarray, carry)
-    carry = jax.lax.fori_loop(0, num_updates // unroll, several, carry)
-    carry = jax.lax.fori_loop(0, num_updates % unroll, update, carry)
+    passes = (num_updates // unroll, several), (num_updates % unroll, update)
+    for trips, body in passes:
+      if not isinstance(trips, int) or trips:  # a loop of none compiles, too
+        carry = jax.lax.fori_loop(0, trips, body, carry)
     leaves = jax.tree.leaves(carry)
     return [leaves[i] for i in chunks.followed]
 

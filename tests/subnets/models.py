@@ -38,6 +38,17 @@ class Mlp(nn.Module):
     return dense(3, name="out")(x)
 
 
+MLP_LAYOUT = kd.subnets.Layout(
+  {
+    "dense_0/kernel": {0: "in", 1: "drop_0"},
+    "dense_0/bias": {0: "drop_0"},
+    "dense_1/kernel": {0: "drop_0", 1: "drop_1"},
+    "dense_1/bias": {0: "drop_1"},
+    "out/kernel": {0: "drop_1"},
+  }
+)
+
+
 class Cnn(nn.Module):
   """Channels that drop, pooled, flattened, and read by a dense layer."""
 

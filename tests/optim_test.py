@@ -1,0 +1,130 @@
+"""Max-norm against its definition; lazy updates against masked ones."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import kdropout_jax as kd
+
+
+@pytest.mark.parametrize("shape", [(6, 4), (3, 3, 2, 5)])
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_incoming_weights_lie_within_the_ball(shape, dtype):
+  rng = np.random.default_rng(0)
+  kernel = rng.normal(size=shape) * np.linspace(0.01, 3, shape[-1])
+  params = {"kernel": jnp.asarray(kernel, dtype), "bias": jnp.full(9, 50.0)}
+  grads = jax.tree.map(lambda p: -0.1 * p, params)
+  optimizer = optax.chain(optax.sgd(1.0), kd.optim.max_norm(1.0))
+  updates, _ = optimizer.update(grads, optimizer.init(params), params)
+  got = optax.apply_updates(params, updates)
+  free = np.asarray(params["kernel"], np.float64) * 1.1
+  norms = np.sqrt((free**2).sum(axis=tuple(range(len(shape) - 1))))
+  assert (norms < 1).any() and (norms > 1).any()
+  expected = free * np.minimum(1, 1 / norms)
+  tolerance = 1e-6 if dtype == jnp.float32 else 2e-2
+  np.testing.assert_allclose(
+    np.asarray(got["kernel"], np.float64), expected, atol=tolerance
+  )
+  np.testing.assert_allclose(got["bias"], 55.0, rtol=1e-6)
+
+
+def test_axes_are_chosen_and_missing_ones_leave_a_parameter_alone():
+  project = kd.optim.max_norm(1.0, axes=2)
+  params = {"a": jnp.full((2, 3, 4), 2.0), "b": jnp.full((2, 3), 9.0)}
+  zeros = jax.tree.map(jnp.zeros_like, params)
+  updates, _ = project.update(zeros, project.init(params), params)
+  new = optax.apply_updates(params, updates)
+  np.testing.assert_allclose(new["a"], 0.5, rtol=1e-6)  # 4 * .5**2 = 1
+  np.testing.assert_array_equal(new["b"], params["b"])
+
+
+def test_a_zero_column_stays_finite_also_in_its_gradient():
+  project = kd.optim.max_norm(1.0)
+
+  def norm(kernel):
+    updates, _ = project.update(kernel * 0, project.init(kernel), kernel)
+    return jnp.sum(kernel + updates)
+
+  assert jnp.isfinite(jax.grad(norm)(jnp.zeros((3, 2)))).all()
+
+
+@pytest.mark.parametrize(
+  ("limit", "axes", "match"),
+  [
+    (0, None, "limit must be a positive finite number, got 0"),
+    (-1.0, None, "got -1.0"),
+    (float("nan"), None, "got nan"),
+    (float("inf"), None, "got inf"),
+    ("3", None, "got '3'"),
+    (1.0, (), r"axes must be integers, at least one, got \(\)"),
+    (1.0, (0.5,), r"axes must be integers, at least one, got \(0.5,\)"),
+  ],
+)
+def test_wrong_max_norms_are_refused(limit, axes, match):
+  with pytest.raises(ValueError, match=match):
+    kd.optim.max_norm(limit, axes)
+
+
+def test_max_norm_needs_params():
+  project = kd.optim.max_norm(1.0)
+  with pytest.raises(ValueError, match="max_norm needs params"):
+    project.update({"w": jnp.ones((2, 2))}, project.init({}))
+
+
+LAYOUT = kd.subnets.Layout({"w": {0: "h", 1: "g"}, "b": {0: "g"}})
+
+
+def lazy_case():
+  rng = np.random.default_rng(0)
+  params = {
+    "w": jnp.asarray(rng.normal(size=(4, 3)), jnp.float32),
+    "b": jnp.asarray(rng.normal(size=3), jnp.float32),
+    "free": jnp.ones(2),
+  }
+  # Subnet 0 keeps rows 0, 1 and column 0; subnet 1 row 3 and columns 1, 2.
+  masks = {
+    "h": kd.Masks(jnp.array([[1, 1, 0, 0], [0, 0, 0, 1]], bool), 4),
+    "g": kd.Masks(jnp.array([[1, 0, 0], [0, 1, 1]], bool), 3),
+  }
+  kept = np.zeros((4, 3), bool)
+  kept[:2, 0] = kept[3, 1:] = True
+  return params, masks, kept
+
+
+def test_weights_that_no_subnet_keeps_rest_with_their_moments():
+  params, masks, kept = lazy_case()
+  optimizer = kd.optim.kept_only(optax.adam(0.1), LAYOUT)
+  warm = jax.tree.map(jnp.ones_like, params)
+  everything = {
+    name: kd.Masks(jnp.ones((1, mask.width), bool), mask.width)
+    for name, mask in masks.items()
+  }
+  _, state = optimizer.update(
+    warm, optimizer.init(params), params, masks=everything
+  )
+  update = jax.jit(optimizer.update)
+  updates, new = update(warm, state, params, masks=masks)
+  whole, whole_state = optax.adam(0.1).update(warm, state.inner, params)
+  np.testing.assert_array_equal(updates["w"] != 0, kept)
+  np.testing.assert_allclose(updates["w"][kept], whole["w"][kept], rtol=1e-6)
+  np.testing.assert_allclose(updates["free"], whole["free"], rtol=1e-6)
+  moved = new.inner[0].mu["w"] != state.inner[0].mu["w"]
+  np.testing.assert_array_equal(moved, kept)
+  assert new.inner[0].count == whole_state[0].count == 2
+
+
+def test_wrong_lazy_updates_are_refused():
+  params, masks, _ = lazy_case()
+  optimizer = kd.optim.kept_only(optax.sgd(0.1), LAYOUT)
+  with pytest.raises(ValueError, match="kept_only needs masks"):
+    optimizer.update(params, optimizer.init(params), params)
+  with pytest.raises(ValueError, match="names the layer 'g', but masks has"):
+    optimizer.update(
+      params, optimizer.init(params), params, masks={"h": masks["h"]}
+    )
+  with pytest.raises(ValueError, match="optimizer must be an optax"):
+    kd.optim.kept_only("adam", LAYOUT)
+  with pytest.raises(ValueError, match="layout must be a kd.subnets.Layout"):
+    kd.optim.kept_only(optax.sgd(0.1), {})

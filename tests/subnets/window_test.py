@@ -1,0 +1,250 @@
+"""Windows on small networks are masked training, over several windows."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import kdropout_jax as kd
+from kdropout_jax.subnets import replay
+from tests.subnets import models
+
+K, STEPS = 6, 18
+
+CLIP = optax.clip_by_global_norm(0.3)  # gradients here have norms around 1
+OPTIMIZERS = {
+  "sgd": optax.sgd(optax.exponential_decay(0.1, 5, 0.7)),
+  "momentum": optax.sgd(optax.cosine_decay_schedule(0.1, 15), momentum=0.9),
+  "adam": optax.adam(1e-2),
+  "adamw": optax.chain(
+    CLIP,
+    optax.adamw(
+      optax.warmup_cosine_decay_schedule(0.0, 1e-2, 4, 18),
+      weight_decay=0.1,
+      mask=lambda params: jax.tree.map(lambda x: x.ndim > 1, params),
+    ),
+  ),
+  "rmsprop": optax.chain(CLIP, optax.rmsprop(7e-3, momentum=0.9)),
+}
+
+
+@pytest.fixture(autouse=True)
+def quick_compilation(monkeypatch):
+  monkeypatch.setattr(replay, "_MAX_UNROLL", 2)
+
+
+def train_windows(trainer, params, args, save):
+  """Trains all windows, each saved and restored in its middle."""
+
+  @jax.jit
+  def first_half(params, state, args):
+    first = jax.tree.map(lambda x: x[0], args)
+    masks = trainer.sample_masks(params, *first)
+    window = trainer.begin(params, state, masks)
+    return run(window, args)
+
+  def run(window, args):
+    return jax.lax.scan(lambda w, a: trainer.step(w, *a), window, args)
+
+  @jax.jit
+  def second_half(window, args):
+    window, losses = run(window, args)
+    return trainer.end(window), losses
+
+  state = trainer.optimizer.init(params)
+  losses = []
+  for start in range(0, STEPS, K):
+    part = lambda a, b, s=start: jax.tree.map(lambda x: x[s + a : s + b], args)  # noqa: E731
+    window, early = first_half(params, state, part(0, K // 2))
+    (params, state), late = second_half(save(window), part(K // 2, K))
+    losses += [early, late]
+  return params, state, jnp.concatenate(losses)
+
+
+def train_whole_windows(trainer, params, args):
+  @jax.jit
+  def window(params, state, args):
+    first = jax.tree.map(lambda x: x[0], args)
+    masks = trainer.sample_masks(params, *first)
+    return trainer.train(params, state, masks, *args)
+
+  state, losses = trainer.optimizer.init(params), []
+  for start in range(0, STEPS, K):
+    part = jax.tree.map(lambda x, s=start: x[s : s + K], args)
+    params, state, values = window(params, state, part)
+    losses.append(values)
+  return params, state, jnp.concatenate(losses)
+
+
+def save_and_restore(window):
+  """Through numpy, as a checkpoint goes."""
+  leaves, treedef = jax.tree.flatten(window)
+  return treedef.unflatten([jnp.asarray(np.array(leaf)) for leaf in leaves])
+
+
+def assert_close_by_norm(got, expected, tolerance):
+  for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(expected)):
+    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    assert np.linalg.norm(a - b) <= tolerance * np.linalg.norm(b) + 1e-12
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_windows_are_masked_training_in_float64(name):
+  with jax.enable_x64(True):
+    model = models.Mlp(dtype=jnp.float64)
+    params, loss, args = models.task(model, k=K, num_steps=STEPS)
+    optimizer = OPTIMIZERS[name]
+    expected = models.masked_training(optimizer, loss, params, args)
+    trainer = kd.subnets.WindowTrainer(loss, optimizer, models.MLP_LAYOUT)
+    got = train_windows(trainer, params, args, save_and_restore)
+    for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(expected)):
+      np.testing.assert_allclose(a, b, rtol=0, atol=1e-9)
+    assert float(jnp.abs(expected[0]["out"]["bias"]).max()) > 1e-3
+
+
+@pytest.mark.parametrize(
+  "name",
+  [
+    pytest.param("sgd", marks=pytest.mark.slow),
+    pytest.param("momentum", marks=pytest.mark.slow),
+    pytest.param("adam", marks=pytest.mark.slow),
+    "adamw",
+    "rmsprop",
+  ],
+)
+def test_windows_are_masked_training_in_float32(name):
+  model = models.Mlp()
+  params, loss, args = models.task(model, k=K, num_steps=STEPS)
+  optimizer = OPTIMIZERS[name]
+  expected = models.masked_training(optimizer, loss, params, args)
+  trainer = kd.subnets.WindowTrainer(loss, optimizer, models.MLP_LAYOUT)
+  got = train_whole_windows(trainer, params, args)
+  tolerance = 1e-3 if name == "rmsprop" else 1e-6
+  assert_close_by_norm(got[0], expected[0], tolerance)
+
+
+def bernoulli_case():
+  model = models.Mlp(kd.Bernoulli, "realised", dtype=jnp.float64)
+  params, loss, args = models.task(model, k=K, num_steps=STEPS)
+  steps = jnp.arange(0, STEPS, K)
+  first = jax.tree.map(lambda x: x[0], args)
+  counts = [
+    kd.subnets.sample_masks(loss, params, step, *first[1:]) for step in steps
+  ]
+  sizes = [kd.subnets.max_sizes(masks) for masks in counts]
+  sizes = {name: max(s[name] for s in sizes) for name in sizes[0]}
+  return model, params, loss, args, sizes, sizes
+
+
+def blocks_case():
+  pattern = functools.partial(kd.Blocks, block_size=3)  # 20 = 6 * 3 + 2
+  model = models.Mlp(pattern, dtype=jnp.float64)
+  params, loss, args = models.task(model, k=K, num_steps=STEPS)
+  return model, params, loss, args, None, {"in": 9, "drop_0": 12, "drop_1": 12}
+
+
+@pytest.mark.filterwarnings("ignore:an exact pattern keeps")
+@pytest.mark.parametrize("case", [bernoulli_case, blocks_case])
+def test_padded_windows_are_exact(case):
+  with jax.enable_x64(True):
+    model, params, loss, args, sizes, expected_sizes = case()
+    optimizer = OPTIMIZERS["adamw"]
+    expected = models.masked_training(optimizer, loss, params, args)
+    trainer = kd.subnets.WindowTrainer(
+      loss, optimizer, models.MLP_LAYOUT, sizes=sizes
+    )
+    first = jax.tree.map(lambda x: x[0], args)
+    masks = trainer.sample_masks(params, *first)
+    window = trainer.begin(params, optimizer.init(params), masks)
+    assert {n: t.size for n, t in window.tables.items()} == expected_sizes
+    got = train_whole_windows(trainer, params, args)
+    for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(expected)):
+      np.testing.assert_allclose(a, b, rtol=0, atol=1e-9)
+
+
+def test_frozen_is_the_lazy_optimizer_and_not_masked_training():
+  with jax.enable_x64(True):
+    model = models.Mlp(dtype=jnp.float64)
+    params, loss, args = models.task(model, k=K, num_steps=STEPS)
+    layout = models.MLP_LAYOUT
+    optimizer = OPTIMIZERS["momentum"]
+    trainer = kd.subnets.WindowTrainer(loss, optimizer, layout, "frozen")
+    got = train_whole_windows(trainer, params, args)
+    lazy = kd.optim.kept_only(optimizer, layout)
+
+    def step(carry, args):
+      params, state = carry
+      value, grads = jax.value_and_grad(loss)(params, *args)
+      masks = kd.subnets.sample_masks(loss, params, *args)
+      updates, state = lazy.update(grads, state, params, masks=masks)
+      return (optax.apply_updates(params, updates), state), value
+
+    run = jax.jit(lambda carry: jax.lax.scan(step, carry, args))
+    (small, state), _ = run((params, lazy.init(params)))
+    for a, b in zip(jax.tree.leaves(got[:2]), jax.tree.leaves((small, state))):
+      np.testing.assert_allclose(a, b, rtol=0, atol=1e-9)
+    masked = models.masked_training(optimizer, loss, params, args)[0]
+    difference = got[0]["dense_1"]["kernel"] - masked["dense_1"]["kernel"]
+    assert float(jnp.abs(difference).max()) > 1e-4
+
+
+def test_whole_windows_train_in_one_call_with_auxiliary_outputs():
+  model = models.Mlp()
+  params, loss, args = models.task(model, k=K, num_steps=K)
+  layout = models.MLP_LAYOUT
+  halved = lambda grads: jax.tree.map(lambda g: g / 2, grads)  # noqa: E731
+  trainer = kd.subnets.WindowTrainer(
+    lambda params, step, *batch: (loss(params, step, *batch), step),
+    optax.sgd(0.2),
+    layout,
+    has_aux=True,
+    reduce_grads=halved,
+  )
+  masks = kd.subnets.sample_masks(loss, params, 0, args[1][0], args[2][0])
+  state = trainer.optimizer.init(params)
+  got, _, (losses, steps) = jax.jit(trainer.train)(params, state, masks, *args)
+  expected, _, masked = models.masked_training(
+    optax.sgd(0.1), loss, params, args
+  )
+  assert_close_by_norm(got, expected, 1e-5)
+  np.testing.assert_allclose(losses, masked, rtol=1e-5)
+  assert steps.tolist() == list(range(K))
+
+
+def test_windows_train_side_by_side_under_vmap():
+  model = models.Mlp()
+  params, loss, args = models.task(model, k=K, num_steps=K)
+  layout = models.MLP_LAYOUT
+  optimizer = OPTIMIZERS["adam"]
+  trainer = kd.subnets.WindowTrainer(loss, optimizer, layout)
+  masks = kd.subnets.sample_masks(loss, params, 0, args[1][0], args[2][0])
+  seeds = jnp.arange(1.0, 3.0)
+
+  def train(seed):
+    own = jax.tree.map(lambda x: x * seed, params)
+    return trainer.train(own, optimizer.init(own), masks, *args)[0]
+
+  both = jax.jit(jax.vmap(train))(seeds)
+  alone = jax.jit(train)(seeds[1])
+  assert_close_by_norm(jax.tree.map(lambda x: x[1], both), alone, 1e-5)
+
+
+@pytest.mark.parametrize(
+  ("fields", "match"),
+  [
+    ({"dropped_weights": "rest"}, "dropped_weights must be one of .*'rest'"),
+    ({"optimizer": "adam"}, "optimizer must be an optax transformation"),
+    ({"layout": {}}, "layout must be a kd.subnets.Layout, got {}"),
+  ],
+)
+def test_wrong_trainers_are_refused(fields, match):
+  good = {
+    "loss_fn": lambda params: 0.0,
+    "optimizer": optax.sgd(0.1),
+    "layout": kd.subnets.Layout({}),
+  }
+  with pytest.raises(ValueError, match=match):
+    kd.subnets.WindowTrainer(**(good | fields))
