@@ -89,6 +89,7 @@ TABLE_7 = Shape("gyro-table7", 256, 1024, 1024, "in")
 # SparseDrop: its square product.
 SPARSEDROP = Shape("sparsedrop", 1024, 1024, 1024, "in")
 SQUARE_4096 = Shape("square-4096", 4096, 4096, 4096)
+SQUARE_4096_IN = Shape("square-4096-in", 4096, 4096, 4096, "in")
 # The layers of MLP1 to MLP3 (gyro paper) and of the k-dropout paper's network.
 MLP_FIRST = Shape("mlp-first", 512, 3072, 1024, "out")
 MLP_HIDDEN = Shape("mlp-hidden", 512, 1024, 1024)
@@ -100,6 +101,7 @@ SHAPES = (
   TABLE_7,
   SPARSEDROP,
   SQUARE_4096,
+  SQUARE_4096_IN,
   MLP_FIRST,
   MLP_HIDDEN,
   KDROPOUT_FIRST,

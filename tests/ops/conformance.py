@@ -213,8 +213,9 @@ class Conformance:
     self.check(case, product, self.run(case, product, *arrays), arrays)
 
   @pytest.mark.parametrize("product", dispatch.PRODUCTS)
-  def test_dropped_units_are_not_read(self, product):
-    case = CASES["ragged"]
+  @pytest.mark.parametrize("name", ["ragged", "even"])
+  def test_dropped_units_are_not_read(self, name, product):
+    case = CASES[name]
     arrays = draw(case)
     nan = poisoned(case, arrays)
     assert np.isnan(nan[0]).any() and np.isnan(nan[3]).any()
@@ -335,11 +336,12 @@ class Conformance:
 
   def test_more_groups_than_rows(self):
     # Row r of 3 has group r * 5 // 3: 0, 1, 3; groups 2 and 4 have no rows.
-    case = Case(5, 32, 32, 5, 16, 16, 1, 1)
+    case = Case(5, 32, 32, 5, 4, 4, 4, 4)
     x, w, _, dy, in_keep, out_keep = draw(case)
+    assert (in_keep[2] != in_keep[3]).any()
     got = self._op(case, in_keep, out_keep)(x[:3, 0], w)
     rows = np.array([0, 1, 3])
-    small = Case(3, 32, 32, 3, 16, 16, 1, 1)
+    small = Case(3, 32, 32, 3, 4, 4, 4, 4)
     want = oracle(
       small, "forward", x[:3], w, None, dy, in_keep[rows], out_keep[rows]
     )

@@ -5,13 +5,16 @@ import logging
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 import kdropout_jax as kd
 from kdropout_jax import blocks
+from kdropout_jax.ops import dense
 from kdropout_jax.ops import dispatch
 from kdropout_jax.ops import matmul
 from kdropout_jax.ops import problems
+from tests.ops import conformance
 
 WIDTH = 1024
 EXACT = problems.Side(WIDTH, 32, WIDTH // 64, masked=True)
@@ -140,3 +143,32 @@ def test_kept_share_is_the_work_that_is_left():
   assert LARGE.kept_share == 0.25
   assert BY_RANDOM.kept_share is None
   assert problems.Problem(1, 1, 1, problems.Side(3), EXACT).kept_share == 0.5
+
+
+@pytest.mark.parametrize("product", dispatch.PRODUCTS)
+@pytest.mark.parametrize("batched", ["rows", "weights", "masks", "nested"])
+def test_a_kernel_is_batched_as_a_loop_would(product, batched):
+  # A dense product stands for the kernel, whose rule needs no GPU.
+  case = conformance.CASES["positions"]
+  arrays = conformance.arguments(product, *conformance.draw(case))
+  run = getattr(dense, product)
+  kernel = dispatch._batchable(run, product, case.problem)
+  moved = {"rows": 0, "weights": 1, "masks": len(arrays) - 1, "nested": 0}
+  axes = [0 if i == moved[batched] else None for i in range(len(arrays))]
+  stacked = list(arrays)
+  varied = arrays[moved[batched]]
+  stacked[moved[batched]] = np.stack([varied, varied[::-1], varied])
+  if batched == "nested":
+    axes[1] = 1
+    stacked[1] = np.stack([arrays[1]] * 3, axis=1)
+    got = jax.vmap(jax.vmap(kernel, axes), (None, *[0] * (len(arrays) - 1)))(
+      stacked[0], *(np.stack([a, a]) for a in stacked[1:])
+    )[1]
+  else:
+    got = jax.vmap(kernel, axes)(*stacked)
+  for i in range(3):
+    one = [
+      np.take(a, i, ax) if ax is not None else a for a, ax in zip(stacked, axes)
+    ]
+    want = run(case.problem, *one)
+    np.testing.assert_allclose(got[i], want, rtol=0, atol=1e-4)

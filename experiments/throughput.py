@@ -1,0 +1,172 @@
+"""How much faster dropped work makes the op and the training step.
+
+  GLIBC_TUNABLES=glibc.malloc.hugetlb=1 uv run python -m experiments.throughput
+
+(a) the masked product against ``x @ w`` and against `flax.linen.Dropout` with
+it, forward and forward + backward, mask and index-table time included; (b)
+whole training steps of the papers' MLPs against conventional dropout. All
+candidates of a cell take turns in one process; ratios are medians over rounds
+of ratios within a round, with the lowest and the highest beside them. The
+column "ideal" is the ratio of multiplications. Without GLIBC_TUNABLES page
+faults cost both sides about a tenth of a step: report both.
+
+About 40 minutes of two CPU cores for the default star of cells (rate .5, T = 1,
+blocks of 32, one of them varied at a time); --full times the whole grid, which
+takes hours; --smoke takes a minute. Writes throughput.{md,json,png} to --out.
+Expected on two cores: step ratios of 2.2 and more for extraction, about 1.7
+for T = 1 in the full-size step, 1 and a little more from T = 8; see
+docs/results/throughput.md.
+"""
+
+import dataclasses
+import os
+import pathlib
+
+import jax
+import tqdm
+from absl import app
+from absl import flags
+
+from experiments.shared import op_bench
+from experiments.shared import passport
+from experiments.shared import step_bench
+from experiments.shared import tables
+from experiments.shared import throughput_report
+from kdropout_jax.ops import problems
+
+_SHAPE_NAMES = tuple(shape.name for shape in problems.SHAPES)
+_PARTS = flags.DEFINE_multi_enum(
+  "part", ["op", "step"], ["op", "step"], "Parts to run; repeat the flag."
+)
+_SHAPES = flags.DEFINE_list(
+  "shapes",
+  None,
+  f"Names among {', '.join(_SHAPE_NAMES)}; default: those"
+  " that suit the device.",
+)
+_NETWORKS = flags.DEFINE_list(
+  "networks", list(step_bench.NETWORKS), "Networks of part (b)."
+)
+_CANDIDATES = flags.DEFINE_list(
+  "candidates", None, "Candidates of part (b); default all."
+)
+_RATES = flags.DEFINE_list("rates", list(problems.RATES), "Drop rates.")
+_GROUPS = flags.DEFINE_list("groups", list(problems.GROUPS), "Subnets T.")
+_BLOCKS = flags.DEFINE_list(
+  "block_sizes", list(problems.BLOCK_SIZES), "Units a block."
+)
+_DTYPE = flags.DEFINE_enum(
+  "dtype", "float32", ["float32", "bfloat16", "float16"], "Of all arrays."
+)
+_FULL = flags.DEFINE_bool("full", False, "Time the whole grid of part (a).")
+_ROUNDS = flags.DEFINE_integer("rounds", 7, "Timed rounds.", 1)
+_STEPS = flags.DEFINE_integer("steps", 20, "Steps a call of part (b).", 1)
+_TERAFLOPS = flags.DEFINE_float(
+  "tera_per_call",
+  None,
+  "Dense TFLOP that a call of part (a) should hold;"
+  " default .02 on a CPU, 20 on a GPU.",
+  0.0,
+)
+_BATCH = flags.DEFINE_integer("batch_size", None, "Rows in part (b).", 1)
+_WIDTH = flags.DEFINE_integer("width", None, "Hidden units in part (b).", 1)
+_SMOKE = flags.DEFINE_bool("smoke", False, "Tiny sizes: does it all run?")
+_OUT = flags.DEFINE_string("out", "runs/throughput", "Folder of the results.")
+
+
+def main(argv):
+  """Measures, prints and writes the tables."""
+  if len(argv) > 1:
+    raise app.UsageError(f"unknown arguments: {argv[1:]}")
+  rows = []
+  if "op" in _PARTS.value:
+    rows += time_op()
+  if "step" in _PARTS.value:
+    rows += time_steps()
+  result = {
+    "rows": rows,
+    "rounds": _ROUNDS.value,
+    "tunables": os.environ.get("GLIBC_TUNABLES", ""),
+    **passport.of_this_machine(),
+  }
+  out = pathlib.Path(_OUT.value)
+  out.mkdir(parents=True, exist_ok=True)
+  tables.write_json(out / "throughput.json", result)
+  text = throughput_report.markdown(result)
+  (out / "throughput.md").write_text(text)
+  throughput_report.plot(rows, out / "throughput.png")
+  print(f"{text}\nwritten to {out}")
+
+
+def time_op():
+  """Returns one row a candidate and cell of part (a)."""
+  cases = list(
+    op_bench.star(
+      _shapes(),
+      [float(r) for r in _RATES.value],
+      [int(t) for t in _GROUPS.value],
+      [int(b) for b in _BLOCKS.value],
+      _DTYPE.value,
+      _FULL.value,
+    )
+  )
+  if _SMOKE.value:
+    cases = cases[:4]
+  rows = []
+  for case in tqdm.tqdm(cases, desc="op", unit="cell"):
+    rows += op_bench.measure(case, _ROUNDS.value, _flops_per_call())
+  return rows
+
+
+def time_steps():
+  """Returns one row a candidate and network of part (b)."""
+  names = _CANDIDATES.value or list(step_bench.CANDIDATES)
+  num_steps = _STEPS.value
+  if _SMOKE.value:
+    names = [name for name in names if "k=970" not in name]
+    num_steps = 2
+  rows = []
+  for network in _NETWORKS.value:
+    with tqdm.tqdm(total=_ROUNDS.value, desc=network, unit="round") as bar:
+      rows += step_bench.measure(
+        _sized(step_bench.NETWORKS[network]),
+        names,
+        num_steps,
+        _ROUNDS.value,
+        lambda _, bar=bar: bar.update(),
+      )
+  return rows
+
+
+def _sized(net):
+  net = dataclasses.replace(net, dtype=_DTYPE.value)
+  if _SMOKE.value:
+    return dataclasses.replace(net, hidden=64, inputs=32, batch_size=128)
+  if _BATCH.value:
+    net = dataclasses.replace(net, batch_size=_BATCH.value)
+  return dataclasses.replace(net, hidden=_WIDTH.value or net.hidden)
+
+
+def _shapes():
+  shapes = {shape.name: shape for shape in problems.SHAPES}
+  if _SMOKE.value:
+    return [problems.Shape("smoke", 32, 64, 128)]
+  if _SHAPES.value is None:
+    on_cpu = jax.default_backend() == "cpu"
+    return [s for n, s in shapes.items() if not (on_cpu and "4096" in n)]
+  unknown = set(_SHAPES.value) - set(shapes)
+  if unknown:
+    raise app.UsageError(
+      f"--shapes must be among {', '.join(shapes)}, got"
+      f" {', '.join(sorted(unknown))}"
+    )
+  return [shapes[name] for name in _SHAPES.value]
+
+
+def _flops_per_call() -> float:
+  default = 0.02 if jax.default_backend() == "cpu" else 20.0
+  return (_TERAFLOPS.value or default) * 1e12
+
+
+if __name__ == "__main__":
+  app.run(main)
