@@ -14,6 +14,7 @@ from absl import flags
 from absl import logging
 
 from experiments.shared import config as config_lib
+from experiments.shared import presets
 from kdropout_jax.training import loop
 
 FLAGS = flags.FLAGS
@@ -24,6 +25,10 @@ def define_run() -> None:
   for field in dataclasses.fields(config_lib.RunConfig):
     if field.name not in FLAGS:
       _define(field.name, field.default, field.metadata)
+  if "preset" not in FLAGS:
+    flags.DEFINE_string(
+      "preset", None, "a paper's settings, which flags that are given override"
+    )
   define_machine()
 
 
@@ -58,7 +63,19 @@ def run_config(**overrides: Any) -> config_lib.RunConfig:
     for field in dataclasses.fields(config_lib.RunConfig)
     if field.name not in overrides
   }
+  name = FLAGS["preset"].value
+  if name is not None:
+    found = _from_preset(name, {**values, **overrides})
+    values |= {k: v for k, v in found.items() if k in values}
   return config_lib.RunConfig(**values, **overrides)
+
+
+def _from_preset(name: str, values: dict[str, Any]) -> dict[str, Any]:
+  """Returns what a preset says of the flags that are not given."""
+  found = presets.flags(name, values["method"], values["pattern"])
+  if values["num_steps"] is not None:
+    found.pop("epochs", None)
+  return {k: v for k, v in found.items() if FLAGS[k].using_default_value}
 
 
 def join_processes() -> None:
