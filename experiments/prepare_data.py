@@ -83,7 +83,7 @@ def _announce(spec: registry.Spec, root: pathlib.Path) -> None:
 def _summary(spec: registry.Spec, folder) -> str:
   counts = loading.split_sizes(folder)
   sizes = ", ".join(f"{split} {rows:,}" for split, rows in counts.items())
-  return f"{spec.name}: {sizes} ({loading.note(folder)}) in {folder}"
+  return f"{spec.name}: {sizes} ({loading.note(spec, folder)}) in {folder}"
 
 
 def main(argv: Sequence[str]) -> None:

@@ -98,9 +98,23 @@ def columns(folder: pathlib.Path, split: str) -> dict[str, Any]:
   return {key: _concatenate(chunks) for key, chunks in parts.items()}
 
 
-def note(folder: pathlib.Path) -> str:
-  """Returns what the preparation said about the dataset's split."""
-  return str(metadata(folder).get("note", "official split"))
+def note(spec: registry.Spec, folder: pathlib.Path) -> str:
+  """Returns what every table must say about the dataset's split.
+
+  That is what the preparation wrote, and what is missing of a whole copy.
+  """
+  said = str(metadata(folder).get("note", "official split"))
+  sizes = split_sizes(folder)
+  missing = [
+    f"{sizes.get(split, 0):,} of {rows:,} {name} rows"
+    for split, name, rows in zip(
+      ("train", spec.test_split), ("training", "test"), spec.rows
+    )
+    if rows and sizes.get(split, 0) != rows
+  ]
+  if missing and "partial" not in said:
+    said += f"; partial: {', '.join(missing)}"
+  return said
 
 
 def metadata(folder: pathlib.Path) -> dict[str, Any]:
@@ -136,7 +150,7 @@ def _build_images(spec, folder) -> dataset_lib.Dataset:
       task=spec.task,
       num_classes=num_classes,
       class_names=class_names(folder),
-      note=note(folder),
+      note=note(spec, folder),
       pixel_max=spec.pixel_max,
     ),
     train_x=train["image"],

@@ -114,7 +114,7 @@ def build(
       task=spec.task,
       num_classes=len(names) if multi_class else 2,
       class_names=names if multi_class else ("normal", "attack"),
-      note=loading.note(folder),
+      note=loading.note(spec, folder),
       counts=tuple(
         (f"unknown test values of {name}", count)
         for name, count in unknown.items()

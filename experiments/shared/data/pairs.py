@@ -36,7 +36,10 @@ def build(
   """
   tokens.check_length(max_length)
   train = loading.columns(folder, "train")
-  test, note = loading.columns(folder, spec.test_split), loading.note(folder)
+  test, note = (
+    loading.columns(folder, spec.test_split),
+    loading.note(spec, folder),
+  )
   if (test["label"] < 0).all():
     # TFDS's own GLUE hides the test labels.
     test, note = loading.columns(folder, "validation"), "tested on validation"

@@ -91,7 +91,7 @@ def build(
       name=spec.name,
       task=spec.task,
       num_classes=0,
-      note=loading.note(folder),
+      note=loading.note(spec, folder),
       counts=(
         ("vocabulary", encoder.get_vocab_size()),
         ("training questions", len(train["id"])),

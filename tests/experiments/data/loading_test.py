@@ -167,6 +167,15 @@ def test_what_tfds_prepared_itself_loads(name, tmp_path, monkeypatch):
   )
   assert sorted(result.test_x[:, 5, 5, 2].tolist()) == list(range(20))
   assert (result.info.name, result.info.num_classes) == (name, 10)
+  # Thirty images are not the whole of CIFAR-10; the other's size is unknown.
+  assert (
+    result.info.note
+    == {
+      "cifar10": "official split; partial: 30 of 50,000 training rows, 20 of"
+      " 10,000 test rows",
+      "some_other": "official split",
+    }[name]
+  )
 
 
 def test_images_of_many_shapes_need_streaming(tmp_path, monkeypatch):
