@@ -9,10 +9,11 @@ import difflib
 import hashlib
 import json
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, get_args
 
 from experiments.shared import methods
 from experiments.shared import models
+from kdropout_jax import functional
 from kdropout_jax.training import rng
 
 MEMBER_FIELDS = ("seed", "seeds", "k", "pool_size", "learning_rate")
@@ -92,6 +93,16 @@ class RunConfig:
     "rows", "which subnet an example trains: by its rows, or by its label"
   )
 
+  subnet_training: str = _field(
+    "masked",
+    "extract: train each window of one subnet as a small network (method="
+    "sequential, m=1); masked: at full size",
+  )
+  dropped_weights: str = _field(
+    "caught_up",
+    "extract: caught_up, which is masked training, or frozen, which is not",
+  )
+
   optimizer: str = _field("adam", "adam, sgd or rmsprop")
   learning_rate: float = _field(5e-4, "learning rate")
   momentum: float = _field(0.9, "sgd, rmsprop: momentum")
@@ -101,6 +112,9 @@ class RunConfig:
   )
   lr_drop_factor: float = _field(0.1, "drops: what it is multiplied by")
   warmup_steps: int = _field(0, "steps of linear warm-up")
+  max_norm: float | None = _field(
+    None, "largest norm of a unit's incoming weights; default none", float
+  )
   weight_decay: float = _field(
     0.0, "decoupled for adam (AdamW), added to the gradient for the others"
   )
@@ -142,6 +156,14 @@ class RunConfig:
     check_choice("pattern", self.pattern, methods.PATTERNS)
     check_choice("assignment", self.assignment, methods.ASSIGNMENTS)
     check_choice("model", self.model, models.names())
+    check_choice(
+      "subnet_training", self.subnet_training, methods.SUBNET_TRAININGS
+    )
+    check_choice(
+      "dropped_weights", self.dropped_weights, methods.DROPPED_WEIGHTS
+    )
+    check_choice("rescale", self.rescale, get_args(functional.Rescale))
+    check_choice("row_layout", self.row_layout, get_args(functional.RowLayout))
     rng.check_shuffle(self.shuffle)
     if self.num_steps is not None and self.epochs != _DEFAULTS["epochs"]:
       raise ValueError(
@@ -224,6 +246,7 @@ _RANGES = {
   "momentum": (lambda v: 0 <= v < 1, "in [0, 1)"),
   "lr_drop_factor": (lambda v: 0 < v <= 1, "in (0, 1]"),
   "warmup_steps": (lambda v: v >= 0, ">= 0"),
+  "max_norm": (lambda v: 0 < v < float("inf"), "> 0"),
   "weight_decay": (lambda v: 0 <= v < float("inf"), ">= 0"),
   "pad": (lambda v: v >= 0, ">= 0"),
   "seed": (lambda v: 0 <= v < 2**31, "in [0, 2**31)"),

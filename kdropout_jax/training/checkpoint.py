@@ -71,6 +71,8 @@ class Checkpoints:
     Returns:
       Whether it was saved.
     """
+    if step in self._manager.all_steps():
+      return True  # Steps are deterministic: it holds the same.
     tree = jax.tree.map(np.asarray, tree)
     if not state_lib.all_finite(tree):
       return False

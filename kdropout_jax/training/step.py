@@ -182,6 +182,31 @@ def train_step(
   Returns:
     The new state, and the loss and accuracy of the global batch.
   """
+  loss_fn = make_loss(task, member, state.collections, step, batch, shard)
+  grad_fn = jax.value_and_grad(loss_fn, has_aux=True)
+  (loss, (accuracy, updated)), grads = grad_fn(state.params)
+  grads, loss, accuracy, updated = parallel.mean(
+    (grads, loss, accuracy, updated)
+  )
+  optimizer = task.make_optimizer(member.learning_rate)
+  updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+  params = optax.apply_updates(state.params, updates)
+  return state_lib.TrainState(params, updated, opt_state), (loss, accuracy)
+
+
+def make_loss(
+  task: Task,
+  member: state_lib.Members,
+  collections: Any,
+  step: Step,
+  batch: Data,
+  shard: parallel.Shard,
+) -> Callable[[Any], tuple[Float[Array, ""], tuple[Float[Array, ""], Any]]]:
+  """Returns the loss of a device's rows as a function of the parameters.
+
+  It returns the loss, and beside it the accuracy and the model's other
+  variables afterwards. Arguments as for `train_step`.
+  """
   rngs = rng.step_rngs(member.key, step, shard.device)
   ids, slots = subnets(task, member, step, batch, shard)
   inputs = batch.inputs
@@ -192,26 +217,18 @@ def train_step(
 
   def loss_fn(params):
     logits, updated = task.model.apply(
-      {"params": params, **state.collections},
+      {"params": params, **collections},
       inputs,
       train=True,
       subnets=ids,
       assignment=slots,
       rngs=rngs,
-      mutable=list(state.collections),
+      mutable=list(collections),
     )
     losses, hits = task.score(logits, batch.labels, inputs)
     return jnp.mean(losses), (jnp.mean(hits), updated)
 
-  grad_fn = jax.value_and_grad(loss_fn, has_aux=True)
-  (loss, (accuracy, updated)), grads = grad_fn(state.params)
-  grads, loss, accuracy, updated = parallel.mean(
-    (grads, loss, accuracy, updated)
-  )
-  optimizer = task.make_optimizer(member.learning_rate)
-  updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-  params = optax.apply_updates(state.params, updates)
-  return state_lib.TrainState(params, updated, opt_state), (loss, accuracy)
+  return loss_fn
 
 
 def run_steps(
@@ -228,31 +245,62 @@ def run_steps(
   Both numbers are traced: one program serves every length, so that where a
   run is cut into dispatches changes neither its bits nor its compilation.
   """
-  per_epoch = task.steps_per_epoch
-
-  def draw_order(epoch):
-    order = rng.epoch_order(
-      member.key, epoch, task.num_train, task.batch_size, task.shuffle
-    )
-    return order[:, shard.rows]
+  batches = Batches(task, member, start, data, shard)
 
   def body(step, carry):
     state, order, sums = carry
-    is_new = (step % per_epoch == 0) | (step == start)
-    order = jax.lax.cond(
-      is_new, lambda: draw_order(step // per_epoch), lambda: order
-    )
-    batch = data.take(order[step % per_epoch])
+    batch, order = batches.read(step, order)
     state, (loss, accuracy) = train_step(
       task, member, state, step, batch, shard
     )
     return state, order, add_step(sums, step, loss, accuracy)
 
-  no_order = jnp.zeros((per_epoch, shard.rows.shape[0]), jnp.int32)
   state, _, sums = jax.lax.fori_loop(
-    start, start + count, body, (state, no_order, Sums.zero())
+    start, start + count, body, (state, batches.no_order(), Sums.zero())
   )
   return state, sums
+
+
+@dataclasses.dataclass(frozen=True)
+class Batches:
+  """A device's rows of each step, from data that is on the device.
+
+  Attributes:
+    task: the task.
+    member: the member.
+    start: the first step that is read.
+    data: examples; training ones first.
+    shard: the device's share of a batch.
+  """
+
+  task: Task
+  member: state_lib.Members
+  start: Int[Array, ""]
+  data: Data
+  shard: parallel.Shard
+
+  def no_order(self) -> Int[Array, "steps rows"]:
+    """Returns what `read` takes at the first step."""
+    shape = (self.task.steps_per_epoch, self.shard.rows.shape[0])
+    return jnp.zeros(shape, jnp.int32)
+
+  def read(
+    self, step: Int[Array, ""], order: Int[Array, "steps rows"]
+  ) -> tuple[Data, Int[Array, "steps rows"]]:
+    """Returns the rows of `step`, and the order of its epoch to go on with."""
+    per_epoch = self.task.steps_per_epoch
+    is_new = (step % per_epoch == 0) | (step == self.start)
+    order = jax.lax.cond(
+      is_new, lambda: self._draw(step // per_epoch), lambda: order
+    )
+    return self.data.take(order[step % per_epoch]), order
+
+  def _draw(self, epoch) -> Int[Array, "steps rows"]:
+    task = self.task
+    order = rng.epoch_order(
+      self.member.key, epoch, task.num_train, task.batch_size, task.shuffle
+    )
+    return order[:, self.shard.rows]
 
 
 def add_step(

@@ -1,0 +1,57 @@
+"""The comparison of all schedules, at smoke scale."""
+
+import json
+
+import pytest
+from absl import flags as absl_flags
+from absl.testing import flagsaver
+
+from experiments import compare
+
+
+@pytest.fixture(autouse=True)
+def parsed():
+  if not absl_flags.FLAGS.is_parsed():
+    absl_flags.FLAGS(["compare"])
+
+
+def test_it_ends_with_table_figure_and_numbers(tmp_path, capsys, monkeypatch):
+  """Two of the six methods: each is a program of its own to compile."""
+  chosen = {k: compare.METHODS[k] for k in ("no dropout", "gyro, block-wise")}
+  monkeypatch.setattr(compare, "METHODS", chosen)
+  with flagsaver.flagsaver(
+    scale="smoke", progress=False, workdir=str(tmp_path)
+  ):
+    compare.main([])
+  said = capsys.readouterr().out
+  table = (tmp_path / "table.txt").read_text()
+  assert table in said and str(tmp_path) in said
+  for word in ("no dropout", "block_size=16", "test accuracy", "own split"):
+    assert word in table
+  assert (tmp_path / "curves.png").read_bytes()[1:4] == b"PNG"
+  results = json.loads((tmp_path / "results.json").read_text())
+  assert {len(r["test_accuracy"]) for r in results.values()} == {2}
+  assert (tmp_path / "gyro-block-wise" / "result.json").exists()
+
+
+def test_the_methods_differ_in_nothing_but_the_method():
+  found = compare.configs()
+  assert len(found) == 6
+  for config in found.values():
+    assert (config.seeds, config.num_train, config.num_steps) == (5, 50, 1000)
+
+
+def test_every_subnet_of_the_table_can_train():
+  """Gyro's count is its total: each window has the steps for all its own."""
+  from experiments.shared import methods
+
+  for label in ("gyro", "gyro, block-wise"):
+    config = compare.configs()[label]
+    schedule = methods.schedule(config, config.num_steps)
+    trained = schedule.num_subnets(config.num_steps, config.batch_size)
+    assert trained == config.total
+
+
+def test_an_unknown_scale_is_refused():
+  with pytest.raises(ValueError, match="scale must be one of full, smoke"):
+    compare.configs("large")
