@@ -35,43 +35,76 @@ from experiments.shared import throughput_report
 from kdropout_jax.ops import problems
 
 _SHAPE_NAMES = tuple(shape.name for shape in problems.SHAPES)
+# Of its own, so that one process (of tests) can import several binaries.
+FLAGS = flags.FlagValues()
 _PARTS = flags.DEFINE_multi_enum(
-  "part", ["op", "step"], ["op", "step"], "Parts to run; repeat the flag."
+  "part",
+  ["op", "step"],
+  ["op", "step"],
+  "Parts to run; repeat the flag.",
+  flag_values=FLAGS,
 )
 _SHAPES = flags.DEFINE_list(
   "shapes",
   None,
   f"Names among {', '.join(_SHAPE_NAMES)}; default: those"
   " that suit the device.",
+  flag_values=FLAGS,
 )
 _NETWORKS = flags.DEFINE_list(
-  "networks", list(step_bench.NETWORKS), "Networks of part (b)."
+  "networks",
+  list(step_bench.NETWORKS),
+  "Networks of part (b).",
+  flag_values=FLAGS,
 )
 _CANDIDATES = flags.DEFINE_list(
-  "candidates", None, "Candidates of part (b); default all."
+  "candidates", None, "Candidates of part (b); default all.", flag_values=FLAGS
 )
-_RATES = flags.DEFINE_list("rates", list(problems.RATES), "Drop rates.")
-_GROUPS = flags.DEFINE_list("groups", list(problems.GROUPS), "Subnets T.")
+_RATES = flags.DEFINE_list(
+  "rates", list(problems.RATES), "Drop rates.", flag_values=FLAGS
+)
+_GROUPS = flags.DEFINE_list(
+  "groups", list(problems.GROUPS), "Subnets T.", flag_values=FLAGS
+)
 _BLOCKS = flags.DEFINE_list(
-  "block_sizes", list(problems.BLOCK_SIZES), "Units a block."
+  "block_sizes", list(problems.BLOCK_SIZES), "Units a block.", flag_values=FLAGS
 )
 _DTYPE = flags.DEFINE_enum(
-  "dtype", "float32", ["float32", "bfloat16", "float16"], "Of all arrays."
+  "dtype",
+  "float32",
+  ["float32", "bfloat16", "float16"],
+  "Of all arrays.",
+  flag_values=FLAGS,
 )
-_FULL = flags.DEFINE_bool("full", False, "Time the whole grid of part (a).")
-_ROUNDS = flags.DEFINE_integer("rounds", 7, "Timed rounds.", 1)
-_STEPS = flags.DEFINE_integer("steps", 20, "Steps a call of part (b).", 1)
+_FULL = flags.DEFINE_bool(
+  "full", False, "Time the whole grid of part (a).", flag_values=FLAGS
+)
+_ROUNDS = flags.DEFINE_integer(
+  "rounds", 7, "Timed rounds.", 1, flag_values=FLAGS
+)
+_STEPS = flags.DEFINE_integer(
+  "steps", 20, "Steps a call of part (b).", 1, flag_values=FLAGS
+)
 _TERAFLOPS = flags.DEFINE_float(
   "tera_per_call",
   None,
   "Dense TFLOP that a call of part (a) should hold;"
   " default .02 on a CPU, 20 on a GPU.",
   0.0,
+  flag_values=FLAGS,
 )
-_BATCH = flags.DEFINE_integer("batch_size", None, "Rows in part (b).", 1)
-_WIDTH = flags.DEFINE_integer("width", None, "Hidden units in part (b).", 1)
-_SMOKE = flags.DEFINE_bool("smoke", False, "Tiny sizes: does it all run?")
-_OUT = flags.DEFINE_string("out", "runs/throughput", "Folder of the results.")
+_BATCH = flags.DEFINE_integer(
+  "batch_size", None, "Rows in part (b).", 1, flag_values=FLAGS
+)
+_WIDTH = flags.DEFINE_integer(
+  "width", None, "Hidden units in part (b).", 1, flag_values=FLAGS
+)
+_SMOKE = flags.DEFINE_bool(
+  "smoke", False, "Tiny sizes: does it all run?", flag_values=FLAGS
+)
+_OUT = flags.DEFINE_string(
+  "out", "runs/throughput", "Folder of the results.", flag_values=FLAGS
+)
 
 
 def main(argv):
@@ -169,4 +202,6 @@ def _flops_per_call() -> float:
 
 
 if __name__ == "__main__":
+  flags.FLAGS.append_flag_values(FLAGS)
+  FLAGS.mark_as_parsed()
   app.run(main)
