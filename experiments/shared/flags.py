@@ -15,6 +15,7 @@ from absl import logging
 
 from experiments.shared import config as config_lib
 from experiments.shared import presets
+from kdropout_jax import UnsupportedError
 from kdropout_jax.training import loop
 
 FLAGS = flags.FLAGS
@@ -109,10 +110,10 @@ def launch(main: Callable[[list[str]], Any]) -> None:
       sys.exit(_fail(f"unknown arguments: {' '.join(argv[1:])}", 2))
     try:
       main(argv)
-    except ValueError as error:
+    except (ValueError, UnsupportedError) as error:
       if FLAGS["debug"].value:
         raise
-      sys.exit(_fail(f"ValueError: {error}", 2))
+      sys.exit(_fail(f"{type(error).__name__}: {error}", 2))
     except loop.NonFiniteLoss as error:
       sys.exit(_fail(str(error), 1))
     except loop.Stopped as error:

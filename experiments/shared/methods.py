@@ -9,6 +9,9 @@ METHODS = ("none", "standard", "sequential", "pooled", "gyro")
 PATTERNS = ("bernoulli", "exact", "blocks")
 ASSIGNMENTS = ("rows", "label")
 
+SUBNET_TRAININGS = ("masked", "extract")
+DROPPED_WEIGHTS = ("caught_up", "frozen")
+
 _DROPS = (lambda c: c.method != "none", "any method but none")
 
 
@@ -32,6 +35,14 @@ USED_IF = {
   "rescale": _DROPS,
   "row_layout": _DROPS,
   "assignment": _only("sequential", "pooled", "gyro"),
+  "subnet_training": (
+    lambda c: c.method == "sequential" and c.m == 1,
+    "method=sequential with m=1",
+  ),
+  "dropped_weights": (
+    lambda c: c.subnet_training == "extract",
+    "subnet_training=extract",
+  ),
 }
 """{flag: (whether a configuration uses it, who does)}."""
 

@@ -6,6 +6,8 @@ from typing import Any
 import jax.numpy as jnp
 import optax
 
+import kdropout_jax as kd
+
 
 def make(
   config: Any, num_steps: int, steps_per_epoch: int
@@ -23,6 +25,12 @@ def make(
   factor = lr_factor(config, num_steps, steps_per_epoch)
 
   def make_optimizer(learning_rate):
+    base = unprojected(learning_rate)
+    if config.max_norm is None:
+      return base
+    return optax.chain(base, kd.optim.max_norm(config.max_norm))
+
+  def unprojected(learning_rate):
     def rate(count):
       return learning_rate * factor(count)
 

@@ -29,6 +29,13 @@ from kdropout_jax.training import state as state_lib
 
 METRICS = "metrics.jsonl"
 
+# Of the products: without a word, float32 would mean less on some devices.
+_PRECISIONS = {
+  "float32": "float32",
+  "tensorfloat32": "tensorfloat32",
+  "bfloat16": None,
+}
+
 HooksFn = Callable[["Run"], Sequence[loop.Hook]]
 """From a run, just before it trains, to further hooks."""
 
@@ -73,9 +80,10 @@ def run(
   finished = workdirs.result(folder)
   if finished is None:
     setup = setup_lib.make(configs, data_dir)
-    finished = Run(folder, list(configs), setup).train(
-      hooks, progress, description
-    )
+    with jax.default_matmul_precision(_PRECISIONS[configs[0].precision]):
+      finished = Run(folder, list(configs), setup).train(
+        hooks, progress, description
+      )
   return finished["runs"] if len(configs) > 1 else [finished]
 
 
@@ -187,7 +195,10 @@ class Run:
     return setup.program.run(state, setup.members, setup.data, start, count)
 
   def _max_dispatch(self) -> int | None:
-    if jax.process_count() == 1:
+    # Putting a window back and taking it out again in its middle rounds
+    # differently, so windows are cut at fixed steps, too.
+    is_extracted = self.configs[0].subnet_training == "extract"
+    if jax.process_count() == 1 and not is_extracted:
       return None
     return self.setup.task.steps_per_epoch
 
@@ -220,7 +231,7 @@ class Run:
       own = _take(params, part)
       results.append(
         {
-          "config": dataclasses.asdict(config),
+          "config": metrics.plain(dataclasses.asdict(config)),
           "params_sha256": state_lib.sha256(own),
           "num_subnets": _num_subnets(schedule, self.setup),
           **metrics.plain({k: v[part] for k, v in scores.items()}),

@@ -21,6 +21,7 @@ from kdropout_jax.training import parallel
 from kdropout_jax.training import program as program_lib
 from kdropout_jax.training import state as state_lib
 from kdropout_jax.training import step as step_lib
+from kdropout_jax.training import windows
 
 _MAX_PROGRAMS = 8
 
@@ -84,7 +85,6 @@ def make(
   for schedule in schedules:
     if schedule is not None:  # Raises where the ids would exceed 2**32.
       schedule.num_subnets(num_steps, common.batch_size)
-  program = _program(common, dataset, num_steps)
   per_seed = [
     (s, c, x) for c, x in zip(configs, schedules) for s in c.member_seeds()
   ]
@@ -93,6 +93,7 @@ def make(
     [config.learning_rate for _, config, _ in per_seed],
     [schedule for _, _, schedule in per_seed],
   )
+  program = _program(common, data_dir, dataset, num_steps, members)
   program.check_members(members)
   data, splits = _all_splits(dataset)
   return Setup(
@@ -191,22 +192,33 @@ _programs: "collections.OrderedDict[Any, program_lib.Program]" = (
 )
 
 
-def _program(common, dataset, num_steps: int) -> program_lib.Program:
+def _program(
+  common, data_dir: str | None, dataset, num_steps: int, members
+) -> program_lib.Program:
   """Returns the program of `common`; the last few are kept, compiled."""
   key = (
     json.dumps(common.identity(), sort_keys=True),
+    data_dir,
     dataset.num_train,
     num_steps,
-    id(dataset),
+    _digest(members) if common.subnet_training == "extract" else None,
   )
   if key not in _programs:
-    _programs[key] = _new_program(common, dataset, num_steps)
+    _programs[key] = _new_program(common, dataset, num_steps, members)
     while len(_programs) > _MAX_PROGRAMS:
       _programs.popitem(last=False)
   return _programs[key]
 
 
-def _new_program(common, dataset, num_steps: int) -> program_lib.Program:
+def _digest(members: state_lib.Members) -> str:
+  """Names seeds and windows, which decide the sizes of small networks."""
+  leaves = jax.tree.leaves((members.key_data, members.schedule))
+  return config_lib.digest([np.asarray(leaf).tolist() for leaf in leaves])
+
+
+def _new_program(
+  common, dataset, num_steps: int, members: state_lib.Members
+) -> program_lib.Program:
   devices = parallel.Devices(common.num_devices)
   info = dataset.info
   vocabulary = dict(info.counts).get("vocabulary")
@@ -229,7 +241,17 @@ def _new_program(common, dataset, num_steps: int) -> program_lib.Program:
     score=getattr(model, "losses_and_hits", step_lib.losses_and_hits),
     assign=methods.assign(common, dataset.info.num_classes),
   )
-  return program_lib.Program(task, devices)
+  if common.subnet_training == "masked":
+    return program_lib.Program(task, devices)
+  first = slice(0, common.batch_size)
+  example = step_lib.Data(
+    jax.tree.map(lambda x: jnp.asarray(x[first]), dataset.train_x),
+    jnp.asarray(dataset.train_labels[first], jnp.int32),
+  )
+  run_steps = windows.plan(
+    task, members, example, num_steps, common.dropped_weights
+  )
+  return program_lib.Program(task, devices, run_steps)
 
 
 def _options(

@@ -1,0 +1,204 @@
+"""Windows of one subnet, trained on an extracted network.
+
+`ExtractedSteps` takes the place of `step.run_steps` in a program: the same
+steps, masks and batches, but each window trains a physically small network.
+"""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Int
+
+from kdropout_jax import config
+from kdropout_jax import subnets
+from kdropout_jax._types import UnsupportedError
+from kdropout_jax.training import parallel
+from kdropout_jax.training import rng
+from kdropout_jax.training import state as state_lib
+from kdropout_jax.training import step as step_lib
+
+_IDS_AT_A_TIME = 1024
+
+
+@dataclasses.dataclass(frozen=True)
+class ExtractedSteps:
+  """Trains steps in windows on small networks; see `plan`.
+
+  Where a dispatch ends within a window, the window is put back and taken out
+  again: nothing but rounding changes, so cut dispatches at fixed steps where
+  bits must not change.
+
+  Attributes:
+    k: steps of a window, the same for all members.
+    layout: which parameter axes follow which dropout layer.
+    sizes: static sizes where masks vary in their count, or None.
+    dropped_weights: "caught_up" (masked training) or "frozen" (a variant).
+  """
+
+  k: int
+  layout: subnets.Layout
+  sizes: Any = None
+  dropped_weights: Any = "caught_up"
+
+  def __call__(
+    self,
+    task: step_lib.Task,
+    member: state_lib.Members,
+    state: state_lib.TrainState,
+    start: Int[Array, ""],
+    count: Int[Array, ""],
+    data: step_lib.Data,
+    shard: parallel.Shard,
+  ) -> tuple[state_lib.TrainState, step_lib.Sums]:
+    """Trains steps `start` to ``start + count``, as `step.run_steps` does."""
+    trainer = self.trainer(task, member, shard)
+    batches = step_lib.Batches(task, member, start, data, shard)
+    stop = start + count
+
+    def one_step(step, carry):
+      window, order, sums = carry
+      batch, order = batches.read(step, order)
+      window, value = trainer.step(window, step, batch)
+      loss, (accuracy, _) = parallel.mean(value)
+      return window, order, step_lib.add_step(sums, step, loss, accuracy)
+
+    def one_window(carry):
+      step, params, opt_state, order, sums = carry
+      batch, order = batches.read(step, order)
+      masks = trainer.sample_masks(params, step, batch)
+      window = trainer.begin(params, opt_state, masks)
+      end = jnp.minimum((step // self.k + 1) * self.k, stop)
+      window, order, sums = jax.lax.fori_loop(
+        step, end, one_step, (window, order, sums)
+      )
+      return end, *trainer.end(window), order, sums
+
+    carry = (
+      jnp.asarray(start, jnp.int32),
+      state.params,
+      state.opt_state,
+      batches.no_order(),
+      step_lib.Sums.zero(),
+    )
+    _, params, opt_state, _, sums = jax.lax.while_loop(
+      lambda carry: carry[0] < stop, one_window, carry
+    )
+    return state_lib.TrainState(params, state.collections, opt_state), sums
+
+  def trainer(
+    self,
+    task: step_lib.Task,
+    member: state_lib.Members,
+    shard: parallel.Shard,
+  ) -> subnets.WindowTrainer:
+    """Returns what trains the windows of one member on one device."""
+
+    def loss_fn(params, step, batch):
+      return step_lib.make_loss(task, member, {}, step, batch, shard)(params)
+
+    return subnets.WindowTrainer(
+      loss_fn,
+      task.make_optimizer(member.learning_rate),
+      self.layout,
+      dropped_weights=self.dropped_weights,
+      sizes=self.sizes,
+      has_aux=True,
+      reduce_grads=parallel.mean,
+    )
+
+
+def plan(
+  task: step_lib.Task,
+  members: state_lib.Members,
+  example: step_lib.Data,
+  num_steps: int,
+  dropped_weights: str = "caught_up",
+) -> ExtractedSteps:
+  """Finds the layout and the sizes of a run, and probes loss and optimizer.
+
+  Args:
+    task: the task.
+    members: the members, as numpy arrays; all with the same k.
+    example: a batch's examples; their values do not matter.
+    num_steps: steps of the run: where masks vary in their count, small
+      networks are as large as the largest subnet of its windows.
+    dropped_weights: "caught_up" or "frozen".
+
+  Raises:
+    UnsupportedError: a step trains other than one subnet, or what
+      `WindowTrainer.check` refuses.
+  """
+  k = _window_steps(task, members)
+  first = jax.tree.map(lambda leaf: jnp.asarray(leaf[0]), members)
+  state = jax.jit(
+    lambda member, inputs: step_lib.init_state(task, member, inputs)
+  )(first, example.inputs)
+  layout = subnets.layout(
+    task.model,
+    state.variables(),
+    task.preprocess(jax.tree.map(lambda x: x[:2], example.inputs)),
+    train=True,
+  )
+  draft = ExtractedSteps(k, layout, None, dropped_weights)
+  shard = parallel.Shard(jnp.int32(0), jnp.arange(task.batch_size))
+  sizes = _sizes(draft, task, members, state.params, example, shard, num_steps)
+  steps = dataclasses.replace(draft, sizes=sizes)
+  trainer = steps.trainer(task, first, shard)
+  trainer.check(state.params, 0, example)
+  return steps
+
+
+def _window_steps(task: step_lib.Task, members: state_lib.Members) -> int:
+  schedule = members.schedule
+  if not isinstance(schedule, config.Sequential) or schedule.m != 1:
+    raise UnsupportedError(
+      "extraction trains windows of one subnet: it needs sequential k-dropout"
+      f" with m=1, got {type(schedule).__name__}"
+      + (f" with m={schedule.m}" if hasattr(schedule, "m") else "")  # pyright: ignore[reportAttributeAccessIssue, reportOptionalMemberAccess]
+    )
+  steps = np.unique(np.asarray(schedule.k))
+  if steps.size != 1:
+    raise UnsupportedError(
+      "extraction trains members in step: all need the same k, got"
+      f" {steps.tolist()}"
+    )
+  return int(steps[0])
+
+
+def _sizes(
+  steps, task, members, params, example, shard, num_steps: int
+) -> dict[str, int] | None:
+  """Returns the largest count of kept units over all windows and members."""
+  ids = np.arange(-(-num_steps // steps.k), dtype=np.uint32)
+  sizes: dict[str, int] = {}
+
+  @jax.jit
+  def sample(member, ids):
+    def apply():
+      streams = rng.step_rngs(member.key, 0)
+      inputs = task.preprocess(example.inputs)
+      return task.model.apply(
+        {"params": params}, inputs, train=True, subnets=ids, rngs=streams
+      )
+
+    return subnets.sample_masks(apply)
+
+  for i in range(members.num_members):
+    member = jax.tree.map(lambda leaf, i=i: jnp.asarray(leaf[i]), members)
+    for first in range(0, ids.size, _IDS_AT_A_TIME):
+      # The last few again, so that one shape serves all.
+      last = min(first + _IDS_AT_A_TIME, ids.size)
+      part = ids[max(0, last - _IDS_AT_A_TIME) : last]
+      varying = {
+        layer: mask
+        for layer, mask in sample(member, part).items()
+        if mask.num_kept is None
+      }
+      for layer, size in subnets.max_sizes(varying).items():
+        sizes[layer] = max(size, sizes.get(layer, 1))
+      if not varying:
+        return None
+  return sizes
