@@ -28,6 +28,7 @@ class Panel:
     spans: (from, to) on x, shaded.
     marks: places on x, thin vertical lines.
     dots: {label: values}: points in a column, in place of lines.
+    grey_dots: {label of `dots`: the paper's values}.
     legend: whether there is one.
   """
 
@@ -42,6 +43,7 @@ class Panel:
   spans: Sequence[tuple[float, float]] = ()
   marks: Sequence[float] = ()
   dots: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  grey_dots: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   legend: bool = True
 
 
@@ -78,7 +80,9 @@ def _fill(ax, panel: Panel) -> None:
     ax.boxplot(list(panel.boxes.values()), showfliers=True)
     _name_columns(ax, panel.boxes)
   if panel.dots:
-    for place, values in enumerate(panel.dots.values(), 1):
+    for place, (label, values) in enumerate(panel.dots.items(), 1):
+      grey = panel.grey_dots.get(label, ())
+      ax.plot(np.full(len(grey), place + 0.2), grey, "x", color=GREY, ms=4)
       ax.plot(np.full(len(values), place), values, "o", alpha=0.6, ms=4)
     _name_columns(ax, panel.dots)
   for low, high in panel.spans:

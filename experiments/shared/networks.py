@@ -51,7 +51,7 @@ class Networks:
       self._data.inputs[:1],
     ).params
     self.layout = mlp_layout(self.like)
-    self._sizes = _sizes(self.like, config.rate)
+    self.sizes = _sizes(self.like, config.rate)
     self._masks = jax.jit(self._sample_masks)
     self._subnets = jax.jit(self._subnet_logits)
     self._accuracies = jax.jit(self._subnet_accuracies)
@@ -105,10 +105,10 @@ class Networks:
     padded = np.resize(np.asarray(ids), 1 << max(2, (count - 1).bit_length()))
     masks = self.masks(seed, padded)
     for layer, size in kd.subnets.max_sizes(masks).items():
-      if size > self._sizes[layer]:
+      if size > self.sizes[layer]:
         raise ValueError(
           f"a subnet keeps {size} units of {layer!r}, more than the"
-          f" {self._sizes[layer]} that were allowed for"
+          f" {self.sizes[layer]} that were allowed for"
         )
     return masks, count
 
@@ -129,7 +129,7 @@ class Networks:
 
   def _subnet_logits(self, params, masks, inputs):
     return subnet_accuracy.logits(
-      self.apply, params, masks, inputs, layout=self.layout, sizes=self._sizes
+      self.apply, params, masks, inputs, layout=self.layout, sizes=self.sizes
     )
 
   def _subnet_accuracies(self, params, masks, inputs, labels):
@@ -140,7 +140,7 @@ class Networks:
       inputs,
       labels,
       layout=self.layout,
-      sizes=self._sizes,
+      sizes=self.sizes,
     )
 
 

@@ -185,3 +185,10 @@ def get(name: str) -> Scale:
   """
   config_lib.check_choice("scale", name, SCALES)
   return SCALES[name]
+
+
+def resized(scale: Scale, seeds: int, **common: Any) -> Scale:
+  """Returns a scale with other seeds and other fields of its runs."""
+  return dataclasses.replace(
+    scale, seeds=seeds, common=scale.common | common, max_members=seeds
+  )

@@ -1,0 +1,150 @@
+"""Subnets that depend on the example: one subnet for some of the classes.
+
+  python -m experiments.input_dependent
+
+Section 2 of the k-dropout paper remarks that a sampling rule could induce
+modularity, with subnets active according to the input. Here the label says
+which of m fixed subnets (sequential, k = T) an example trains, on scikit-learn's
+digits; the same subnets with examples assigned by their rows are the control.
+Shown: each subnet's accuracy on each class. About a minute of two cores.
+Expected: a subnet knows its own classes, all of them, and calls every other
+digit one of its own; the whole network, whose subnets were never told apart
+within one network, is worse than the control's.
+"""
+
+import pathlib
+import time
+
+import numpy as np
+from absl import flags as absl_flags
+
+from experiments.shared import experiment_flags
+from experiments.shared import flags
+from experiments.shared import report
+from experiments.shared import scales
+from experiments.shared import trained as trained_lib
+
+absl_flags.DEFINE_integer("subnets", 5, "subnets; the classes are shared out")
+experiment_flags.define()
+absl_flags.FLAGS.set_default("scale", "digits")
+
+FLAGS = absl_flags.FLAGS
+
+_HIDDEN = {"digits": 256, "smoke": 32}
+_EPOCHS = {"digits": 60, "smoke": 12}
+
+
+def main(argv: list[str]) -> None:
+  del argv
+  began = time.perf_counter()
+  if FLAGS.scale not in _HIDDEN:
+    raise ValueError(f"scale must be digits or smoke, got {FLAGS.scale!r}")
+  scale, store = scale_of(FLAGS.scale), experiment_flags.store()
+  found = {
+    how: by_class(train(store, scale, how, FLAGS.subnets), FLAGS.subnets)
+    for how in ("label", "rows")
+  }
+  minutes = report.add_minutes(
+    store.folder, "input_dependent", time.perf_counter() - began
+  )
+  write(scale, store.folder, found, minutes)
+
+
+def scale_of(name: str) -> scales.Scale:
+  """Returns the smoke scale, or one of the same data and a wider network."""
+  return scales.resized(
+    scales.SMOKE,
+    seeds=FLAGS.num_seeds or {"digits": 5, "smoke": 2}[name],
+    hidden=_HIDDEN[name],
+    epochs=_EPOCHS[name],
+  )
+
+
+def train(store, scale: scales.Scale, how: str, subnets: int):
+  """Trains fixed subnets whose examples are assigned by label or by rows."""
+  return trained_lib.train(
+    store,
+    scale,
+    method="sequential",
+    k=scale.num_steps,
+    m=subnets,
+    assignment=how,
+  )
+
+
+def by_class(run: trained_lib.Trained, subnets: int) -> dict[str, np.ndarray]:
+  """Returns test accuracies by class: {"subnets": [S, m, C], "whole": [S, C]}."""
+  inputs, labels = run.nets.split("test")
+  classes = np.arange(run.nets.info.num_classes)
+  found = {"subnets": [], "whole": []}
+  for cell in run.cells:
+    params, ids = run.params(cell), np.arange(subnets)
+    logits = run.nets.subnet_logits(params, cell.seed, ids, inputs)
+    right = logits.argmax(-1) == labels
+    whole = np.asarray(run.nets.logits(params, inputs)).argmax(-1) == labels
+    found["subnets"].append(
+      [[row[labels == c].mean() for c in classes] for row in right]
+    )
+    found["whole"].append([whole[labels == c].mean() for c in classes])
+  return {name: np.array(values) for name, values in found.items()}
+
+
+def write(
+  scale: scales.Scale, folder: pathlib.Path, found, minutes: float
+) -> None:
+  """Writes the report."""
+  count, classes = found["label"]["subnets"].shape[1:]
+  rows = []
+  for how, values in found.items():
+    for i in range(count):
+      own = [c for c in range(classes) if c * count // classes == i]
+      means = 100 * values["subnets"][:, i].mean(axis=0)
+      name = f"subnet {i}" + (f" (classes {own})" if how == "label" else "")
+      rows.append([how, name, *(f"{v:.0f}" for v in means)])
+    means = 100 * values["whole"].mean(axis=0)
+    rows.append([how, "whole network", *(f"{v:.0f}" for v in means)])
+  report.write(
+    report.Report(
+      name="input_dependent",
+      title="Subnets assigned by label",
+      scale=FLAGS.scale,
+      setting=report.describe(scale.config()),
+      header=(
+        "assigned by",
+        "network",
+        *(f"class {c}" for c in range(classes)),
+      ),
+      table=rows,
+      numbers=found,
+      seeds=list(range(scale.seeds)),
+      notes=[
+        "Accuracy on the test images of each class, in points, mean over"
+        " seeds. Whole networks: "
+        + "; ".join(
+          f"by {how} {report.points(v['whole'].mean(axis=1))}"
+          for how, v in found.items()
+        )
+        + " (mean over classes)."
+      ],
+      minutes=minutes,
+    ),
+    folder,
+    draw=lambda path: draw(path, found),
+    publish=FLAGS.publish,
+  )
+
+
+def draw(path: pathlib.Path, found) -> None:
+  """Draws subnets x classes, one panel an assignment."""
+  from matplotlib import figure  # pylint: disable=g-import-not-at-top
+
+  drawing = figure.Figure(figsize=(9, 3.6), layout="constrained")
+  for ax, (how, values) in zip(drawing.subplots(1, 2), found.items()):
+    image = ax.imshow(values["subnets"].mean(axis=0), vmin=0, vmax=1)
+    ax.set(title=f"assigned by {how}", xlabel="class", ylabel="subnet")
+  drawing.colorbar(image, ax=drawing.axes, label="test accuracy")
+  drawing.savefig(path, dpi=120)
+
+
+if __name__ == "__main__":
+  flags.launch(main)
