@@ -114,8 +114,8 @@ def moments(
     # At rate 1 the scale has no limit; the mean network is all there is.
     factor = rate / keep if keep > 0 else 0.0
   # Squares of small weights underflow in float16.
-  x, w, b = (_square(a) for a in (x, w, b))
-  return mean, _affine(x, w, b) * factor
+  squares = _affine(_square(x), _square(w), None if b is None else _square(b))
+  return mean, squares * factor
 
 
 def expected_activation(
@@ -161,8 +161,8 @@ def _unflatten(flat: Float[Array, "T M"], w, b):
 
 
 def _square(a):
-  wide = None if a is None else a.astype(jnp.promote_types(a.dtype, "float32"))
-  return None if wide is None else wide * wide
+  wide = a.astype(jnp.promote_types(a.dtype, jnp.float32))
+  return wide * wide
 
 
 def _affine(x, w, b):

@@ -91,7 +91,9 @@ def intercept(
   `nn.jit` with what the model splits; where such a transform stands around the
   whole model, use `apply`. Bernoulli masks cover every non-batch element that
   `broadcast_dims` leaves apart; other patterns the last axis. A model is
-  traced once more than usual, to learn which streams its dropouts name.
+  traced once more than usual, to learn which streams its dropouts name. Under
+  `pmap` and `shard_map` each device takes its own rows for the whole batch:
+  all of them train the same subnets.
 
   Args:
     schedule: which subnets train when; with ``per_layer=True`` each dropout

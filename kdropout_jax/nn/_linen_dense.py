@@ -161,7 +161,7 @@ class DropConnectDense(nn.Module):
     )
 
 
-def _operands(module, inputs):
+def _operands(module, inputs) -> tuple[Array, Array, Array | None]:
   """Declares kernel and bias as `nn.Dense` does; returns promoted operands."""
   shape = (jnp.shape(inputs)[-1], module.features)
   kernel = module.param("kernel", module.kernel_init, shape, module.param_dtype)
@@ -170,4 +170,5 @@ def _operands(module, inputs):
     bias = module.param(
       "bias", module.bias_init, (module.features,), module.param_dtype
     )
-  return dtypes.promote_dtype(inputs, kernel, bias, dtype=module.dtype)
+  x, w, b = dtypes.promote_dtype(inputs, kernel, bias, dtype=module.dtype)
+  return x, w, b

@@ -60,6 +60,7 @@ def layer_keys(
       if refused is None:
         raise
   else:
+    assert refused is not None
     raise refused
   if not data:
     raise ValueError(

@@ -177,8 +177,9 @@ class DropConnectDense(nnx.Module):
       self.deterministic = deterministic
 
 
-def _operands(module, inputs):
+def _operands(module, inputs) -> tuple[Array, Array, Array | None]:
   bias = None if module.bias is None else module.bias[...]
-  return module.promote_dtype(
+  x, w, b = module.promote_dtype(
     (jnp.asarray(inputs), module.kernel[...], bias), dtype=module.dtype
   )
+  return x, w, b

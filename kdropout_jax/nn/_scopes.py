@@ -7,8 +7,10 @@ opened already are caught up.
 
 import itertools
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 from flax import linen as nn
 from flax.core import scope as flax_scope
 from jax.extend import core as jax_core
@@ -21,12 +23,18 @@ _serial = itertools.count()
 
 def add_streams(module: nn.Module, names: Iterable[str], key: Key) -> None:
   """Puts `key` under `names` into the root scope of a bound module."""
-  root = module.scope.root
+  root = root_of(module)
   for name in names:
     root.rngs[name] = flax_scope.LazyRng.create(key)
     root.rng_counters.setdefault(name, 0)
   for child in _bound_children(module):
     _inherit(child, names)
+
+
+def root_of(module: nn.Module) -> Any:
+  """Returns the root scope of a bound module."""
+  assert module.scope is not None
+  return module.scope.root
 
 
 def distinct(mutable):
@@ -49,7 +57,7 @@ def is_lifted_root(module: nn.Module) -> bool:
   """
   return any(
     count
-    for name, count in module.scope.root.rng_counters.items()
+    for name, count in root_of(module).rng_counters.items()
     if isinstance(name, str)
   )
 
@@ -93,7 +101,7 @@ def name(module: nn.Module) -> str:
 
 def rerun(module: nn.Module, method: str, args, kwargs):
   """Returns run(streams): the same call on an unbound twin of `module`."""
-  root = module.scope.root
+  root = root_of(module)
   twin, variables = module.unbind()
   rngs = {name: rng.as_jax_rng() for name, rng in root.rngs.items()}
   call = nn.apply(
@@ -105,7 +113,7 @@ def rerun(module: nn.Module, method: str, args, kwargs):
 
 
 def _concrete(leaf: jax.Array) -> None:
-  if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+  if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
     leaf = jax.random.key_data(leaf)
   jax_core.concrete_or_error(None, leaf)
 
@@ -119,7 +127,7 @@ def _bound_children(module: nn.Module) -> Iterable[nn.Module]:
 
 
 def _inherit(child: nn.Module, names: Iterable[str]) -> None:
-  scope = child.scope
+  scope: Any = child.scope
   if scope.parent is None:
     return
   for name in names:

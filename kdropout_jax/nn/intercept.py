@@ -120,7 +120,7 @@ class Follower:
         " so its keys are split before kd.linen.intercept sees them; use"
         " kd.linen.apply, which passes them in"
       )
-    root = module.scope.root
+    root = _scopes.root_of(module)
     root.mutable = _scopes.distinct(root.mutable)
     _scopes.add_streams(module, ("dropout",), self.key)
     if context.method_name == "setup":
@@ -170,7 +170,8 @@ class Follower:
       return site.without_masks(inputs, deterministic)
     _check_rank(module, inputs)
     key = self.layer_key(module, module.rng_collection)
-    return site.run(inputs, False, None, lambda: key, subnets=self._ids(key))
+    ids = self._ids(key)
+    return site.run(inputs, False, lambda: key, lambda: key, subnets=ids)
 
   def ours(self, next_fun, args, kwargs, context):
     """Answers this library's modules: they know what to do with subnets."""

@@ -76,9 +76,8 @@ def test_without_masks_it_is_the_dense_layer_of_flax(use_bias, dtype):
 
 
 @each_flavour
-@pytest.mark.parametrize("activation", [None, "relu"])
 @pytest.mark.parametrize("implementation", ["auto", "dense", "compact"])
-@pytest.mark.parametrize("positions", [(), (2,)])
+@pytest.mark.parametrize("activation,positions", [(None, ()), ("relu", (2,))])
 def test_masks_on_both_sides(flavour, activation, implementation, positions):
   x = jnp.stack([X, 2 * X], axis=1) if positions else X
   layer = LAYERS[flavour](

@@ -51,8 +51,15 @@ pytestmark = pytest.mark.filterwarnings("ignore:an exact pattern keeps")
 each_flavour = pytest.mark.parametrize("flavour", CALLS)
 
 
-@pytest.mark.parametrize("dims", [(), (1,), (0, 2), (-1,)])
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+@pytest.mark.parametrize(
+  "dims,dtype",
+  [
+    ((), "float32"),
+    ((1,), "bfloat16"),
+    ((0, 2), "float16"),
+    ((-1,), "float32"),
+  ],
+)
 def test_without_subnets_it_is_flax_dropout_bit_for_bit(dims, dtype):
   x = inputs(4, 5, 6, dtype=dtype)
   rngs = {"dropout": KEY, "noise": jax.random.key(9)}
@@ -143,7 +150,7 @@ def test_nnx_spatial_dropout_has_no_broadcast_dims():
 
 @each_flavour
 @pytest.mark.parametrize("rate", [0.0, 1.0])
-@pytest.mark.parametrize("name", PATTERNS)
+@pytest.mark.parametrize("name", ["bernoulli", "blocks"])
 def test_rates_0_and_1_are_exact_with_finite_gradients(flavour, rate, name):
   x = inputs(4, 6)
   for extra in ({}, {"subnets": jnp.array([1, 2])}):
