@@ -59,8 +59,8 @@ _HEAD = (
   "rows (train / test)",
   "classes",
   "split",
-  "prepare, s",
-  "load, s",
+  "prepare, s (CPU s)",
+  "load, s (CPU s)",
   "resident, examples/s",
   "share of an MLP1 step",
   "streamed, examples/s",
@@ -74,16 +74,16 @@ def measured(
 ):
   """Returns the `Row` of one dataset."""
   row = Row(name)
-  start = time.perf_counter()
+  start = _now()
   try:
     folder = data.prepare(name, root, local_files, progress=False)
   except ValueError as error:
     row.note = f"not at hand: {str(error)[:60]}..."
     return row
-  row.prepare = f"{time.perf_counter() - start:.1f}"
-  start = time.perf_counter()
+  row.prepare = _since(start)
+  start = _now()
   dataset = data.load(name, root)
-  row.load = f"{time.perf_counter() - start:.1f}"
+  row.load = _since(start)
   sizes = loading.split_sizes(folder)
   test_split = registry.get(name).test_split
   row.rows = f"{sizes['train']:,} / {sizes[test_split]:,}"
@@ -100,6 +100,16 @@ def measured(
     row.resident_share = f"{times['resident'] / times['train']:.2%}"
     row.streamed_share = f"{times['waited'] / times['streamed']:.2%}"
   return row
+
+
+def _now() -> tuple[float, float]:
+  return time.perf_counter(), time.process_time()
+
+
+def _since(start: tuple[float, float]) -> str:
+  """Returns seconds of the wall clock and, in brackets, of the processors."""
+  wall, cpu = (now - then for now, then in zip(_now(), start))
+  return f"{wall:.1f} ({cpu:.1f})"
 
 
 def facts(dataset: data.Dataset) -> str:
