@@ -65,6 +65,9 @@ class RunConfig:
   init: str | None = _field(
     None, "torch_linear, glorot, he or lecun; default the model's own", str
   )
+  pretrained: str | None = _field(
+    None, "bert: local .safetensors file of the parameters to start from", str
+  )
   implementation: str = _field(
     "auto", "of masked products: auto, dense, compact or triton"
   )
@@ -253,6 +256,7 @@ _RANGES = {
 }
 
 _USED_IF = {
+  "pretrained": (lambda c: c.model == "bert", "model=bert"),
   "momentum": (
     lambda c: c.optimizer in ("sgd", "rmsprop"),
     "optimizer=sgd or rmsprop",

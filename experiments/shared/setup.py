@@ -16,6 +16,7 @@ from experiments.shared import data as data_lib
 from experiments.shared import methods
 from experiments.shared import models
 from experiments.shared import optimizers
+from experiments.shared import pretrained
 from experiments.shared.data import pooling
 from kdropout_jax.training import parallel
 from kdropout_jax.training import program as program_lib
@@ -38,6 +39,7 @@ class Setup:
     splits: {"train" | "valid" | "test": (first example, the one after)}.
     num_steps: steps of the run.
     info: what the dataset says about itself.
+    pretrained: file of the parameters to start from, or None.
   """
 
   program: program_lib.Program
@@ -47,6 +49,7 @@ class Setup:
   splits: dict[str, tuple[int, int]]
   num_steps: int
   info: data_lib.Info
+  pretrained: str | None = None
 
   @property
   def task(self) -> step_lib.Task:
@@ -56,7 +59,13 @@ class Setup:
   def init(self) -> state_lib.TrainState:
     """Returns the members' states before step 0."""
     example = jax.tree.map(lambda x: np.asarray(x[:1]), self.data.inputs)
-    return self.program.init(self.members, example)
+    state = self.program.init(self.members, example)
+    if self.pretrained is None:
+      return state
+    # No optimizer of ours starts from the values of the parameters.
+    params = pretrained.of_members(self.pretrained, state.params)
+    params = self.program.devices.replicate(params)
+    return dataclasses.replace(state, params=params)
 
 
 def make(
@@ -104,6 +113,7 @@ def make(
     splits=splits,
     num_steps=num_steps,
     info=dataset.info,
+    pretrained=common.pretrained,
   )
 
 

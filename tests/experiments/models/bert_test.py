@@ -2,6 +2,7 @@
 
 import functools
 import math
+import types
 
 import jax
 import jax.numpy as jnp
@@ -10,10 +11,13 @@ import pytest
 from safetensors import numpy as safetensors_numpy
 
 import kdropout_jax as kd
+from experiments.shared import config
 from experiments.shared import models
+from experiments.shared import setup
 from experiments.shared.models import bert
 from experiments.shared.models import bert_weights
 from experiments.shared.models import encoder
+from kdropout_jax.training import state as state_lib
 
 _SIZES = encoder.Sizes(
   vocabulary=11,
@@ -302,3 +306,35 @@ def test_widths_are_whole_heads(options, hidden, heads, layers):
     layers,
   )
   assert sizes.feed_forward == 4 * hidden
+
+
+def test_a_run_starts_from_a_checkpoint_and_each_seeds_own_head(checkpoint):
+  random = np.random.default_rng(8)
+  tensors, x = hf_tensors(random, "qa_outputs"), example(random)
+  one = shapes(make("classifier"), x)
+  params = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf + 1]), one)
+  state = state_lib.TrainState(params, {}, ())
+  run = setup.Setup(
+    program=types.SimpleNamespace(
+      init=lambda members, example: state,
+      devices=types.SimpleNamespace(replicate=lambda tree: tree),
+    ),
+    members=None,
+    schedules=(),
+    data=types.SimpleNamespace(inputs=x),
+    splits={},
+    num_steps=1,
+    info=None,
+    pretrained=str(checkpoint(tensors)),
+  )
+  started = run.init().params
+  words = tensors["bert.embeddings.word_embeddings.weight"]
+  np.testing.assert_array_equal(
+    started["words"]["embedding"], np.stack([words, words])
+  )
+  assert started["classifier"]["bias"][:, 0].tolist() == [7.0, 8.0]
+
+
+def test_a_checkpoint_is_for_bert_alone():
+  with pytest.raises(ValueError, match="pretrained='x' has no effect.*bert"):
+    config.RunConfig(pretrained="x")
