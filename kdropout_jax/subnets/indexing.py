@@ -9,6 +9,7 @@ import dataclasses
 from collections.abc import Mapping
 
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Int
 
 from kdropout_jax import _checks
@@ -73,16 +74,27 @@ def max_sizes(masks: Mapping[str, blocks.Masks]) -> dict[str, int]:
   Args:
     masks: {layer: concrete `Masks` of any T}.
 
+  Raises:
+    ValueError: masks that are traced.
+
   >>> import jax.numpy as jnp, kdropout_jax as kd
   >>> keep = jnp.array([[True, False, False], [True, True, False]])
   >>> kd.subnets.max_sizes({"h": kd.Masks(keep, 3)})
   {'h': 2}
   """
   layouts.widths_of(masks)
-  return {
-    layer: max(1, int(jnp.max(jnp.sum(mask.dense(), axis=1))))
-    for layer, mask in masks.items()
-  }
+  return {layer: _max_count(layer, mask) for layer, mask in masks.items()}
+
+
+def _max_count(layer: str, mask: blocks.Masks) -> int:
+  # In numpy: under `jit` an operation on a concrete mask would be traced.
+  if _checks.is_tracer(mask.keep):
+    raise ValueError(
+      f"masks of {layer!r} must be concrete, to count their units; sample them"
+      " outside the jitted function"
+    )
+  units = np.repeat(np.asarray(mask.keep), mask.block_size, axis=1)
+  return max(1, int(units[:, : mask.width].sum(axis=1).max(initial=0)))
 
 
 def widths(tables: Mapping[str, Table]) -> dict[str, int]:

@@ -77,6 +77,8 @@ def test_masks_that_vary_are_padded_with_dropped_units():
   table = kd.subnets.make_tables(masks, sizes)["h"]
   assert table.live.tolist() == [True] * 3 + [False] * 2
   assert kd.subnets.max_sizes(masks) == {"h": 3, "g": 2}
+  with pytest.raises(ValueError, match="'h' must be concrete"):
+    jax.jit(kd.subnets.max_sizes)({"h": masks["h"]})
 
 
 @pytest.mark.parametrize(("width", "block_size"), [(8, 2), (7, 2), (7, 3)])
@@ -217,6 +219,7 @@ def test_the_small_network_computes_what_the_masked_one_does(rescale, pattern):
   assert small["dense_1"]["kernel"].shape == (sizes["drop_0"], sizes["drop_1"])
 
 
+@pytest.mark.slow
 def test_convolutions_shrink_too():
   model = models.Cnn()
   x = jax.random.normal(jax.random.key(1), (2, 6, 6, 3))

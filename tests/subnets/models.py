@@ -16,6 +16,7 @@ class Mlp(nn.Module):
   pattern: object = kd.ExactCount
   rescale: str = "expected"
   width: int = 20
+  depth: int = 2
   dtype: object = jnp.float32
 
   @nn.compact
@@ -32,12 +33,19 @@ class Mlp(nn.Module):
       rescale=self.rescale,
     )
     x = drop(0.25, name="in")(x, subnets=subnets)
-    for i in range(2):
+    for i in range(self.depth):
       x = nn.relu(dense(self.width, name=f"dense_{i}")(x))
       x = drop(0.5, name=f"drop_{i}")(x, subnets=subnets)
     return dense(3, name="out")(x)
 
 
+SHALLOW_LAYOUT = kd.subnets.Layout(
+  {
+    "dense_0/kernel": {0: "in", 1: "drop_0"},
+    "dense_0/bias": {0: "drop_0"},
+    "out/kernel": {0: "drop_0"},
+  }
+)
 MLP_LAYOUT = kd.subnets.Layout(
   {
     "dense_0/kernel": {0: "in", 1: "drop_0"},
