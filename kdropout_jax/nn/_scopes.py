@@ -31,6 +31,19 @@ def add_streams(module: nn.Module, names: Iterable[str], key: Key) -> None:
     _inherit(child, names)
 
 
+def restart(counters: dict, names: Iterable[str]) -> None:
+  """Counts draws from zero again, in a scope and in all below it.
+
+  A model that `bind` has bound keeps its counters from call to call; its keys
+  would change with each step, and reuse be lost.
+  """
+  for name, count in counters.items():
+    if isinstance(count, dict):
+      restart(count, names)
+    elif name in names:
+      counters[name] = 0
+
+
 def root_of(module: nn.Module) -> Any:
   """Returns the root scope of a bound module."""
   assert module.scope is not None

@@ -55,6 +55,7 @@ class Follower:
     self.seen = 0
     self._rows = 0
     self._depth = 0
+    self._root = None
     self.streams = {"dropout"}
     self.finding = self._prepared = False
 
@@ -128,6 +129,9 @@ class Follower:
     run = _scopes.rerun(module, context.method_name, args, kwargs)
     streams = self.prepare(run, args, kwargs, module.variables)
     _scopes.add_streams(module, streams, self.key)
+    if root is not self._root:  # Else a second call of one forward pass.
+      self._root = root
+      _scopes.restart(root.rng_counters, streams)
 
   def _answer(self, next_fun, args, kwargs, context):
     module = context.module

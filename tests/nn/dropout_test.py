@@ -370,6 +370,8 @@ def test_bad_calls(flavour, settings, message):
 def test_bad_inputs(flavour):
   with pytest.raises(ValueError, match=r"got shape \(4,\)"):
     CALLS[flavour](jnp.ones(4), subnets=jnp.arange(2))
+  with pytest.raises(ValueError, match=r"got shape \(\)"):
+    CALLS[flavour](jnp.ones(()), pattern=kd.ExactCount)
   with pytest.raises(ValueError, match="must be floating point, got int32"):
     CALLS[flavour](jnp.ones((4, 4), jnp.int32))
   with pytest.raises(kd.UnsupportedError, match="gives all rows one mask"):

@@ -219,6 +219,16 @@ def test_second_trap_a_per_step_key_of_the_users_cannot_slip_in():
   np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.parametrize("name", ["compact", "setup"])
+def test_a_bound_model_keeps_its_masks_from_call_to_call(name):
+  model = MODELS[name].bind({}, rngs={"dropout": jax.random.key(3)})
+  for step in (0, 3, 4):
+    with kd.linen.intercept(schedule=SCHEDULE, step=step, key=KEY):
+      out = model(ones())
+    for y, expected in zip(out, run(MODELS[name], step)):
+      np.testing.assert_array_equal(y, expected)
+
+
 def test_third_trap_attention_weights_change_from_step_to_step():
   x = jnp.ones((4, 6, FEATURES))
   model = Attentive()
@@ -464,7 +474,8 @@ def test_control_flow_on_values_works_eagerly():
 def test_init_works_inside_the_context():
   model = nn.Sequential([nn.Dense(4), nn.Dropout(0.5, deterministic=False)])
   with kd.linen.intercept(schedule=SCHEDULE, step=0, key=KEY):
-    variables = model.init(jax.random.key(0), ones())
+    # Masks decide nothing here, so the step need not be traced.
+    variables = jax.jit(model.init)(jax.random.key(0), ones())
   assert variables["params"]["layers_0"]["kernel"].shape == (FEATURES, 4)
 
 
