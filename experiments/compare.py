@@ -30,7 +30,7 @@ flags.define_machine()
 
 FLAGS = absl_flags.FLAGS
 
-COMMON = dict(
+COMMON: dict[str, Any] = dict(
   dataset="digits",
   num_train=50,
   valid_fraction=0.2,
@@ -62,7 +62,7 @@ METHODS: dict[str, dict[str, Any]] = {
   ),
 }
 
-_SMOKE = dict(num_steps=4, eval_every=2, hidden=64, seeds=2)
+_SMOKE: dict[str, Any] = dict(num_steps=4, eval_every=2, hidden=64, seeds=2)
 
 
 def configs(scale: str = "full") -> dict[str, config_lib.RunConfig]:

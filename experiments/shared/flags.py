@@ -86,7 +86,7 @@ def join_processes() -> None:
     ValueError: some of the three flags are missing.
   """
   names = ("coordinator_address", "num_processes", "process_id")
-  values = {name: FLAGS[name].value for name in names}
+  values: dict[str, Any] = {name: FLAGS[name].value for name in names}
   missing = [name for name, value in values.items() if value is None]
   if len(missing) == len(names):
     return

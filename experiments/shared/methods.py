@@ -112,7 +112,8 @@ def assign(config: Any, num_classes: int) -> Any:
   """
   if config.assignment == "rows":
     return None
-  count = schedule(config, num_steps=1).num_concurrent(config.batch_size)
+  chosen: Any = schedule(config, num_steps=1)
+  count = chosen.num_concurrent(config.batch_size)
   return lambda inputs, labels: labels * count // num_classes
 
 

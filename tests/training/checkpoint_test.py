@@ -18,7 +18,9 @@ pytestmark = pytest.mark.filterwarnings(
 
 
 def make_state(value):
-  params = {"w": np.full((3, 2), value, np.float32), "n": np.int32(3)}
+  # Large and noisy enough that orbax stores it apart, without a check.
+  noise = np.random.default_rng(0).normal(size=(64, 64)).astype(np.float32)
+  params = {"w": noise + np.float32(value), "n": np.int32(3)}
   opt_state = optax.adam(1e-3).init({"w": np.zeros((3, 2), np.float32)})
   return state.TrainState(params, {}, opt_state)
 
@@ -106,11 +108,13 @@ def test_a_damaged_newest_is_set_aside_and_said(tmp_path, caplog):
     restored = restore(folder)
   assert restored.step == 1 and restored.damaged == (2,)
   assert "checkpoint 2" in caplog.text and "is damaged" in caplog.text
+  # Orbax itself read it without a word.
+  assert "1 of 6 items differ from their digests" in caplog.text
   assert "of step 1" in caplog.text
   assert (tmp_path / "damaged_checkpoints" / "2").is_dir()
   with opened(folder) as checkpoints:  # Its number is free again.
     checkpoints.save(2, make_state(5))
-  assert restore(folder).tree.params["w"][0, 0] == 5
+  assert restore(folder).tree.params["w"][0, 0] > 4
 
 
 def test_all_damaged_is_an_error(tmp_path):
