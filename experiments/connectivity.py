@@ -1,4 +1,4 @@
-"""Do early subnets stay in the valley that they found? Section 3.2's hypothesis.
+"""Do early subnets stay in the valley that they found? Section 3.2.
 
   python -m experiments.connectivity --scale=cpu
 

@@ -1,4 +1,4 @@
-"""Subnets of a pool, of standard dropout, and independent networks as ensembles.
+"""Subnets of a pool, random ones, and independent networks as ensembles.
 
   python -m experiments.ensembles --scale=cpu
 

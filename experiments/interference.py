@@ -27,7 +27,7 @@ from experiments.shared import trained as trained_lib
 
 _NUM_BATCHES = 4
 
-absl_flags.DEFINE_string("shuffle", "every_epoch", "order of the batches")
+absl_flags.DEFINE_string("order", "every_epoch", "order of the batches")
 experiment_flags.define()
 
 FLAGS = absl_flags.FLAGS
@@ -39,7 +39,7 @@ def main(argv: list[str]) -> None:
   scale, store = experiment_flags.scale(), experiment_flags.store()
   rows = []
   for m, k in itertools.product(scale.ms[1:], windows(scale)):
-    rows += measure(store, scale, k, m, FLAGS.depth or 2, FLAGS.shuffle)
+    rows += measure(store, scale, k, m, FLAGS.depth or 2, FLAGS.order)
   minutes = report.add_minutes(
     store.folder, "interference", time.perf_counter() - began
   )
@@ -107,7 +107,7 @@ def write(
         )
         for (m, k, step), same in groups.items()
       ],
-      numbers={"rows": rows, "shuffle": FLAGS.shuffle},
+      numbers={"rows": rows, "shuffle": FLAGS.order},
       seeds=sorted({row["seed"] for row in rows}),
       notes=[
         "Cosine: mean over pairs of the subnets of a step, over all weights,"

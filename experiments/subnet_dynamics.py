@@ -1,4 +1,4 @@
-"""Subnets during and after sequential training, m = 1: figures 3, 4, 5, 8 to 10.
+"""Subnets during and after sequential training: figures 3, 4, 5, 8 to 10.
 
   python -m experiments.subnet_dynamics --scale=cpu
 
@@ -44,11 +44,9 @@ CONTROLS: dict[str, dict[str, Any]] = {
   "adam": {},
   # Adam's 5e-4 is far too little for plain SGD.
   "sgd": dict(optimizer="sgd", learning_rate=0.05),
-  "adam, frozen": dict(
-    subnet_training="extract", dropped_weights="frozen", pattern="exact"
-  ),
+  "adam, frozen": dict(subnet_training="extract", dropped_weights="frozen"),
 }
-"""{label: fields}; the last keeps exact counts, which extraction needs."""
+"""{label: fields of its runs}."""
 
 
 def main(argv: list[str]) -> None:

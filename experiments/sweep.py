@@ -10,7 +10,7 @@ prints cells, steps and estimated time. The same command skips what is finished
 and continues what was stopped. Processes may share a list, as in Slurm's
 
   #SBATCH --array=0-7
-  python -m experiments.sweep --grid=sequential --scale=paper --shard=$SLURM_ARRAY_TASK_ID/8
+  python -m experiments.sweep --scale=paper --shard=$SLURM_ARRAY_TASK_ID/8
 
 and the same command without ``--shard`` then writes table.md, figure, numbers
 and verdicts.

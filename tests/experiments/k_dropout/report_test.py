@@ -1,0 +1,72 @@
+"""Reports: numbers that JSON can hold, claims on planted data."""
+
+import json
+
+import numpy as np
+import pytest
+
+from experiments.shared import claims
+from experiments.shared import report
+from experiments.shared import sweep_report
+
+
+def rows_of(pooled, standard):
+  own = {"shuffle": "once", "m": 8, "pool_size": 200, "method": "pooled"}
+  found = []
+  for seed, (a, b) in enumerate(zip(pooled, standard)):
+    found.append(own | {"seed": seed, "accuracy": a})
+    other = {"method": "standard", "shuffle": "once"}
+    found.append(other | {"seed": seed, "accuracy": b})
+  return found
+
+
+@pytest.mark.parametrize(
+  ("difference", "outcome"),
+  [(0.0, "holds"), (-4.0, "does not hold"), (-1.0, "cannot be told")],
+)
+def test_planted_differences_are_judged(difference, outcome):
+  standard = np.array([50.0, 51.0, 49.0, 50.5, 49.5])
+  noise = np.array([0.1, -0.1, 0.2, -0.2, 0.0])
+  rows = rows_of(standard + difference + noise, standard)
+  (verdict,) = report.judge(["pool_200_is_equal"], rows, scale="cpu")
+  assert verdict.outcome == outcome
+
+
+def test_a_bootstrap_over_images_stands_beside(monkeypatch):
+  """Every network is right on the same images, but one in a hundred."""
+  hits = {}
+  rows = rows_of([49.0] * 5, [50.0] * 5)
+  for i, row in enumerate(rows):
+    hits[i] = np.arange(100) < (49 if row["method"] == "pooled" else 50)
+  (verdict,) = report.judge(["pool_200_is_equal"], rows, scale="cpu", hits=hits)
+  (finding,) = verdict.findings.values()
+  low, high = finding.bootstrap
+  assert low < -1.0 < high <= 0.0  # Some resamples miss that one image.
+
+
+def test_every_claim_of_a_sweep_is_known():
+  for names in sweep_report.CLAIMS.values():
+    for name in names:
+      assert claims.named(name).paper == "k-dropout"
+
+
+def test_plain_data():
+  value = {"a": np.arange(2), 3: (np.float32(0.5), float("nan")), "b": np.True_}
+  found = report.plain(value)
+  assert json.loads(json.dumps(found, allow_nan=False)) == {
+    "a": [0, 1],
+    "3": [0.5, None],
+    "b": True,
+  }
+
+
+def test_points():
+  assert report.points([0.4, 0.5, 0.6]) == "50.00 +- 10.00"
+  assert report.points([0.4]) == "40.00"
+  assert report.points([]) == "-"
+
+
+def test_minutes_add_up(tmp_path):
+  assert report.add_minutes(tmp_path, "x", 60) == 1
+  assert report.add_minutes(tmp_path, "y", 30) == 0.5
+  assert report.add_minutes(tmp_path, "x", 60) == 2

@@ -1,0 +1,45 @@
+"""The page over all results: what was not run says so."""
+
+import json
+
+from experiments import results_page
+
+
+def write(folder, name, rows):
+  numbers = {"scale": "cpu", "seeds": [0], "minutes": 3.5, "device": "cpu"}
+  numbers |= {"numbers": {"rows": rows}, "verdicts": []}
+  (folder / f"{name}.json").write_text(json.dumps(numbers))
+
+
+def lines_with(page, words):
+  return [line for line in page.splitlines() if words in line]
+
+
+def test_an_empty_folder_was_not_run(tmp_path):
+  page = results_page.page(tmp_path)
+  ours = lines_with(page, "`experiments.")
+  assert len(ours) == len(results_page.EXPERIMENTS)
+  assert all("not run" in line for line in ours)
+  (pool,) = lines_with(page, "pool of 50,")
+  # 58.2, 58.6, 59.2, 58.6, 58.8 less 59.6.
+  assert "| -0.9 " in pool and "not run" in pool
+
+
+def test_numbers_stand_beside_the_papers(tmp_path):
+  own = {"shuffle": "every_epoch", "rate": 0.5}
+  write(
+    tmp_path,
+    "pooled",
+    [
+      own | {"method": "standard", "accuracy": 41.0},
+      own | {"method": "pooled", "pool_size": 50, "m": 1, "accuracy": 40.0},
+      own | {"method": "pooled", "pool_size": 50, "m": 8, "accuracy": 41.0},
+    ],
+  )
+  page = results_page.page(tmp_path)
+  (line,) = lines_with(page, "experiments.sweep --grid=pooled")
+  assert "not run" not in line and "3.5" in line
+  (pool,) = lines_with(page, "pool of 50,")
+  assert pool.split("|")[3].strip() == "-0.5"
+  (pool,) = lines_with(page, "pool of 200,")
+  assert pool.split("|")[3].strip() == "not run"

@@ -1,0 +1,214 @@
+"""Subnets one by one: dynamics, ensembles, interference, connectivity."""
+
+import dataclasses
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import kdropout_jax as kd
+from experiments import connectivity
+from experiments import ensembles
+from experiments import interference
+from experiments import subnet_dynamics
+from experiments.shared import connected
+from experiments.shared import dynamics
+from experiments.shared import gradients
+from experiments.shared import members
+from experiments.shared import networks
+from experiments.shared import trained
+from kdropout_jax.analysis import ensembles as ensembles_lib
+
+
+@pytest.fixture
+def followed(tiny, store):
+  """Sequential runs, m = 1, with parameters at every window's end."""
+  steps = trained.points(tiny)
+  return trained.train(
+    store, tiny, steps=steps, method="sequential", m=1, k=30, num_hidden=2
+  )
+
+
+def test_the_layout_by_name_is_the_one_that_probing_finds(followed):
+  nets = followed.nets
+  inputs = nets.task.preprocess(nets.split("train", 4)[0])
+  keys = {"subnets": jax.random.key(0), "dropout": jax.random.key(0)}
+  params = followed.params(followed.cells[0])
+  found = kd.subnets.layout(
+    nets.task.model, {"params": params}, inputs, train=True, rngs=keys
+  )
+  assert found.as_dict() == nets.layout.as_dict()
+
+
+def test_a_subnet_is_the_masked_network_with_one_mask_a_layer(followed):
+  nets, cell = followed.nets, followed.cells[1]
+  params = followed.params(cell)
+  inputs, _ = nets.split("test", 7)
+  keys = {"subnets": networks.run_key(cell.seed)}
+  for i in (0, 3, networks.RANDOM_IDS):
+    wanted = nets.task.model.apply(
+      {"params": params},
+      nets.task.preprocess(inputs),
+      train=True,
+      subnets=jnp.array([i], jnp.uint32),
+      rngs=keys,
+    )
+    (found,) = nets.subnet_logits(params, cell.seed, np.array([i]), inputs)
+    np.testing.assert_allclose(found, wanted, atol=1e-5)
+
+
+def test_subnets_outside_their_window_have_zero_gradient(followed):
+  """Weights that only other subnets keep see none from those that train."""
+  nets, cell = followed.nets, followed.cells[0]
+  params = followed.params(cell)
+  inputs, labels = nets.split("train", 16)
+  step = 45  # the second window of 30 steps
+  (active,) = gradients.subnets_at(nets, cell, step)
+  assert active == 1
+  loss = gradients.Cosines(nets, cell).loss
+  key = jax.random.key_data(networks.run_key(cell.seed))
+  grads = jax.grad(loss)(params, (key, jnp.uint32(active), inputs, labels))
+  masks = nets.masks(cell.seed, np.arange(4))
+  keep = np.asarray(masks["dropout_0"].dense())
+  own, others = keep[1], keep[[0, 2, 3]].any(0)
+  bias = np.asarray(grads["hidden_0"]["bias"])
+  assert (others & ~own).any()
+  assert not bias[others & ~own].any()
+  assert bias[own].any()
+
+
+def test_what_happened_to_a_subnet_by_hand(followed):
+  """Two seeds, four subnets; the curves are made up."""
+  curves = np.zeros((2, 4, 3))
+  curves[:, :, 0] = 0.5  # after step 30, 60, 120 of windows of 30
+  curves[:, :, 1], curves[:, :, 2] = 0.6, 0.3
+  one = dynamics.Followed(
+    cell=followed.cells[0],
+    seeds=[0, 1],
+    num_steps=120,
+    watched="held-out",
+    steps=(30, 60, 90, 120),
+    curves=np.concatenate([curves, curves[:, :, -1:]], axis=2),
+    boxes=dynamics.Boxes(
+      np.zeros(2), np.tile([0.9, 0.5, 0.3, 0.7], (2, 1)), np.zeros((2, 1))
+    ),
+  )
+  np.testing.assert_allclose(one.retention(1), [0.3 - 0.5] * 2)
+  # Subnet 1 ends its window at .6, subnet 2 at .3; both end at .3.
+  np.testing.assert_allclose(one.loss_of_later(), [0.15] * 2)
+  np.testing.assert_allclose(one.u_shape(), [0.8 - 0.4] * 2)
+  rows = dynamics.rows([one])
+  kept = {r["seed"]: r for r in rows if "retention_of_first" in r}
+  assert kept[1]["retention_of_first"] == pytest.approx(-20.0)
+  assert kept[1]["k_over_T"] == 0.25
+
+
+def test_dynamics_end_with_their_report(call, workdir):
+  call(subnet_dynamics.main, controls=False)
+  found = json.loads((workdir / "subnet_dynamics.json").read_text())
+  (one, _) = found["numbers"]["followed"]["adam"]
+  curves = np.array(one["curves"])
+  assert curves.shape == (2, 4, 12) and one["watched"] == "held-out"
+  # After its window a subnet is better than before it, on average.
+  gains = [curves[:, i, 3 * i + 2] - curves[:, i, 3 * i - 1] for i in (1, 2, 3)]
+  assert np.mean(gains) > 0
+  assert {v["claim"]["name"] for v in found["verdicts"]} == {
+    *subnet_dynamics.CLAIMS
+  }
+  assert (workdir / "subnet_dynamics.png").exists()
+
+
+def test_a_line_ends_at_the_two_models(followed):
+  nets, cell = followed.nets, followed.cells[0]
+  lines = connected.Lines(nets, rows=60, num_alphas=3)
+  start, end = followed.params(cell, 30), followed.params(cell)
+  line = lines.between(cell.seed, 0, start, end)
+  inputs, labels = nets.split("valid", 60)
+  for place, params in ((0, start), (-1, end)):
+    (own,) = nets.subnet_accuracies(
+      params, cell.seed, np.array([0]), inputs, labels
+    )
+    assert line["error"][place] == pytest.approx(1 - own, abs=1e-6)
+
+
+def test_a_subnet_that_did_not_move_has_no_barrier(followed):
+  cell = followed.cells[0]
+  lines = connected.Lines(followed.nets, rows=60, num_alphas=3)
+  params = followed.params(cell)
+  found = lines.compare(cell.seed, 0, params, params)
+  assert found["weights_moved"] == found["activations_moved"] == 0
+  assert abs(found["loss_barrier"]) < 1e-6
+
+
+def test_connectivity_ends_with_its_report(call, workdir, monkeypatch):
+  monkeypatch.setattr(connectivity, "windows", lambda scale: (30,))
+  monkeypatch.setattr(connectivity, "_SUBNETS", 1)
+  monkeypatch.setattr(connectivity, "_LATER", 2)
+  call(connectivity.main)
+  found = json.loads((workdir / "connectivity.json").read_text())
+  rows = found["numbers"]["rows"]
+  assert [(r["seed"], r["from_step"], r["step"]) for r in rows] == [
+    *((0, 30, 40), (0, 30, 120)),
+    *((1, 30, 40), (1, 30, 120)),
+  ]
+  assert all(r["weights_moved"] > 0 for r in rows)
+  (verdict,) = found["verdicts"]
+  assert verdict["findings"]["k_over_T=0.25"]["num_seeds"] == 2
+
+
+def test_an_ensemble_of_one_is_its_member():
+  logits = np.random.default_rng(0).normal(size=(3, 50, 4)).astype(np.float32)
+  labels = np.arange(50) % 4
+  group = members.measure(logits, labels)
+  assert group.curve["accuracy"][0] == group.accuracies[0]
+  assert group.curve["vote_accuracy"][0] == group.accuracies[0]
+  whole = ensembles_lib.average(logits)
+  right = (np.argmax(np.asarray(whole), -1) == labels).mean()
+  assert group.curve["accuracy"][-1] == pytest.approx(right)
+  assert 0 < group.disagreement < 1
+
+
+def test_ensembles_end_with_their_report(call, workdir, monkeypatch, tiny):
+  small = dataclasses.replace(tiny, num_members=2)
+  monkeypatch.setattr(
+    ensembles.experiment_flags, "scale", lambda: small, raising=True
+  )
+  call(ensembles.main)
+  found = json.loads((workdir / "ensembles.json").read_text())
+  rows = found["numbers"]["rows"]
+  subjects = {row["subject"] for row in rows}
+  assert {"mc_dropout", "independent_ensemble", "pooled_subnets"} <= subjects
+  table = {(r["subject"], r["seed"]): r["accuracy"] for r in rows}
+  group = found["numbers"]["groups"][1]["pooled_subnets"]
+  mean = 100 * np.mean(group["accuracies"])
+  assert table["pooled_subnets", 1] == pytest.approx(mean)
+  assert len(found["verdicts"]) == len(ensembles.CLAIMS)
+
+
+def test_one_subnet_for_all_rows_is_its_own_control(tiny, store):
+  steps = tuple(tiny.num_steps * i // 4 for i in (1, 2, 4))
+  run = trained.train(
+    store, tiny, steps=steps, method="sequential", m=8, k=30, num_hidden=2
+  )
+  cell = run.cells[0]
+  cosines = gradients.Cosines(run.nets, cell)
+  ids = gradients.subnets_at(run.nets, cell, 59)
+  assert ids.tolist() == list(range(8, 16))  # the second window
+  found = cosines.at(run.params(cell, 60), cell, 60, num_batches=1)
+  assert -1 <= found["cosine"] < found["control_cosine"] <= 1
+  assert 0 < found["alignment"] <= 1
+
+
+def test_interference_ends_with_its_report(call, workdir, monkeypatch):
+  monkeypatch.setattr(interference, "windows", lambda scale: (30,))
+  monkeypatch.setattr(interference, "_NUM_BATCHES", 1)
+  call(interference.main)
+  found = json.loads((workdir / "interference.json").read_text())
+  rows = found["numbers"]["rows"]
+  assert {(r["m"], r["k"], r["step"]) for r in rows} == {
+    *((8, 30, 30), (8, 30, 60), (8, 30, 120))
+  }
+  assert found["verdicts"] == []
+  assert (workdir / "interference.png").exists()
