@@ -12,7 +12,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import traverse_util
 
 _HEADS = ("classifier", "spans", "pooler")
@@ -142,7 +141,7 @@ def _torch_shape(name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
   return shape[::-1] if name.endswith("/kernel") else shape
 
 
-def _read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
+def _read(path: str | os.PathLike[str]) -> dict[str, jax.Array]:
   import safetensors  # pylint: disable=g-import-not-at-top
   from safetensors import flax as safetensors_flax
 

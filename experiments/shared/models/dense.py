@@ -97,7 +97,7 @@ class Layers:
     call: Call,
     *,
     activation: str | None = None,
-    site: nn.Module | None = None,
+    site: Any = None,
     in_mask: kd.Masks | None = None,
     out_mask: kd.Masks | None = None,
   ) -> Float[Array, "B ... O"]:

@@ -42,7 +42,7 @@ class Network(nnx.Module):
     input_shape: Sequence[int],
     num_classes: int,
     *,
-    dropout: Callable[..., nnx.Module],
+    dropout: Callable[..., Any],
     channels: Sequence[int] = (),
     pools: Sequence[bool] = (),
     hidden: int,
@@ -60,11 +60,9 @@ class Network(nnx.Module):
       conv = _conv(shape[-1], width, initialiser, dtype, rngs)
       setattr(self, f"conv_{i}", conv)
       shape = (*(-(-n // (2 if pool else 1)) for n in shape[:2]), width)
-    size = math.prod(shape)
-    for i, width in enumerate((*(hidden,) * num_hidden, num_classes)):
-      is_last = i == num_hidden
-      settings = {} if is_last else {"activation": "relu"}
-      layer = kd.nnx.MaskedDense(
+
+    def layer(size: int, width: int, **settings: Any):
+      return kd.nnx.MaskedDense(
         size,
         width,
         use_bias=use_bias,
@@ -74,15 +72,20 @@ class Network(nnx.Module):
         **settings,
         **inits.layer_inits(initialiser, size),
       )
-      setattr(self, "logits" if is_last else f"hidden_{i}", layer)
-      size = width
+
+    size, rows = math.prod(shape), {}
     for i in range(num_hidden):
       site = dropout(rngs=rngs)
-      for layer in (f"hidden_{i}", f"hidden_{i + 1}"):
-        layer = getattr(self, layer, self.logits)
-        layer.row_layout = site.site.row_layout
-        layer.batch_size = site.site.batch_size
+      # The rule of the masks on either side: those of a model's sites agree.
+      rows = {
+        "row_layout": site.site.row_layout,
+        "batch_size": site.site.batch_size,
+      }
+      hidden_layer = layer(size, hidden, activation="relu", **rows)
+      setattr(self, f"hidden_{i}", hidden_layer)
       setattr(self, f"dropout_{i}", site)
+      size = hidden
+    self.logits = layer(size, num_classes, **rows)
 
   def __call__(
     self,
@@ -118,7 +121,7 @@ def mlp(
   input_shape: Sequence[int],
   num_classes: int,
   *,
-  dropout: Callable[..., nnx.Module],
+  dropout: Callable[..., Any],
   rngs: nnx.Rngs,
   hidden: int = 512,
   num_hidden: int = 2,
@@ -144,7 +147,7 @@ def lenet(
   input_shape: Sequence[int],
   num_classes: int,
   *,
-  dropout: Callable[..., nnx.Module],
+  dropout: Callable[..., Any],
   rngs: nnx.Rngs,
   channels: Sequence[int] = (96, 256),
   hidden: int = 1024,

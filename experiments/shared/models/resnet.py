@@ -89,7 +89,8 @@ class ResNet(nn.Module):
     x = nn.relu(self._normalise(x, "stem", update))
     if stem == "cifar":
       return x
-    return nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)))
+    edges: Any = ((1, 1), (1, 1))  # Flax's annotation knows names alone.
+    return nn.max_pool(x, (3, 3), (2, 2), edges)
 
   def _block(
     self, x: Array, channels: int, stride: int, name: str, update: bool
