@@ -244,10 +244,12 @@ def _box_panel(many: Sequence[Followed], references) -> figures.Panel:
   return figures.Panel(title="trained and random subnets", boxes=boxes)
 
 
-def _during(one: Followed, shown: int = 4) -> list[figures.Panel]:
-  """The first subnets, one of the middle, and the last."""
+def _during(one: Followed) -> list[figures.Panel]:
+  """All subnets of a run of up to twelve; else some first, middle and last."""
   count = one.curves.shape[1]
-  chosen = sorted({0, 1, count // 2, count - 1})[:shown] if count else []
+  chosen = range(count)
+  if count > 12:
+    chosen = sorted({0, 1, count // 2, count - 1})
   return [
     figures.Panel(
       title=f"k = {one.k}, subnet {i} of {count}",

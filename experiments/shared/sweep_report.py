@@ -33,15 +33,23 @@ CLAIMS = {
 }
 """Claims that a grid can tell; the others are reported without verdicts."""
 
+_BY = {
+  "sequential": ("sequential", "k"),
+  "transition": ("sequential", "k"),
+  "pooled": ("pooled", "pool_size"),
+}
+"""{grid: (method, what its figure has on x)}; the others are lists."""
+
 _SETTING = ("shuffle", "method", "k", "pool_size", "total", "concurrent")
 _SETTING += ("scheduling", "rows_per_subnet", "block_size", "m", "rate")
 
 
 def table(grid: str, rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
   """Returns header and rows of a grid's table."""
-  if grid in ("sequential", "pooled"):
+  if grid in _BY:
     return _matrix(grid, rows)
-  header = ["order", "method", "setting", "steps", "subnets", "test accuracy"]
+  header = ["order", "method", "setting", "k / T", "epochs a window"]
+  header += ["steps", "subnets", "test accuracy"]
   lines = []
   for same in sweep_rows.group(rows, *_SETTING).values():
     first = same[0]
@@ -50,6 +58,7 @@ def table(grid: str, rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
         first["shuffle"],
         first["method"],
         label(first),
+        *_window(first),
         f"{first['steps']:,}",
         f"{first['num_subnets']:,}" + _not_all(first),
         _mean(same),
@@ -75,7 +84,7 @@ def panels(
   grid: str, rows: Sequence[Row], scale: scales.Scale, depth: int
 ) -> list[figures.Panel]:
   """Returns the panels of a grid's figure."""
-  if grid in ("sequential", "pooled"):
+  if grid in _BY:
     return _line_panels(
       grid, rows, with_paper=scale.name == "paper" and depth == 3
     )
@@ -118,8 +127,8 @@ def draw(path: pathlib.Path, found: Sequence[figures.Panel]) -> None:
 
 def _matrix(grid: str, rows: Sequence[Row]):
   """One row an order and k (or pool), one column an m."""
-  by = "k" if grid == "sequential" else "pool_size"
-  chosen = [row for row in rows if row["method"] == grid]
+  method, by = _BY[grid]
+  chosen = [row for row in rows if row["method"] == method]
   ms = sorted({row["m"] for row in chosen})
   header = ["order", by]
   if by == "k":
@@ -127,13 +136,13 @@ def _matrix(grid: str, rows: Sequence[Row]):
   header += [f"m = {m}" for m in ms]
   lines = []
   for shuffle in dict.fromkeys(row["shuffle"] for row in rows):
-    for method in ("none", "standard"):
-      same = [
-        r for r in rows if (r["method"], r["shuffle"]) == (method, shuffle)
-      ]
+    for name in ("none", "standard"):
+      same = [r for r in rows if (r["method"], r["shuffle"]) == (name, shuffle)]
       if same:
-        blank = [""] * (len(header) - 3)
-        lines.append([shuffle, method, _mean(same), *blank])
+        # In the first column of an m: they have none.
+        before = [""] * (len(header) - 2 - len(ms))
+        after = [""] * (len(ms) - 1)
+        lines.append([shuffle, name, *before, _mean(same), *after])
     for value in sorted({r[by] for r in chosen if r["shuffle"] == shuffle}):
       cells = [
         [
@@ -146,19 +155,16 @@ def _matrix(grid: str, rows: Sequence[Row]):
       line = [shuffle, f"{value:,}"]
       if by == "k":
         first = next(same for same in cells if same)[0]
-        line += [
-          f"{first['k_over_T']:.4g}",
-          f"{first['epochs_per_window']:.4g}",
-        ]
+        line += _window(first)
       lines.append(line + [_mean(same) for same in cells])
   return header, lines
 
 
 def _line_panels(grid: str, rows, with_paper: bool) -> list[figures.Panel]:
-  by = "k" if grid == "sequential" else "pool_size"
+  method, by = _BY[grid]
   found = []
   for (shuffle,), same in sweep_rows.group(rows, "shuffle").items():
-    chosen = [row for row in same if row["method"] == grid]
+    chosen = [row for row in same if row["method"] == method]
     lines = {}
     for (m,), of_m in sorted(sweep_rows.group(chosen, "m").items()):
       places = sweep_rows.group(of_m, by)
@@ -171,9 +177,9 @@ def _line_panels(grid: str, rows, with_paper: bool) -> list[figures.Panel]:
         log_x=True,
         lines=lines,
         levels={
-          method: float(np.mean(_values(line)))
-          for method in ("none", "standard")
-          if (line := [r for r in same if r["method"] == method])
+          name: float(np.mean(_values(line)))
+          for name in ("none", "standard")
+          if (line := [r for r in same if r["method"] == name])
         },
         paper=_paper(grid) if with_paper else {},
       )
@@ -225,6 +231,13 @@ def _mean(rows: Sequence[Row]) -> str:
   if not rows:
     return "not run"
   return report.points(np.array(_values(rows)) / 100)
+
+
+def _window(row: Row) -> list[str]:
+  """Returns k / T and epochs a window: scaling cannot keep both."""
+  if row["method"] != "sequential":
+    return ["", ""]
+  return [f"{row['k_over_T']:.4g}", f"{row['epochs_per_window']:.4g}"]
 
 
 def _not_all(row: Row) -> str:
