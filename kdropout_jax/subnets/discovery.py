@@ -62,6 +62,11 @@ def layout(
   >>> kd.subnets.layout(net, variables, x).as_dict()["layers_3/kernel"]
   {0: 'layers_2'}
   """
+  if not isinstance(model, nn.Module):
+    raise UnsupportedError(
+      "a layout is found for models of flax.linen; for others, give"
+      f" kd.subnets.Layout by hand: got {type(model).__name__}"
+    )
   kwargs = {"rngs": _rngs()} | kwargs
   _check_statistics(model, variables, args, kwargs)
   with jax.enable_x64(True):

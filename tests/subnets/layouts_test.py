@@ -2,8 +2,10 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from flax import linen as nn
+from flax import nnx
 
 import kdropout_jax as kd
 from tests.subnets import models
@@ -191,3 +193,28 @@ def test_a_layout_is_hashable_and_reads_paths_as_tuples():
   a = kd.subnets.Layout({("a", "w"): {1: "h"}, "b": {}})
   assert a == kd.subnets.Layout({"a/w": {1: "h"}}) and hash(a) is not None
   assert a.as_dict() == {"a/w": {1: "h"}}
+
+
+def test_nnx_models_take_layouts_by_hand():
+  class Net(nnx.Module):
+    def __init__(self, rngs):
+      self.a = nnx.Linear(3, 4, rngs=rngs)
+      self.b = nnx.Linear(4, 2, rngs=rngs)
+
+    def __call__(self, x, keep=1.0):
+      return self.b(nnx.relu(self.a(x)) * keep)
+
+  net, x = Net(nnx.Rngs(0)), jnp.ones((2, 3))
+  with pytest.raises(kd.UnsupportedError, match="by hand: got Net"):
+    kd.subnets.layout(net, {}, x)
+  layout = kd.subnets.Layout(
+    {"a/kernel": {1: "h"}, "a/bias": {0: "h"}, "b/kernel": {0: "h"}}
+  )
+  keep = jnp.array([[True, False, True, False]])
+  masks = {"h": kd.Masks(keep, 4, num_kept=2)}
+  graph, params = nnx.split(net)
+  small = kd.subnets.extract(params, layout, masks)
+  got = nnx.merge(graph, small)(x)
+  np.testing.assert_allclose(got, net(x, keep), rtol=1e-6)
+  back = kd.subnets.insert(params, small, layout, masks)
+  jax.tree.map(np.testing.assert_array_equal, back, params)
