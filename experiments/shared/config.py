@@ -51,6 +51,17 @@ class RunConfig:
   pad: int = _field(0, "zeros around an image before it is cropped")
   flip: bool = _field(False, "mirror images at random")
 
+  multi_class: bool = _field(
+    False, "packets: classes of attack, not only normal or attack"
+  )
+  packet_scaling: str = _field("log", "packets: log or minmax, of numbers")
+  vocabulary: str | None = _field(
+    None, "text: WordPiece vocabulary file; default learnt and kept", str
+  )
+  max_length: int | None = _field(
+    None, "text: tokens of an input; default 128 for pairs, 384 for spans", int
+  )
+
   model: str = _field("mlp", "model: a name of experiments.shared.models")
   hidden: int | None = _field(
     None, "units of a hidden layer; default the model's own", int

@@ -158,8 +158,9 @@ def _load_cached(
   valid_fraction: float,
   seed: int,
   mean_pool: int,
+  options: tuple[tuple[str, Any], ...],
 ) -> data_lib.Dataset:
-  dataset = data_lib.load(name, data_dir)
+  dataset = data_lib.load(name, data_dir, **dict(options))
   if mean_pool != 1:
     dataset = pooling.mean_pool(dataset, mean_pool)
   # The held-out examples are taken first: they stay the same, and stay many,
@@ -170,6 +171,18 @@ def _load_cached(
   return data_lib.subset(dataset, num_train, seed)
 
 
+def _data_options(common) -> tuple[tuple[str, Any], ...]:
+  """Returns what only some datasets understand, where it is asked for."""
+  scaling = common.packet_scaling
+  options = {
+    "multi_class": common.multi_class or None,
+    "scaling": None if scaling == "log" else scaling,
+    "vocabulary": common.vocabulary,
+    "max_length": common.max_length,
+  }
+  return tuple((k, v) for k, v in options.items() if v is not None)
+
+
 def _load(common, data_dir: str | None) -> data_lib.Dataset:
   return _load_cached(
     common.dataset,
@@ -178,6 +191,7 @@ def _load(common, data_dir: str | None) -> data_lib.Dataset:
     common.valid_fraction,
     common.data_seed,
     common.mean_pool,
+    _data_options(common),
   )
 
 

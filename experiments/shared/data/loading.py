@@ -41,8 +41,9 @@ def load(
     ValueError: unknown dataset, or one that is not there and cannot be
       prepared; the message says what to do.
   """
-  folder = preparation.prepare(name, data_dir, local_files, progress)
   spec = preparation.resolve(name, preparation.data_folder(data_dir))
+  _check_options(spec, options)
+  folder = preparation.prepare(name, data_dir, local_files, progress)
   if spec.task == "spans":
     # Questions are chosen before they are cut into windows.
     return _build_spans(spec, folder, num_train=num_train, seed=seed, **options)
@@ -51,6 +52,16 @@ def load(
   if num_train is None:
     return result
   return dataset_lib.subset(result, num_train, seed)
+
+
+def _check_options(spec: registry.Spec, options: dict[str, Any]) -> None:
+  known = _OPTIONS[spec.task]
+  for name in options:
+    if name not in known:
+      raise ValueError(
+        f"{name} must be left alone for dataset {spec.name!r}, whose options"
+        f" are: {', '.join(known) or 'none'}"
+      )
 
 
 def open_split(folder: pathlib.Path, split: str):
@@ -216,6 +227,13 @@ def _build_spans(spec, folder, **options) -> dataset_lib.Dataset:
   return spans.build(spec, folder, **options)
 
 
+_TEXT = ("vocabulary", "vocabulary_size", "max_length", "lowercase")
+_OPTIONS = {
+  "image": (),
+  "packets": ("multi_class", "scaling", "test_split"),
+  "pairs": _TEXT,
+  "spans": (*_TEXT, "stride", "num_test"),
+}
 _BUILD = {
   "image": _build_images,
   "packets": _build_packets,

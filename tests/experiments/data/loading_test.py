@@ -110,6 +110,22 @@ def test_load_takes_a_subset(tmp_path):
   assert (a.train_x != b.train_x).any()
 
 
+@pytest.mark.parametrize(
+  "name, option, known",
+  [
+    ("digits", {"multi_class": True}, "none"),
+    ("nsl_kdd", {"max_length": 9}, "multi_class, scaling, test_split"),
+    ("mrpc", {"stride": 9}, "vocabulary, vocabulary_size, max_length, lowerc"),
+  ],
+)
+def test_options_of_other_datasets_are_refused(name, option, known, tmp_path):
+  (key,) = option
+  with pytest.raises(
+    ValueError, match=f"{key} must be left alone.*options are: {known}"
+  ):
+    data.load(name, tmp_path, **option)
+
+
 class Stock(tfds.core.GeneratorBasedBuilder, skip_registration=True):
   """A dataset as TFDS itself prepares it: encoded images, shuffled."""
 
