@@ -13,7 +13,6 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from kdropout_jax import _checks
-from kdropout_jax import _keys
 from kdropout_jax import blocks
 from kdropout_jax import functional
 from kdropout_jax import patterns
@@ -157,8 +156,7 @@ class Site:
           f" {self.broadcast_dims}: use Bernoulli for this layer"
         )
       width = shape[-1]
-    key = _keys.as_threefry(layer_key)
-    return sampling.subnet_masks(key, ids, width, self.pattern)
+    return sampling.subnet_masks(layer_key, ids, width, self.pattern)
 
   def apply(
     self,
