@@ -8,7 +8,7 @@ in flight. Measured, for one stage: the bytes that differentiation saves, and
 the temporaries that dropout adds to the compiled step. Rows "masks" let the
 backward pass expand the m masks of a microbatch again, by `jax.checkpoint`
 around dropout; else they are saved row by row, and reuse saves nothing between
-programs compiled one by one. About three minutes of two CPU cores at
+programs compiled one by one. A few minutes of two CPU cores at
 --scale=cpu; expected: at m = 1 a hundredth and less of standard dropout's
 bytes, at m = rows the same masks, shared by all microbatches in flight.
 """
@@ -67,7 +67,12 @@ def main(argv: list[str]) -> None:
 
 
 def _write(measured: list[dict[str, Any]], by_stage) -> None:
-  text = f"{_by_stage_table(by_stage)}\n\n{_measured_table(measured)}"
+  origin = passport.of_this_machine()
+  text = (
+    f"`python -m experiments.memory --scale={_SCALE.value}` on"
+    f" {origin['device']}, jax {origin['versions']['jax']}\n\n"
+    f"{_by_stage_table(by_stage)}\n\n{_measured_table(measured)}"
+  )
   print(text)
   out = pathlib.Path(_OUT.value)
   out.mkdir(parents=True, exist_ok=True)
@@ -76,7 +81,7 @@ def _write(measured: list[dict[str, Any]], by_stage) -> None:
     "scale": _SCALE.value,
     "by_stage": by_stage,
     "measured": measured,
-    **passport.of_this_machine(),
+    **origin,
   }
   (out / "memory.json").write_text(json.dumps(result, indent=1) + "\n")
   _draw(out / "memory.png", measured)
@@ -103,8 +108,8 @@ def _measured_table(measured) -> str:
     "One stage, measured: bytes over the same stage without dropout (k at"
     " least the microbatches in flight)",
     "",
-    "| masks | saves | depth | in flight | masks alive, by hand | saved by"
-    " differentiation | added to the compiled step |",
+    "| masks | saves | depth | in flight | masks alive, by hand, in two windows"
+    " at most | saved by differentiation | added to the compiled step |",
     "|---|---|---|---|---|---|---|",
   ]
   lines += [
@@ -133,7 +138,9 @@ def _draw(path: pathlib.Path, measured) -> None:
     ylabel="bytes added to the compiled step",
     title=f"depth {deepest}",
   )
-  axes.legend(frameon=False, fontsize=8)
+  axes.legend(
+    frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5)
+  )
   drawing.savefig(path, dpi=150)
 
 

@@ -73,7 +73,10 @@ def main(argv: list[str]) -> None:
 
 def _write(run: subnet_tables.Run, sequential, pooled) -> None:
   standard = kd.Standard().num_subnets(run.num_steps, run.batch_size)
+  origin = passport.of_this_machine()
   text = (
+    f"`python -m experiments.subnet_counts --scale={_SCALE.value}` (flags that"
+    f" override the scale are in the JSON), jax {origin['versions']['jax']}\n\n"
     f"T = {run.num_steps:,} steps: {run.epochs} epochs of"
     f" {run.steps_per_epoch} batches of {run.batch_size}. Standard dropout"
     f" trains {standard:,} subnets.\n\n"
@@ -89,7 +92,7 @@ def _write(run: subnet_tables.Run, sequential, pooled) -> None:
     "seed": _SEED.value,
     "sequential": sequential,
     "pooled": pooled,
-    **passport.of_this_machine(),
+    **origin,
   }
   (out / "subnet_counts.json").write_text(json.dumps(result, indent=1) + "\n")
   subnet_tables.draw(out / "subnet_counts.png", pooled)

@@ -162,7 +162,13 @@ def _compiled(stage: Stage) -> int:
     return jax.tree.map(lambda *g: sum(g[1:], g[0]), *[g[0] for g in grads])
 
   compiled = jax.jit(step).lower(*_inputs(stage)).compile()
-  return compiled.memory_analysis().temp_size_in_bytes
+  analysis = compiled.memory_analysis()
+  if analysis is None:
+    raise kd.UnsupportedError(
+      f"the backend {jax.default_backend()!r} does not analyse the memory of"
+      " compiled programs"
+    )
+  return analysis.temp_size_in_bytes
 
 
 def _apply(stage: Stage, params: list[Array], x: Array, masks: list[Any]):

@@ -38,7 +38,8 @@ def t_interval(
   values = _check_differences(differences)
   if not 0 < level < 1:
     raise ValueError(f"level must be in (0, 1), got {level}")
-  half = _standard_error(values) * stats.t.ppf((1 + level) / 2, values.size - 1)
+  quantile = float(stats.t.ppf((1 + level) / 2, values.size - 1))
+  half = quantile * _standard_error(values)
   mean = float(values.mean())
   return Interval(mean, mean - half, mean + half)
 
