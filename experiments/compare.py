@@ -40,6 +40,7 @@ COMMON: dict[str, Any] = dict(
   batch_size=24,
   num_steps=1000,
   seeds=5,
+  num_devices=1,
   eval_every=50,
   checkpoint_every=500,
 )
