@@ -65,6 +65,14 @@ def test_ece_by_hand():
   assert got == pytest.approx(0.1, rel=1e-5)
 
 
+def test_a_bin_holds_its_upper_edge():
+  # Of two bins the first is (0, .5]: confidence .5, right; the second holds
+  # .9, wrong. (|1 - .5| + |0 - .9|) / 2 = .7; in one bin it would be .2.
+  logits = jnp.log(jnp.array([[0.5, 0.5], [0.1, 0.9]]))
+  got = calibration.expected_calibration_error(logits, jnp.array([0, 0]), 2)
+  assert got == pytest.approx(0.7, rel=1e-5)
+
+
 def test_certain_and_right_is_perfect():
   scores = calibration.scores(100.0 * jnp.eye(3), jnp.arange(3))
   assert [float(s) for s in scores] == [1.0, 0.0, 0.0, 0.0]
