@@ -7,7 +7,8 @@ chunk by chunk, with the loop over updates inside.
 
 All elements are replayed, the kept ones, too, which `insert` overwrites then:
 a third more arithmetic, and nothing to gather. No update is left out once the
-weights rest: seen on two cores, a replay takes 2 % of the window it catches up.
+weights rest, although it could: seen on two cores, 96 Adam updates of 7.9 M
+weights take .15 to .3 s, a tenth of the small network's own steps or less.
 """
 
 import dataclasses
