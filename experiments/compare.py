@@ -63,7 +63,7 @@ METHODS: dict[str, dict[str, Any]] = {
   ),
 }
 
-_SMOKE: dict[str, Any] = dict(num_steps=4, eval_every=2, hidden=64, seeds=2)
+_SMOKE: dict[str, Any] = dict(num_steps=4, eval_every=2, hidden=160, seeds=2)
 
 
 def configs(scale: str = "full") -> dict[str, config_lib.RunConfig]:
