@@ -25,6 +25,11 @@ from kdropout_jax.ops import problems
 IMPLEMENTATIONS = ("dense", "compact", "triton")
 PRODUCTS = ("forward", "dx", "dw")
 MIN_CAPABILITY = 80
+# Where small products on a CPU win: the share of the work that is left, rows
+# of a group, and elements of the weights.
+_MAX_SHARE = 0.6
+_MIN_ROWS = 128
+_MIN_WEIGHTS = 1 << 19
 
 _logger = logging.getLogger(__name__)
 
@@ -52,6 +57,12 @@ class Plan:
   def of(self, product: str) -> dict[str, str]:
     """Returns {platform: implementation} of one product."""
     return dict(dict(self.choices)[product])
+
+  def uses(self, implementation: str) -> bool:
+    """Says whether any product may run `implementation`."""
+    return any(
+      implementation in self.of(product).values() for product in PRODUCTS
+    )
 
 
 _forced_target: contextvars.ContextVar[Target | None] = contextvars.ContextVar(
@@ -217,12 +228,25 @@ def _auto_plan(problem: problems.Problem) -> Plan:
 
 
 def _compact_wins(product: str, problem: problems.Problem) -> bool:
-  """Says whether small products beat a dense one; measured on a CPU."""
-  if _why_not_compact(problem) is not None or problem.kept_share is None:
+  """Says whether small products beat a dense one; measured on two CPU cores.
+
+  Gathering costs the weights' size a group, and multiplying the rows of a group
+  more: so groups must be few, and each of many rows. With more than two, only
+  what gathers or spreads whole rows of the weights pays.
+  """
+  share = problem.kept_share
+  if _why_not_compact(problem) is not None or share is None:
     return False
-  large = problem.inputs.width * problem.outputs.width >= 1 << 19
-  del product
-  return large and problem.groups == 1 and problem.kept_share <= 0.5
+  rows = problem.rows * problem.positions // problem.groups
+  weights = problem.inputs.width * problem.outputs.width
+  if share > _MAX_SHARE or rows < _MIN_ROWS or weights < _MIN_WEIGHTS:
+    return False
+  if problem.groups <= 2:
+    return True
+  # dw spreads rows where outputs alone are masked; forward and dx gather rows
+  # where inputs are. Gathering columns of four groups loses (.6 of dense).
+  gathers_rows = problem.inputs.masked != (product == "dw")
+  return problem.groups <= 4 and gathers_rows
 
 
 def _kernel_wins(problem: problems.Problem) -> bool:

@@ -139,6 +139,10 @@ def _forward(static, x, w, b, in_keep, out_keep):
     out_keep,
     activation=static.activation,
   )
+  if static.plan.uses("compact"):
+    # Gathers read y and dy column by column: what they were made from must not
+    # be fused into those loops, and be computed there element by element.
+    y = jax.lax.optimization_barrier(y)
   positive = y > 0 if static.activation == "relu" else None
   return y, (x, w, b, positive, in_keep, out_keep)
 
@@ -149,17 +153,19 @@ def _backward(static, residuals, dy):
     dy = jnp.where(positive, dy, jnp.zeros((), dy.dtype))
   dx = _run("dx", static, dy, w, in_keep, out_keep)
   dw = _run("dw", static, x, dy, in_keep, out_keep)
-  return dx, dw, _bias_gradient(static, b, dy, out_keep), None, None
+  db = _bias_gradient(static, b, dy, positive, out_keep)
+  return dx, dw, db, None, None
 
 
 _product.defvjp(_forward, _backward)
 
 
-def _bias_gradient(static, b, dy, out_keep):
+def _bias_gradient(static, b, dy, positive, out_keep):
   if b is None:
     return None
-  problem = static.problem
-  dy = dense.keep_units(problem, problem.outputs, dy, out_keep)
+  if positive is None:  # Else dropped outputs, which are zero, are left out.
+    problem = static.problem
+    dy = dense.keep_units(problem, problem.outputs, dy, out_keep)
   wide = jnp.promote_types(dy.dtype, jnp.float32)
   return jnp.sum(dy, axis=(0, 1), dtype=wide).astype(b.dtype)
 

@@ -67,9 +67,9 @@ def test_compiles_to_tensor_cores_without_spills(product, dtype, capability):
     wanted = wanted.replace("bf16", "kind::f16")  # Both 16-bit types.
   line = got.ptx[found.start() : got.ptx.index("\n", found.start())]
   assert wanted in line
-  # The loads run ahead: more is in flight than one step's operands.
+  # The loads run ahead: two steps' operands and more.
   step = launch.tile.shared_bytes(problem_bytes(dtype))
-  assert got.shared > step / launch.tile.num_stages
+  assert got.shared >= 2 * step / launch.tile.num_stages
 
 
 def problem_bytes(dtype):
