@@ -127,8 +127,14 @@ def test_units_behind_a_flattened_image_are_summed():
 
 def test_dropped_units_stay_dropped(params):
   first = structured_pruning.unit_masks(params, LAYOUT, 0.5)
-  turned = jax.tree.map(lambda x: 1.0 / x, params)
-  second = structured_pruning.unit_masks(turned, LAYOUT, 0.2, first)
+  # The dropped units now have by far the largest weights.
+  scale = jnp.where(first["h"].keep, 1.0, 1e3)
+  grown = dict(
+    params, a=dict(params["a"], kernel=params["a"]["kernel"] * scale)
+  )
+  free = structured_pruning.unit_masks(grown, LAYOUT, 0.2)
+  assert not (free["h"].keep & first["h"].keep).any()
+  second = structured_pruning.unit_masks(grown, LAYOUT, 0.2, first)
   assert int(second["h"].keep.sum()) == 2
   assert not (second["h"].keep & ~first["h"].keep).any()
 
