@@ -25,6 +25,13 @@ from kdropout_jax.training import step as step_lib
 from kdropout_jax.training import windows
 
 _MAX_PROGRAMS = 8
+_HOST_FIELDS = (
+  "eval_every",
+  "checkpoint_every",
+  "snapshot_steps",
+  "test_curve",
+)
+"""Fields that no compiled function reads."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -220,8 +227,11 @@ def _program(
   common, data_dir: str | None, dataset, num_steps: int, members
 ) -> program_lib.Program:
   """Returns the program of `common`; the last few are kept, compiled."""
+  traced = common.identity()
+  for name in _HOST_FIELDS:
+    traced.pop(name, None)
   key = (
-    json.dumps(common.identity(), sort_keys=True),
+    json.dumps(traced, sort_keys=True),
     data_dir,
     dataset.num_train,
     num_steps,

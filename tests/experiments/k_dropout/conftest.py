@@ -16,7 +16,7 @@ TINY = dataclasses.replace(
   ms=(1, 8),
   pool_sizes=(1, 10),
   pool_ms=(8,),
-  windows=(30, 30),
+  windows=(20, 60),
   num_rows=60,
   max_members=2,
 )

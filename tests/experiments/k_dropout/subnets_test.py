@@ -110,9 +110,10 @@ def test_dynamics_end_with_their_report(call, workdir):
   found = json.loads((workdir / "subnet_dynamics.json").read_text())
   (one, _) = found["numbers"]["followed"]["adam"]
   curves = np.array(one["curves"])
-  assert curves.shape == (2, 4, 12) and one["watched"] == "held-out"
+  assert curves.shape == (2, 6, 12) and one["watched"] == "held-out"
   # After its window a subnet is better than before it, on average.
-  gains = [curves[:, i, 3 * i + 2] - curves[:, i, 3 * i - 1] for i in (1, 2, 3)]
+  later = range(1, 6)
+  gains = [curves[:, i, 2 * i + 1] - curves[:, i, 2 * i - 1] for i in later]
   assert np.mean(gains) > 0
   assert {v["claim"]["name"] for v in found["verdicts"]} == {
     *subnet_dynamics.CLAIMS
@@ -143,19 +144,22 @@ def test_a_subnet_that_did_not_move_has_no_barrier(followed):
 
 
 def test_connectivity_ends_with_its_report(call, workdir, monkeypatch):
-  monkeypatch.setattr(connectivity, "windows", lambda scale: (30,))
+  monkeypatch.setattr(connectivity, "windows", lambda scale: (20,))
   monkeypatch.setattr(connectivity, "_SUBNETS", 1)
   monkeypatch.setattr(connectivity, "_LATER", 2)
   call(connectivity.main)
   found = json.loads((workdir / "connectivity.json").read_text())
   rows = found["numbers"]["rows"]
   assert [(r["seed"], r["from_step"], r["step"]) for r in rows] == [
-    *((0, 30, 40), (0, 30, 120)),
-    *((1, 30, 40), (1, 30, 120)),
+    *((0, 20, 30), (0, 20, 120)),
+    *((1, 20, 30), (1, 20, 120)),
   ]
   assert all(r["weights_moved"] > 0 for r in rows)
   (verdict,) = found["verdicts"]
-  assert verdict["findings"]["k_over_T=0.25"]["num_seeds"] == 2
+  (finding,) = verdict["findings"].values()
+  assert finding["num_seeds"] == 2
+  first = [100 * r["error_barrier"] for r in rows if r["step"] == 120]
+  np.testing.assert_allclose(finding["differences"], np.negative(first))
 
 
 def test_an_ensemble_of_one_is_its_member():

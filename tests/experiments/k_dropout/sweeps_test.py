@@ -10,6 +10,7 @@ import pytest
 from experiments.shared import grids
 from experiments.shared import runner
 from experiments.shared import scales
+from experiments.shared import setup as setup_lib
 from experiments.shared import sweeps
 from kdropout_jax.training import loop
 
@@ -124,3 +125,12 @@ def test_a_cell_that_is_not_there_says_so(tiny, tmp_path):
   assert sweeps.result(cell, tmp_path) is None
   with pytest.raises(ValueError, match="has not been trained in .*: run its"):
     sweeps.hits(cell, tmp_path)
+
+
+def test_what_only_the_host_reads_compiles_nothing_new(tiny):
+  one = tiny.config(method="none")
+  other = dataclasses.replace(one, snapshot_steps=(3,), eval_every=7)
+  programs = [setup_lib.make([config]).program for config in (one, other)]
+  assert programs[0] is programs[1]
+  wider = dataclasses.replace(one, hidden=16)
+  assert setup_lib.make([wider]).program is not programs[0]
