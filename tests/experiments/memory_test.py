@@ -63,6 +63,8 @@ def test_the_compiled_step_shares_masks_between_microbatches():
   # Standard dropout holds four microbatches' masks, and what samples them.
   assert added(None, 4) >= 4 * 64 * 256 * 2
   assert added(1, 4) < added(None, 4) / 20
+  # As many subnets as rows, but the same ones for all four microbatches.
+  assert added(64, 4) < added(None, 4) / 2
 
 
 @pytest.mark.parametrize(
