@@ -90,7 +90,7 @@ def main(argv):
   for name in left_out:
     print(f"no time was left for {name}")
   print(f"written to {out} after {time.monotonic() - start:.0f} s")
-  if counts is not None:
+  if counts is not None and jax.default_backend() == "gpu":
     check_counts(counts)
 
 

@@ -10,16 +10,14 @@ import json
 import os
 import sys
 
-assert os.environ.get("TRITON_INTERPRET") == "1", "set TRITON_INTERPRET=1"
+import ml_dtypes
+import numpy as np
+import triton.language as tl
 
-import ml_dtypes  # noqa: E402
-import numpy as np  # noqa: E402
-import triton.language as tl  # noqa: E402
-
-from kdropout_jax.ops import dispatch  # noqa: E402
-from kdropout_jax.ops.kernels import tiles  # noqa: E402
-from kdropout_jax.ops.kernels import triton_matmul  # noqa: E402
-from tests.ops import conformance  # noqa: E402
+from kdropout_jax.ops import dispatch
+from kdropout_jax.ops.kernels import tiles
+from kdropout_jax.ops.kernels import triton_matmul
+from tests.ops import conformance
 
 _TYPES = {
   "float32": tl.float32,
@@ -115,6 +113,7 @@ def check(name, case, product, tile, bias=True, poison=False):
 
 
 def main():
+  assert os.environ.get("TRITON_INTERPRET") == "1", "set TRITON_INTERPRET=1"
   triton_matmul._call = interpret
   for name, case in CASES.items():
     case = dataclasses.replace(case)
