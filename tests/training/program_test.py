@@ -101,7 +101,9 @@ def initial(seeds, make_optimizer, site=kd.linen.Dropout, rows=1):
   """Returns states before step 0; which program makes them is no matter."""
   program = make(1, make_optimizer=make_optimizer, site=site)
   members = members_of(*[None] * len(seeds), seeds=seeds)
-  return jax.tree.map(np.asarray, program.init(members, examples().inputs[:rows]))
+  return jax.tree.map(
+    np.asarray, program.init(members, examples().inputs[:rows])
+  )
 
 
 def start(program, members, seeds=(7,)):
