@@ -183,10 +183,10 @@ def _op_jobs(shapes, cells, dtype):
   # Long enough that a call is milliseconds of device time.
   flops = 1e9 if _SMOKE.value else 5e13
   for shape in shapes:
-    for cell in cells:
+    for rate, groups, block in cells:
       for direction in op_bench.DIRECTIONS:
-        case = op_bench.Case(shape, *cell, direction, dtype)
-        name = f"{shape.name} rate={cell[0]} T={cell[1]} block={cell[2]}"
+        case = op_bench.Case(shape, rate, groups, block, direction, dtype)
+        name = f"{shape.name} rate={rate} T={groups} block={block}"
         yield (
           f"{name} {direction} {dtype}",
           (lambda case=case: op_bench.measure(case, _ROUNDS.value, flops)),

@@ -61,13 +61,22 @@ _CANDIDATES = flags.DEFINE_list(
   "candidates", None, "Candidates of part (b); default all.", flag_values=FLAGS
 )
 _RATES = flags.DEFINE_list(
-  "rates", list(problems.RATES), "Drop rates.", flag_values=FLAGS
+  "rates",
+  [f"{rate:g}" for rate in problems.RATES],
+  "Drop rates.",
+  flag_values=FLAGS,
 )
 _GROUPS = flags.DEFINE_list(
-  "groups", list(problems.GROUPS), "Subnets T.", flag_values=FLAGS
+  "groups",
+  [str(count) for count in problems.GROUPS],
+  "Subnets T.",
+  flag_values=FLAGS,
 )
 _BLOCKS = flags.DEFINE_list(
-  "block_sizes", list(problems.BLOCK_SIZES), "Units a block.", flag_values=FLAGS
+  "block_sizes",
+  [str(size) for size in problems.BLOCK_SIZES],
+  "Units a block.",
+  flag_values=FLAGS,
 )
 _DTYPE = flags.DEFINE_enum(
   "dtype",

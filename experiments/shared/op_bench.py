@@ -65,7 +65,7 @@ class Case:
     for width in self.widths:
       if width is not None:
         blocks = -(-width // self.block_size)
-        share *= self.pattern.num_kept(width) / blocks
+        share *= (self.pattern.num_kept(width) or 0) / blocks
     return 1 / share if share else float("inf")
 
   @property
@@ -90,7 +90,7 @@ def star(
       fits = cell[2] <= min(shape.inputs, shape.outputs) or shape.outputs < 32
       if fits and (full or moved <= 1) and cell[1] <= shape.rows:
         for direction in DIRECTIONS:
-          yield Case(shape, *cell, direction, dtype)
+          yield Case(shape, cell[0], cell[1], cell[2], direction, dtype)
 
 
 def candidates(case: Case, num_steps: int) -> dict[str, Callable[[], object]]:
@@ -144,16 +144,21 @@ def choice(case: Case) -> str:
 
 
 def _problem(case: Case) -> problems.Problem:
-  sides = []
-  sizes = (case.shape.inputs, case.shape.outputs)
-  for size, width in zip(sizes, case.widths):
-    kept = None if width is None else case.pattern.num_kept(width)
-    sides.append(
-      problems.Side(size)
-      if width is None
-      else problems.Side(size, case.block_size, kept, masked=True)
-    )
-  return problems.Problem(case.shape.rows, 1, case.groups, *sides, case.dtype)
+  def side(size, width):
+    if width is None:
+      return problems.Side(size)
+    kept = case.pattern.num_kept(width)
+    return problems.Side(size, case.block_size, kept, masked=True)
+
+  in_width, out_width = case.widths
+  return problems.Problem(
+    rows=case.shape.rows,
+    positions=1,
+    groups=case.groups,
+    inputs=side(case.shape.inputs, in_width),
+    outputs=side(case.shape.outputs, out_width),
+    dtype=case.dtype,
+  )
 
 
 @functools.lru_cache(maxsize=32)
@@ -173,14 +178,15 @@ def _program(name: str, case: Case, num_steps: int) -> Callable[[], object]:
     return (y, *vjp(dy))
 
   def body(carry, step):
-    operands, _ = carry
+    (x, w, dy), _ = carry
     # In the carry, too: an output of a barrier that nobody reads is dropped.
-    made = (operands, results(*operands, step))
+    made = ((x, w, dy), results(x, w, dy, step))
     return jax.lax.optimization_barrier(made), None
 
-  def run(*operands):
-    empty = jax.tree.map(jnp.zeros_like, jax.eval_shape(results, *operands, 0))
-    return jax.lax.scan(body, (operands, empty), jnp.arange(num_steps))[0]
+  def run(x, w, dy):
+    shapes = jax.eval_shape(results, x, w, dy, 0)
+    first = ((x, w, dy), jax.tree.map(jnp.zeros_like, shapes))
+    return jax.lax.scan(body, first, jnp.arange(num_steps))[0]
 
   compiled = jax.jit(run).lower(x, w, dy).compile()
   return functools.partial(compiled, x, w, dy)

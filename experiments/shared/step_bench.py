@@ -127,7 +127,7 @@ def masked(
 
 
 def extracted(
-  net: Network, num_steps: int, *, k: int, dropped_weights: str
+  net: Network, num_steps: int, *, k: int, dropped_weights: Any
 ) -> Program:
   """Windows of k steps of one subnet, trained as a small network."""
   del num_steps  # One call is one window.
@@ -201,7 +201,7 @@ def measure(
   names: Sequence[str],
   num_steps: int,
   rounds: int,
-  on_round: Callable[[int], None] | None = None,
+  on_round: Callable[[int], Any] | None = None,
 ) -> list[dict[str, Any]]:
   """Times candidates in turn, the baseline among them; one row each."""
   names = [BASELINE, *(name for name in names if name != BASELINE)]

@@ -81,7 +81,7 @@ def kept_units(side: problems.Side, keep: dense.Keep) -> Units | None:
   if keep is None:
     return None
   size, width = side.block_size, side.width
-  table, _ = blocks.index_table(keep, max(side.num_kept, 1))
+  table, _ = blocks.index_table(keep, max(side.num_kept or 0, 1))
   within = jnp.arange(size, dtype=jnp.int32)
   units = (table[:, :, None] * size + within[None, None, :]).reshape(
     table.shape[0], -1
@@ -211,9 +211,9 @@ def _small_weights(w, ins: Units | None, outs: Units | None):
   Rows first, then columns, each pinned to row-major order: without that XLA
   may give a gather a transposed layout, which is four times slower.
   """
-  if ins is None and outs is None:
-    return w[None]
   if ins is None:
+    if outs is None:
+      return w[None]
     return _row_major(_for_each(_columns, w, outs.index))
   small = _row_major(ins.take_weights(w))
   return small if outs is None else _row_major(outs.take_columns(small))

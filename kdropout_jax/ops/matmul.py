@@ -103,7 +103,7 @@ def masked_dense(
   plan = dispatch.plan(problem, implementation)
   if 0 in (problem.rows, problem.positions, w.shape[1]):
     return dense.dot(x, w, ((x.ndim - 1,), (0,)))  # Empty, and so is all else.
-  y = _product(
+  y: Array = _product(  # pyright: ignore[reportAssignmentType]
     _Static(problem, plan, activation),
     x.reshape(problem.rows, problem.positions, w.shape[0]),
     w,
@@ -258,4 +258,5 @@ def _keep(masks: blocks.Masks | None, groups: int):
   if masks.num_subnets == groups:
     return masks.keep
   # More masks than rows: each row is a group of its own.
-  return masks.take(blocks.row_slots(groups, masks.num_subnets)).keep
+  slots = jnp.asarray(blocks.row_slots(groups, masks.num_subnets))
+  return masks.take(slots).keep

@@ -200,7 +200,7 @@ def _dw_kernel(
       out_keep_ptr + group * OUT_SLOTS, outs, TILE_COLS, OUT_BLOCK, OUT_MASKED,
       OUT_SLOTS,
     )
-    live = (tl.max(keep_ins, 0) > 0) & (tl.max(keep_outs, 0) > 0)
+    live = (tl.max(keep_ins, 0) > 0) & (tl.max(keep_outs, 0) > 0)  # pyright: ignore[reportOperatorIssue]
     num_steps = tl.where(live, tl.cdiv(end - start, DEPTH), 0).to(tl.int32)
     # Invariant: acc holds whole groups before this one, and `step` tiles of it.
     for step in range(0, num_steps):
