@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import grain  # noqa: F401  # It defines flags, which flagsaver would remove.
 import pytest
 from absl import flags as absl_flags
 from absl.testing import flagsaver
