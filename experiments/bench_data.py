@@ -29,13 +29,6 @@ from experiments.shared.data import preparation
 from experiments.shared.data import registry
 from experiments.shared.data import streaming
 
-_DATASET = flags.DEFINE_list("dataset", ["all"], "Names, or 'all'.")
-_DATA_DIR = flags.DEFINE_string("data_dir", None, "For temporary folders.")
-_LOCAL_FILES = flags.DEFINE_string("local_files", None, "The files' folder.")
-_OUT = flags.DEFINE_string("out", None, "A file for the table.")
-_BATCH = flags.DEFINE_integer("batch_size", 256, "Rows of a step.", 1)
-_STEPS = flags.DEFINE_integer("steps", 50, "Steps of a timing.", 2)
-
 
 @dataclasses.dataclass
 class Row:
@@ -138,28 +131,41 @@ def table(rows: Sequence[Row]) -> str:
   return "\n".join(lines)
 
 
+def define_flags() -> None:
+  """Defines the flags; not at import, where binaries would collide."""
+  flags.DEFINE_list("dataset", ["all"], "Names, or 'all'.")
+  flags.DEFINE_string("data_dir", None, "For temporary folders.")
+  flags.DEFINE_string("local_files", None, "The files' folder.")
+  flags.DEFINE_string("out", None, "A file for the table.")
+  flags.DEFINE_integer("batch_size", 256, "Rows of a step.", 1)
+  flags.DEFINE_integer("steps", 50, "Steps of a timing.", 2)
+
+
 def main(argv: Sequence[str]) -> None:
   if len(argv) > 1:
     raise app.UsageError(f"unknown arguments: {' '.join(argv[1:])}")
   logging.set_verbosity(logging.WARNING)
-  names = list(_DATASET.value)
+  names = list(flags.FLAGS.dataset)
   names = list(registry.names()) if names == ["all"] else names
-  parent = preparation.data_folder(_DATA_DIR.value)
+  parent = preparation.data_folder(flags.FLAGS.data_dir)
   parent.mkdir(parents=True, exist_ok=True)
   root = pathlib.Path(tempfile.mkdtemp(prefix="bench-", dir=parent))
   rows = []
   try:
     for name in names:
-      files = None if name == "digits" else _LOCAL_FILES.value
-      row = measured(name, root, files, _BATCH.value, _STEPS.value)
+      files = None if name == "digits" else flags.FLAGS.local_files
+      row = measured(
+        name, root, files, flags.FLAGS.batch_size, flags.FLAGS.steps
+      )
       rows.append(row)
       print(dataclasses.asdict(row), flush=True)
   finally:
     shutil.rmtree(root, ignore_errors=True)
   print(table(rows))
-  if _OUT.value:
-    pathlib.Path(_OUT.value).write_text(table(rows) + "\n")
+  if flags.FLAGS.out:
+    pathlib.Path(flags.FLAGS.out).write_text(table(rows) + "\n")
 
 
 if __name__ == "__main__":
+  define_flags()
   app.run(main)

@@ -24,21 +24,6 @@ from experiments.shared.data import loading
 from experiments.shared.data import preparation
 from experiments.shared.data import registry
 
-_DATASET = flags.DEFINE_list(
-  "dataset", None, "Names of datasets, or 'all'.", required=True
-)
-_DATA_DIR = flags.DEFINE_string(
-  "data_dir",
-  None,
-  "Where prepared datasets live. Default: $KDROPOUT_DATA_DIR, or"
-  " ~/.cache/kdropout_jax/data.",
-)
-_LOCAL_FILES = flags.DEFINE_string(
-  "local_files",
-  None,
-  "A folder with the datasets' files; without it they are downloaded.",
-)
-
 
 def prepare_all(names: Sequence[str], data_dir, local_files) -> list[str]:
   """Prepares datasets one after another; returns the errors.
@@ -86,15 +71,33 @@ def _summary(spec: registry.Spec, folder) -> str:
   return f"{spec.name}: {sizes} ({loading.note(spec, folder)}) in {folder}"
 
 
+def define_flags() -> None:
+  """Defines the flags; not at import, where binaries would collide."""
+  flags.DEFINE_list(
+    "dataset", None, "Names of datasets, or 'all'.", required=True
+  )
+  flags.DEFINE_string(
+    "data_dir",
+    None,
+    "Where prepared datasets live. Default: $KDROPOUT_DATA_DIR, or"
+    " ~/.cache/kdropout_jax/data.",
+  )
+  flags.DEFINE_string(
+    "local_files",
+    None,
+    "A folder with the datasets' files; without it they are downloaded.",
+  )
+
+
 def main(argv: Sequence[str]) -> None:
   if len(argv) > 1:
     raise app.UsageError(f"unknown arguments: {' '.join(argv[1:])}")
   logging.set_verbosity(logging.WARNING)
-  names = list(_DATASET.value)
+  names = list(flags.FLAGS.dataset)
   if names == ["all"]:
     names = [n for n in registry.names() if registry.get(n).builder]
   try:
-    errors = prepare_all(names, _DATA_DIR.value, _LOCAL_FILES.value)
+    errors = prepare_all(names, flags.FLAGS.data_dir, flags.FLAGS.local_files)
   except KeyboardInterrupt:
     sys.exit("stopped; the same command continues")
   except ValueError as error:
@@ -104,4 +107,5 @@ def main(argv: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
+  define_flags()
   app.run(main)
