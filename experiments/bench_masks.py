@@ -41,7 +41,7 @@ class _Mlp(nn.Module):
   """Two hidden layers of equal width; `dropout` is called after each."""
 
   width: int
-  dropout: type[nn.Module]
+  dropout: Callable[..., nn.Module]
 
   @nn.compact
   def __call__(self, x, **kwargs):
@@ -60,7 +60,7 @@ def candidates(batch_size):
     "ExactCount": kd.ExactCount,
     "Blocks(32)": functools.partial(kd.Blocks, block_size=32),
   }
-  found = {
+  found: dict[str, tuple[kd.config.Schedule, Any]] = {
     f"T={m} {name}": (kd.Sequential(k=97, m=m), pattern)
     for m in (1, 8)
     if m <= batch_size
@@ -99,9 +99,9 @@ class StepProgram:
   """A compiled scan of whole training steps, with its state."""
 
   def __init__(self, schedule, pattern, batch_size, width, inputs, num_steps):
-    dropout = nn.Dropout if schedule is None else kd.linen.Dropout
+    dropout = nn.Dropout
     if schedule is not None:
-      dropout = functools.partial(dropout, pattern=pattern)
+      dropout = functools.partial(kd.linen.Dropout, pattern=pattern)
     model = _Mlp(width, dropout)
     x = jax.random.normal(jax.random.key(1), (batch_size, inputs))
     labels = jax.random.randint(jax.random.key(2), (batch_size,), 0, 10)
@@ -115,11 +115,11 @@ class StepProgram:
 
     def loss_fn(params, step):
       if schedule is None:
-        rngs, kwargs = {"dropout": jax.random.fold_in(key, step)}, {}
+        rngs = {"dropout": jax.random.fold_in(key, step)}
+        logits = model.apply(params, x, rngs=rngs)
       else:
         ids = kd.subnet_ids(step, key, schedule, batch_size)
-        rngs, kwargs = {"subnets": key}, {"subnets": ids}
-      logits = model.apply(params, x, rngs=rngs, **kwargs)
+        logits = model.apply(params, x, subnets=ids, rngs={"subnets": key})
       losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
       return losses.mean()
 
@@ -146,23 +146,30 @@ class StepProgram:
   @property
   def temp_bytes(self) -> int:
     """Bytes of temporaries that the compiled program allocates."""
-    return self._run.memory_analysis().temp_size_in_bytes
+    analysis = self._run.memory_analysis()
+    assert analysis is not None  # CPU and GPU both report it.
+    return analysis.temp_size_in_bytes
 
 
 def measure(batch_size, width, inputs, num_steps, rounds):
   """Returns one row of figures a candidate, the baseline first."""
   settings = {_BASELINE: (None, None), **candidates(batch_size)}
   sampling = {
-    name: sampling_program(*setting, batch_size, width, num_steps)
-    for name, setting in settings.items()
+    name: sampling_program(schedule, pattern, batch_size, width, num_steps)
+    for name, (schedule, pattern) in settings.items()
   }
   steps = {
-    name: StepProgram(*setting, batch_size, width, inputs, num_steps)
-    for name, setting in settings.items()
+    name: StepProgram(schedule, pattern, batch_size, width, inputs, num_steps)
+    for name, (schedule, pattern) in settings.items()
   }
   with tqdm.tqdm(total=2 * rounds, desc="rounds", unit="round") as bar:
-    sampled = timing.interleave(sampling, rounds, lambda _: bar.update())
-    stepped = timing.interleave(steps, rounds, lambda _: bar.update())
+
+    def advance(done: int) -> None:
+      del done
+      bar.update()
+
+    sampled = timing.interleave(sampling, rounds, advance)
+    stepped = timing.interleave(steps, rounds, advance)
   return [
     {
       "candidate": name,

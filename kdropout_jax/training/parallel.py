@@ -114,7 +114,7 @@ class Devices:
     """Returns `fn(state, sharded, shared)` compiled for the devices.
 
     Args:
-      fn: returns (state, metrics); the same on every device, by `mean` or `total`.
+      fn: returns (state, metrics), equal on every device by `mean` or `total`.
       donate: whether the state's memory is reused.
 
     Returns:
