@@ -14,6 +14,8 @@ than Flax's; see docs/results/masks.md.
 import functools
 import json
 import pathlib
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -116,7 +118,7 @@ class StepProgram:
     def loss_fn(params, step):
       if schedule is None:
         rngs = {"dropout": jax.random.fold_in(key, step)}
-        logits = model.apply(params, x, rngs=rngs)
+        logits: Any = model.apply(params, x, rngs=rngs)
       else:
         ids = kd.subnet_ids(step, key, schedule, batch_size)
         logits = model.apply(params, x, subnets=ids, rngs={"subnets": key})

@@ -178,7 +178,7 @@ def _panels(found: Found, whole, with_paper: bool) -> list[figures.Panel]:
   paper = {
     f"paper: {n}": (size, [v]) for n, v in paper_kdropout.FIGURE_7.items()
   }
-  common = dict(x_label="members")
+  common: dict[str, Any] = dict(x_label="members")
   boxes = {
     name.replace("_", " "): 100
     * np.concatenate([g[name].accuracies for g in found])

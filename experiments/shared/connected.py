@@ -74,11 +74,11 @@ class Lines:
         self._nets.apply,
         params,
         masks,
-        self._inputs,
+        jnp.asarray(self._inputs),
         layout=self._nets.layout,
         sizes=self._nets.sizes,
       )[0]
-      losses, hits = step_lib.losses_and_hits(logits, self._labels)
+      losses, hits = step_lib.losses_and_hits(logits, jnp.asarray(self._labels))
       return jnp.mean(losses), 1.0 - jnp.mean(hits)
 
     return connectivity.along_line(at, start, end, self.alphas)

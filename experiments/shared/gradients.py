@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -33,7 +34,7 @@ class Cosines:
     key, subnet, inputs, labels = arg
     key = jax.random.wrap_key_data(key, impl="threefry2x32")
     task = self._nets.task
-    logits = task.model.apply(
+    logits: Any = task.model.apply(
       {"params": params},
       task.preprocess(inputs),
       train=True,
@@ -93,6 +94,7 @@ def subnets_at(
 ) -> np.ndarray:
   """Returns the ids of the subnets that a cell trains at `step`."""
   schedule = methods.schedule(cell, nets.num_steps)
+  assert schedule is not None  # Cells without dropout train no subnets.
   key = networks.run_key(cell.seed)
   ids = schedules.subnet_ids(step, key, schedule, cell.batch_size)
   return np.asarray(ids)

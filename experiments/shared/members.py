@@ -117,10 +117,9 @@ def measure(
   logits: Float[np.ndarray, "M B C"], labels: Int[np.ndarray, "B"]
 ) -> Group:
   """Returns everything about the ensembles of the members of `logits`."""
-  logits, labels = jnp.asarray(logits), jnp.asarray(labels)
   curve = jax.jit(ensembles.curve)(logits, labels)
-  predictions = jnp.argmax(logits, axis=-1).astype(jnp.int32)
-  right = predictions == labels[None]
+  predictions = jnp.argmax(jnp.asarray(logits), axis=-1).astype(jnp.int32)
+  right = predictions == jnp.asarray(labels)[None]
   accuracies = jnp.mean(right, axis=1, dtype=jnp.float32)
   return Group(
     np.asarray(accuracies, np.float64),
@@ -145,7 +144,7 @@ def _mc_dropout(nets: Nets, index: int, inputs):
   cell, params = run.cells[index], run.params(run.cells[index])
   task = run.nets.task
 
-  def sample(key):
+  def sample(key) -> Any:
     return task.model.apply(
       {"params": params},
       task.preprocess(inputs),

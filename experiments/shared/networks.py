@@ -71,9 +71,10 @@ class Networks:
 
   def apply(self, params: Any, inputs: Any) -> Float[Array, "B C"]:
     """Returns the logits of the whole network."""
-    return self.task.model.apply(
+    logits: Any = self.task.model.apply(
       {"params": params}, self.task.preprocess(inputs), train=False
     )
+    return logits
 
   def masks(self, seed: int, ids: Int[np.ndarray, "n"]) -> dict[str, kd.Masks]:
     """Returns the masks of subnets of the run with `seed`, T = n."""

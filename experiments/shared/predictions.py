@@ -40,7 +40,9 @@ def of_members(run: runner.Run, state: Any) -> Bool[np.ndarray, "S N"]:
   @jax.jit
   def hits(variables, batch):
     def one(own):
-      logits = task.model.apply(own, task.preprocess(batch.inputs), train=False)
+      logits: Any = task.model.apply(
+        own, task.preprocess(batch.inputs), train=False
+      )
       return step_lib.losses_and_hits(logits, batch.labels)[1]
 
     return jax.vmap(one)(variables) > 0

@@ -66,12 +66,15 @@ class Scale:
   def config(self, **fields: Any) -> config_lib.RunConfig:
     """Returns a run of this scale with `fields` of its own."""
     # One evaluation, at the end: a sweep reads nothing before it.
-    steps = {"eval_every": self.num_steps, "checkpoint_every": self.num_steps}
+    steps: dict[str, Any] = {
+      "eval_every": self.num_steps,
+      "checkpoint_every": self.num_steps,
+    }
     if self.name == "paper":
       steps["checkpoint_every"] = self.num_steps // 30
     elif self.name == "cpu":
       steps["checkpoint_every"] = self.num_steps // 2
-    return config_lib.RunConfig(**(steps | self.common | fields))
+    return config_lib.RunConfig(**{**steps, **self.common, **fields})
 
 
 _MLP = dict(
