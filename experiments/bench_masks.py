@@ -28,12 +28,22 @@ from flax import linen as nn
 import kdropout_jax as kd
 from experiments.shared import timing
 
-_BATCH = flags.DEFINE_integer("batch_size", 512, "Rows B of a batch.", 1)
-_WIDTH = flags.DEFINE_integer("width", 2048, "Units W of a hidden layer.", 1)
-_INPUTS = flags.DEFINE_integer("inputs", 3072, "Features of an input.", 1)
-_STEPS = flags.DEFINE_integer("steps", 50, "Steps of one compiled scan.", 1)
-_ROUNDS = flags.DEFINE_integer("rounds", 5, "Timed rounds.", 1)
-_OUT = flags.DEFINE_string("out", "runs/bench_masks", "Folder for the tables.")
+# Of its own, so that one process (of tests) can import several binaries.
+FLAGS = flags.FlagValues()
+
+
+def _integer(name: str, default: int, help_text: str) -> flags.FlagHolder[int]:
+  return flags.DEFINE_integer(name, default, help_text, 1, flag_values=FLAGS)
+
+
+_BATCH = _integer("batch_size", 512, "Rows B of a batch.")
+_WIDTH = _integer("width", 2048, "Units W of a hidden layer.")
+_INPUTS = _integer("inputs", 3072, "Features of an input.")
+_STEPS = _integer("steps", 50, "Steps of one compiled scan.")
+_ROUNDS = _integer("rounds", 5, "Timed rounds.")
+_OUT = flags.DEFINE_string(
+  "out", "runs/bench_masks", "Folder for the tables.", flag_values=FLAGS
+)
 
 _BASELINE = "flax"
 _RATE = 0.5
@@ -223,4 +233,6 @@ def main(argv):
 
 
 if __name__ == "__main__":
+  flags.FLAGS.append_flag_values(FLAGS)
+  FLAGS.mark_as_parsed()
   app.run(main)
