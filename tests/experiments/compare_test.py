@@ -53,5 +53,7 @@ def test_every_subnet_of_the_table_can_train():
 
 
 def test_an_unknown_scale_is_refused():
-  with pytest.raises(ValueError, match="scale must be one of full, smoke"):
+  with pytest.raises(
+    ValueError, match="scale must be one of full, smoke, cifar10"
+  ):
     compare.configs("large")
