@@ -33,6 +33,7 @@ def main(argv: list[str]) -> None:
     config,
     folder,
     data_dir=FLAGS.data_dir,
+    data_workers=FLAGS.data_workers,
     progress=FLAGS.progress,
     description=config.method,
   )

@@ -21,6 +21,7 @@ MEMBER_FIELDS = ("seed", "seeds", "k", "pool_size", "learning_rate")
 
 OPTIMIZERS = ("adam", "sgd", "rmsprop")
 LR_SCHEDULES = ("constant", "cosine", "drops")
+DATA_PLACEMENTS = ("auto", "device", "stream")
 PRECISIONS = ("float32", "tensorfloat32", "bfloat16")
 
 
@@ -41,6 +42,18 @@ class RunConfig:
     0.1, "share of the training set that is held out for --eval_every"
   )
   data_seed: int = _field(0, "seed of the choice of examples and of the split")
+  data_placement: str = _field(
+    "auto",
+    "device: all examples at once; stream: a batch at a time, in an order of"
+    " its own, from --data_seed, that all seeds share; auto: device up to 4"
+    " GiB",
+  )
+  image_size: int | None = _field(
+    None,
+    "images that stay on disk: side to scale and cut them to; default 256"
+    " where they differ in shape",
+    int,
+  )
   pixels: str = _field(
     "signed", "images: unit, signed, mean, channels or standardise"
   )
@@ -165,6 +178,7 @@ class RunConfig:
       _check_range(name, getattr(self, name), ok, rule)
     check_choice("optimizer", self.optimizer, OPTIMIZERS)
     check_choice("lr_schedule", self.lr_schedule, LR_SCHEDULES)
+    check_choice("data_placement", self.data_placement, DATA_PLACEMENTS)
     check_choice("precision", self.precision, PRECISIONS)
     check_choice("method", self.method, methods.METHODS)
     check_choice("pattern", self.pattern, methods.PATTERNS)
@@ -232,6 +246,7 @@ _DEFAULTS = {f.name: f.default for f in dataclasses.fields(RunConfig)}
 
 _AT_LEAST_1 = (
   "num_train",
+  "image_size",
   "mean_pool",
   "crop",
   "hidden",

@@ -45,6 +45,12 @@ def define_machine() -> None:
     None,
     "prepared datasets; default $KDROPOUT_DATA_DIR or ~/.cache/kdropout_jax",
   )
+  flags.DEFINE_integer(
+    "data_workers",
+    0,
+    "streamed examples: processes that read them; 0: threads of this one",
+    lower_bound=0,
+  )
   flags.DEFINE_bool("progress", True, "show a progress bar")
   flags.DEFINE_string(
     "coordinator_address", None, "several processes: host:port of the first"

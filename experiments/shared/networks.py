@@ -43,7 +43,7 @@ class Networks:
     setup = setup_lib.make([config], data_dir)
     self.task, self.config = setup.task, config
     self.num_steps, self.info = setup.num_steps, setup.info
-    self._data = jax.tree.map(np.asarray, setup.data)
+    self._data = jax.tree.map(np.asarray, setup.arrays())
     self._splits = setup.splits
     self.like = jax.eval_shape(
       functools.partial(step_lib.init_state, self.task),

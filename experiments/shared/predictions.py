@@ -35,7 +35,8 @@ def of_members(run: runner.Run, state: Any) -> Bool[np.ndarray, "S N"]:
   """Returns whether each member is right on each test image."""
   task = run.setup.task
   start, stop = run.setup.splits["test"]
-  data = jax.tree.map(lambda x: np.asarray(x[start:stop]), run.setup.data)
+  arrays = run.setup.arrays()
+  data = jax.tree.map(lambda x: np.asarray(x[start:stop]), arrays)
 
   @jax.jit
   def hits(variables, batch):

@@ -21,6 +21,7 @@ from experiments.shared import plots
 from experiments.shared import progress as progress_lib
 from experiments.shared import setup as setup_lib
 from experiments.shared import snapshots
+from experiments.shared import streamed
 from experiments.shared import workdirs
 from kdropout_jax.training import checkpoint
 from kdropout_jax.training import loop
@@ -45,6 +46,7 @@ def run(
   workdir: str | pathlib.Path | None = None,
   *,
   data_dir: str | None = None,
+  data_workers: int = 0,
   hooks: HooksFn = lambda _: (),
   progress: bool = True,
   description: str | None = None,
@@ -57,6 +59,7 @@ def run(
     workdir: the folder of the run; default ``runs/`` and a digest of the
       configurations.
     data_dir: where prepared datasets live.
+    data_workers: processes that read a stream; 0 reads in threads.
     hooks: further functions to call after chosen steps.
     progress: whether to show a bar.
     description: the bar's.
@@ -79,7 +82,7 @@ def run(
   _wait_for_others("claim")
   finished = workdirs.result(folder)
   if finished is None:
-    setup = setup_lib.make(configs, data_dir)
+    setup = setup_lib.make(configs, data_dir, data_workers)
     with jax.default_matmul_precision(_PRECISIONS[configs[0].precision]):
       finished = Run(folder, list(configs), setup).train(
         hooks, progress, description
@@ -122,9 +125,12 @@ class Run:
     self, state: state_lib.TrainState, split: str, ids: Any = None
   ) -> dict[str, np.ndarray]:
     """Evaluates the members, or their subnets `ids`, on a split."""
-    start, stop = self.setup.splits[split]
-    return self.setup.program.evaluate(
-      state, self.setup.data, start, stop, members=self.setup.members, ids=ids
+    setup = self.setup
+    if setup.feed is not None:
+      return setup.feed.evaluate(state, split, ids)
+    start, stop = setup.splits[split]
+    return setup.program.evaluate(
+      state, setup.arrays(), start, stop, members=setup.members, ids=ids
     )
 
   def train(
@@ -192,9 +198,13 @@ class Run:
 
   def _run_steps(self, state: state_lib.TrainState, start: int, count: int):
     setup = self.setup
-    return setup.program.run(state, setup.members, setup.data, start, count)
+    if setup.feed is not None:
+      return setup.feed.run(state, start, count)
+    return setup.program.run(state, setup.members, setup.arrays(), start, count)
 
   def _max_dispatch(self) -> int | None:
+    if self.setup.feed is not None:
+      return streamed.MAX_DISPATCH
     # Putting a window back and taking it out again in its middle rounds
     # differently, so windows are cut at fixed steps, too.
     is_extracted = self.configs[0].subnet_training == "extract"

@@ -13,11 +13,13 @@ import numpy as np
 
 from experiments.shared import config as config_lib
 from experiments.shared import data as data_lib
+from experiments.shared import examples
 from experiments.shared import methods
 from experiments.shared import models
 from experiments.shared import optimizers
 from experiments.shared import pretrained
-from experiments.shared.data import pooling
+from experiments.shared import streamed
+from kdropout_jax import UnsupportedError
 from kdropout_jax.training import parallel
 from kdropout_jax.training import program as program_lib
 from kdropout_jax.training import state as state_lib
@@ -42,21 +44,24 @@ class Setup:
     program: the compiled functions.
     members: seeds and hyperparameters, replicated over the devices.
     schedules: the schedule of each configuration, or None.
-    data: examples of all splits, replicated.
+    data: examples of all splits: on every device, or on the host where they
+      are streamed; None where they stay on disk.
     splits: {"train" | "valid" | "test": (first example, the one after)}.
     num_steps: steps of the run.
     info: what the dataset says about itself.
     pretrained: file of the parameters to start from, or None.
+    feed: what streams the examples, or None where they are on the devices.
   """
 
   program: program_lib.Program
   members: state_lib.Members
   schedules: tuple[Any, ...]
-  data: step_lib.Data
+  data: step_lib.Data | None
   splits: dict[str, tuple[int, int]]
   num_steps: int
   info: data_lib.Info
   pretrained: str | None = None
+  feed: streamed.Feed | None = None
 
   @property
   def task(self) -> step_lib.Task:
@@ -65,7 +70,10 @@ class Setup:
 
   def init(self) -> state_lib.TrainState:
     """Returns the members' states before step 0."""
-    example = jax.tree.map(lambda x: np.asarray(x[:1]), self.data.inputs)
+    if self.feed is not None:
+      example = self.feed.example()
+    else:
+      example = jax.tree.map(lambda x: np.asarray(x[:1]), self.arrays().inputs)
     state = self.program.init(self.members, example)
     if self.pretrained is None:
       return state
@@ -74,15 +82,31 @@ class Setup:
     params = self.program.devices.replicate(params)
     return dataclasses.replace(state, params=params)
 
+  def arrays(self) -> step_lib.Data:
+    """Returns the examples of all splits.
+
+    Raises:
+      UnsupportedError: they are on disk alone.
+    """
+    if self.data is None:
+      raise UnsupportedError(
+        f"dataset {self.info.name!r} is streamed from disk; this needs all of"
+        " its examples in memory"
+      )
+    return self.data
+
 
 def make(
-  configs: Sequence[config_lib.RunConfig], data_dir: str | None = None
+  configs: Sequence[config_lib.RunConfig],
+  data_dir: str | None = None,
+  data_workers: int = 0,
 ) -> Setup:
   """Returns the set-up of runs that train in one program.
 
   Args:
     configs: one or more, equal but for `config.MEMBER_FIELDS`.
     data_dir: where prepared datasets live.
+    data_workers: processes that read a stream; 0 reads in threads.
 
   Raises:
     ValueError: configurations that need programs of their own, or that do not
@@ -90,7 +114,7 @@ def make(
   """
   common = check_common(configs)
   models.build(common.model, _options(common, num_classes=2))
-  dataset = _load(common, data_dir)
+  dataset = examples.load(common, data_dir)
   num_steps = common.steps(dataset.num_train)
   if num_steps < 1:
     raise ValueError(
@@ -111,16 +135,29 @@ def make(
   )
   program = _program(common, data_dir, dataset, num_steps, members)
   program.check_members(members)
-  data, splits = _all_splits(dataset)
+  members = program.devices.replicate(members)
+  data, feed = dataset.data, None
+  if dataset.is_streamed:
+    feed = streamed.Feed(
+      program=program,
+      members=members,
+      sources=dataset.sources,
+      num_steps=num_steps,
+      seed=common.data_seed,
+      num_workers=data_workers,
+    )
+  else:
+    data = program.devices.replicate(data)
   return Setup(
     program=program,
-    members=program.devices.replicate(members),
+    members=members,
     schedules=schedules,
-    data=program.devices.replicate(data),
-    splits=splits,
+    data=data,
+    splits=dataset.splits,
     num_steps=num_steps,
     info=dataset.info,
     pretrained=common.pretrained,
+    feed=feed,
   )
 
 
@@ -155,67 +192,6 @@ def _without_members(config: config_lib.RunConfig) -> config_lib.RunConfig:
     # replacement; m itself is not.
     defaults["pool_size"] = max(config.m, defaults["pool_size"])
   return dataclasses.replace(config, **defaults)
-
-
-@functools.lru_cache(maxsize=2)
-def _load_cached(
-  name: str,
-  data_dir: str | None,
-  num_train: int | None,
-  valid_fraction: float,
-  seed: int,
-  mean_pool: int,
-  options: tuple[tuple[str, Any], ...],
-) -> data_lib.Dataset:
-  dataset = data_lib.load(name, data_dir, **dict(options))
-  if mean_pool != 1:
-    dataset = pooling.mean_pool(dataset, mean_pool)
-  # The held-out examples are taken first: they stay the same, and stay many,
-  # where few examples are trained on.
-  dataset = data_lib.holdout(dataset, valid_fraction, seed)
-  if num_train is None:
-    return dataset
-  return data_lib.subset(dataset, num_train, seed)
-
-
-def _data_options(common) -> tuple[tuple[str, Any], ...]:
-  """Returns what only some datasets understand, where it is asked for."""
-  scaling = common.packet_scaling
-  options = {
-    "multi_class": common.multi_class or None,
-    "scaling": None if scaling == "log" else scaling,
-    "vocabulary": common.vocabulary,
-    "max_length": common.max_length,
-  }
-  return tuple((k, v) for k, v in options.items() if v is not None)
-
-
-def _load(common, data_dir: str | None) -> data_lib.Dataset:
-  return _load_cached(
-    common.dataset,
-    data_dir,
-    common.num_train,
-    common.valid_fraction,
-    common.data_seed,
-    common.mean_pool,
-    _data_options(common),
-  )
-
-
-def _all_splits(
-  dataset: data_lib.Dataset,
-) -> tuple[step_lib.Data, dict[str, tuple[int, int]]]:
-  """Puts all splits into one set of arrays: one program evaluates them all."""
-  parts: dict[str, Any] = {"train": (dataset.train_x, dataset.train_labels)}
-  if dataset.valid_x is not None:
-    parts["valid"] = (dataset.valid_x, dataset.valid_labels)
-  parts["test"] = (dataset.test_x, dataset.test_labels)
-  splits, first = {}, 0
-  for name, (_, labels) in parts.items():
-    splits[name] = (first, first + len(labels))
-    first += len(labels)
-  inputs, labels = jax.tree.map(lambda *x: np.concatenate(x), *parts.values())
-  return step_lib.Data(inputs, labels.astype(np.int32)), splits
 
 
 _programs: "collections.OrderedDict[Any, program_lib.Program]" = (
@@ -279,8 +255,8 @@ def _new_program(
     return program_lib.Program(task, devices)
   first = slice(0, common.batch_size)
   example = step_lib.Data(
-    jax.tree.map(lambda x: jnp.asarray(x[first]), dataset.train_x),
-    jnp.asarray(dataset.train_labels[first], jnp.int32),
+    jax.tree.map(lambda x: jnp.asarray(x[first]), dataset.data.inputs),
+    jnp.asarray(dataset.data.labels[first], jnp.int32),
   )
   run_steps = windows.plan(
     task, members, example, num_steps, common.dropped_weights
@@ -310,7 +286,7 @@ def _preprocess(common, dataset):
   if dataset.info.task != "image":
     return lambda x: x
   pixels = data_lib.fit_pixels(
-    dataset.train_x, common.pixels, dataset.info.pixel_max
+    dataset.statistics_x, common.pixels, dataset.info.pixel_max
   )
 
   def preprocess(images):

@@ -150,8 +150,8 @@ def _concatenate(chunks: list[Any]) -> Any:
 def _build_images(spec, folder) -> dataset_lib.Dataset:
   if spec.streams:
     raise ValueError(
-      f"dataset {spec.name!r} is too large for arrays; stream it with"
-      " experiments.shared.data.streaming"
+      f"dataset {spec.name!r} is too large for arrays; leave"
+      " --data_placement at auto, or give stream"
     )
   num_classes, test_split = _image_features(spec, folder)
   train, test = columns(folder, "train"), columns(folder, test_split)

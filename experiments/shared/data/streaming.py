@@ -18,6 +18,7 @@ from jaxtyping import UInt8
 from experiments.shared.data import dataset as dataset_lib
 from experiments.shared.data import loading
 from experiments.shared.data import preparation
+from kdropout_jax.training import rng
 
 Example = Mapping[str, Any]
 
@@ -96,6 +97,7 @@ def stream(
   num_epochs: int = 1,
   start_step: int = 0,
   shuffle: bool = True,
+  reshuffle: rng.Shuffle = "every_epoch",
   process: tuple[int, int] = (0, 1),
   num_workers: int = 0,
   num_threads: int = 4,
@@ -110,6 +112,8 @@ def stream(
     num_epochs: epochs until the iterator ends.
     start_step: the first batch to read, counted over all epochs.
     shuffle: False keeps the source's order.
+    reshuffle: "every_epoch" draws a new order each epoch; "once" keeps epoch
+      0's; "rows" keeps its batches and permutes the rows within each.
     process: (index, count) of this process; it gets B // count rows.
     num_workers: worker processes; 0 reads in threads of this one.
     num_threads: of each process.
@@ -137,7 +141,10 @@ def stream(
       f"num_workers must be 0 outside of absl.app.run, got {num_workers}:"
       " grain's worker processes read parsed flags"
     )
-  order = _Order(source, batch_size, seed, num_epochs, shuffle, index, count)
+  rng.check_shuffle(reshuffle)
+  order = _Order(
+    source, batch_size, seed, num_epochs, shuffle, reshuffle, index, count
+  )
   total = num_epochs * order.steps_per_epoch
   if not 0 <= start_step <= total:
     raise ValueError(f"start_step must be in [0, {total}], got {start_step}")
@@ -183,6 +190,7 @@ class _Order:
   seed: int
   num_epochs: int
   shuffle: bool
+  reshuffle: rng.Shuffle
   process_index: int
   process_count: int
 
@@ -200,14 +208,25 @@ class _Order:
   def row(self, index: int) -> int:
     """Returns the source's row for a place in this process's order."""
     local = self.batch_size // self.process_count
-    step, row = divmod(index, local)
-    epoch, step = divmod(step, self.steps_per_epoch)
-    place = step * self.batch_size + self.process_index * local + row
+    whole_step, row = divmod(index, local)
+    epoch, step = divmod(whole_step, self.steps_per_epoch)
+    row += self.process_index * local
     if not self.shuffle:
-      return place
-    return grain.experimental.index_shuffle(
-      place,
-      max_index=len(self.source) - 1,
-      seed=(self.seed * 1_000_003 + epoch) % 2**32,
-      rounds=4,
-    )
+      return step * self.batch_size + row
+    if self.reshuffle == "rows":
+      row = _shuffled(row, self.batch_size, self.seed, whole_step)
+    drawn = epoch if self.reshuffle == "every_epoch" else 0
+    place = step * self.batch_size + row
+    return _shuffled(place, len(self.source), self.seed, drawn)
+
+
+def _shuffled(place: int, size: int, seed: int, number: int) -> int:
+  """Returns where `place` goes in the permutation of a seed and a number."""
+  if size == 1:
+    return 0
+  return grain.experimental.index_shuffle(
+    place,
+    max_index=size - 1,
+    seed=(seed * 1_000_003 + number) % 2**32,
+    rounds=4,
+  )
