@@ -77,12 +77,14 @@ def run(
   folder = pathlib.Path(workdir or default_workdir(configs))
   setup_lib.check_common(configs)
   identity = identity_of(configs)
-  if jax.process_index() == 0:
-    workdirs.claim(folder, identity)
-  _wait_for_others("claim")
+  workdirs.check(folder, identity)
   finished = workdirs.result(folder)
   if finished is None:
     setup = setup_lib.make(configs, data_dir, data_workers)
+    # Not before: what is refused must not own a folder.
+    if jax.process_index() == 0:
+      workdirs.claim(folder, identity)
+    _wait_for_others("claim")
     with jax.default_matmul_precision(_PRECISIONS[configs[0].precision]):
       finished = Run(folder, list(configs), setup).train(
         hooks, progress, description

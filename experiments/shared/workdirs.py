@@ -10,28 +10,39 @@ CONFIG = "config.json"
 RESULT = "result.json"
 
 
-def claim(workdir: pathlib.Path, identity: dict[str, Any]) -> None:
-  """Makes `workdir` the folder of the run `identity`, or continues in it.
+def check(workdir: pathlib.Path, identity: dict[str, Any]) -> None:
+  """Refuses a folder that cannot be the one of the run `identity`.
 
   Raises:
     ValueError: the folder belongs to a run with other flags, or holds
       something else. Nothing in it is touched.
   """
-  workdir.mkdir(parents=True, exist_ok=True)
   owner = _read(workdir / CONFIG)
   if owner is None:
-    if any(not p.name.startswith(".") for p in workdir.iterdir()):
+    files = workdir.iterdir() if workdir.is_dir() else ()
+    if any(not p.name.startswith(".") for p in files):
       raise ValueError(
         f"workdir must be empty or belong to this run, got {workdir}, which"
         f" holds files but no readable {CONFIG}"
       )
-    text = json.dumps(identity, indent=2, sort_keys=True)
-    metrics.write_atomically(workdir / CONFIG, text + "\n")
   elif owner != json.loads(json.dumps(identity)):
     raise ValueError(
       f"workdir {workdir} belongs to a run with other flags"
       f" ({differences(owner, identity)}); choose another folder"
     )
+
+
+def claim(workdir: pathlib.Path, identity: dict[str, Any]) -> None:
+  """Makes `workdir` the folder of the run `identity`, or continues in it.
+
+  Raises:
+    ValueError: as `check` does.
+  """
+  check(workdir, identity)
+  if _read(workdir / CONFIG) is None:
+    workdir.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(identity, indent=2, sort_keys=True)
+    metrics.write_atomically(workdir / CONFIG, text + "\n")
 
 
 def differences(owner: dict[str, Any], identity: dict[str, Any]) -> str:

@@ -226,3 +226,11 @@ def test_a_run_of_too_many_ids_is_refused(tmp_path):
     fields.pop(name)
   with pytest.raises(ValueError, match=r"at most 2\*\*32 subnet ids"):
     runner.run(config_lib.RunConfig(**fields), tmp_path, progress=False)
+
+
+def test_a_refused_run_does_not_own_its_folder(tmp_path):
+  folder = tmp_path / "run"
+  wrong = config_lib.RunConfig(dataset="cifar11")
+  with pytest.raises(ValueError, match="did you mean cifar10"):
+    runner.run(wrong, folder, progress=False)
+  assert not folder.exists()
