@@ -6,6 +6,7 @@ trains it (`dropout`: rows of the batch).
 """
 
 import importlib
+from typing import TYPE_CHECKING
 
 from kdropout_jax import optim
 from kdropout_jax import subnets
@@ -28,6 +29,9 @@ from kdropout_jax.patterns import Bernoulli
 from kdropout_jax.patterns import Blocks
 from kdropout_jax.patterns import CustomPattern
 from kdropout_jax.patterns import ExactCount
+
+if TYPE_CHECKING:
+  from kdropout_jax.nn import nnx
 
 __version__ = "0.1.0"
 
