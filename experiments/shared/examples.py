@@ -111,7 +111,8 @@ def _in_memory(common, data_dir: str | None) -> Examples:
     splits=splits,
     sources={
       name: streaming.Arrays(
-        dataset_lib.take(data.inputs, slice(*span)), data.labels[slice(*span)]
+        dataset_lib.take(data.inputs, slice(*span)),
+        np.asarray(data.labels)[slice(*span)],
       )
       for name, span in splits.items()
     },

@@ -7,7 +7,7 @@ epoch from the number of its step. All members train on the same batches.
 import collections
 import dataclasses
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, SupportsIndex
 
 import jax
@@ -45,7 +45,7 @@ class Feed:
   num_steps: int
   seed: int
   num_workers: int = 0
-  _batches: Iterator[Any] | None = None
+  _batches: Any = None
   _next_step: int = -1
 
   def example(self) -> Any:
@@ -69,6 +69,10 @@ class Feed:
       if len(pending) > _IN_FLIGHT:
         done.append(jax.tree.map(np.asarray, pending.popleft()))
     self._next_step = start + count
+    if self._next_step >= self.num_steps:
+      # What is read ahead, in memory that worker processes share, is let go.
+      batches.close()
+      self._batches = None
     done += [jax.tree.map(np.asarray, sums) for sums in pending]
     return state, functools.reduce(_add, done)
 
@@ -99,8 +103,8 @@ class Feed:
       for name, total in totals.items()
     }
 
-  def _from(self, start: int) -> Iterator[Any]:
-    """Returns the batches from step `start` on."""
+  def _from(self, start: int) -> Any:
+    """Returns grain's iterator of the batches from step `start` on."""
     if self._batches is None or start != self._next_step:
       task = self.program.task
       self._batches = streaming.stream(

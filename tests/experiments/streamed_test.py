@@ -166,6 +166,12 @@ def test_images_of_many_shapes_train_from_disk(tmp_path, monkeypatch):
     num_steps=4,
   )
 
+  found = examples.load(config, os.fspath(tmp_path / "data"))
+  train, valid = (found.sources[name].rows for name in ("train", "valid"))
+  assert (len(set(train)), len(set(valid))) == (24, 3)
+  assert not set(train) & set(valid)
+  assert found.splits == {"train": (0, 24), "valid": (24, 27), "test": (27, 47)}
+
   def refused(run):
     with pytest.raises(UnsupportedError, match="'ragged' is streamed from"):
       predictions.of_members(run, run.setup.init())
