@@ -5,6 +5,9 @@ are gathered into physically small arrays, which train as an ordinary dense
 network, the optimizer included, and are put back afterwards.
 """
 
+import importlib
+from typing import TYPE_CHECKING
+
 from kdropout_jax.subnets.discovery import layout
 from kdropout_jax.subnets.evaluation import evaluate
 from kdropout_jax.subnets.extraction import extract
@@ -20,6 +23,9 @@ from kdropout_jax.subnets.probes import check_optimizer
 from kdropout_jax.subnets.replay import catch_up
 from kdropout_jax.subnets.window import Window
 from kdropout_jax.subnets.window import WindowTrainer
+
+if TYPE_CHECKING:
+  from kdropout_jax.subnets.nnx_discovery import visitable
 
 __all__ = (
   "Layout",
@@ -37,4 +43,13 @@ __all__ = (
   "max_sizes",
   "sample_masks",
   "small_network",
+  "visitable",
 )
+
+
+def __getattr__(name: str):
+  """Imports flax.nnx only for those who use it."""
+  if name == "visitable":
+    module = importlib.import_module("kdropout_jax.subnets.nnx_discovery")
+    return module.visitable
+  raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

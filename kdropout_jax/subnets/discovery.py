@@ -7,6 +7,7 @@ the small network against the masked one.
 """
 
 import functools
+import importlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -28,20 +29,22 @@ _SEED = 0  # of probes: their values decide nothing but which elements are zero
 
 
 def layout(
-  model: nn.Module, variables: Mapping[str, Any], *args: Any, **kwargs: Any
+  model: Any, variables: Mapping[str, Any] | None, *args: Any, **kwargs: Any
 ) -> Layout:
-  """Builds the layout of a linen model from the model itself.
+  """Builds the layout of a Flax model from the model itself.
 
   Every `kd.linen.Dropout`, `kd.linen.SpatialDropout` and `flax.linen.Dropout`
-  of positive rate is a layer, called by its path. Which parameter axes follow
+  of positive rate, or their nnx counterpart, is a layer, called by its path.
+  Which parameter axes follow
   it is measured, not looked up: made of Dense and Conv layers with elementwise
   functions, pooling over positions and flattening between them, a model of
   anybody's passes.
 
   Args:
-    model: the unbound module.
-    variables: its variables; shapes and dtypes matter, values do not.
-    *args: inputs, as to ``model.apply`` in training.
+    model: the unbound linen module, or an nnx module.
+    variables: its variables; shapes and dtypes matter, values do not. For nnx,
+      None or ``nnx.state(model, nnx.Param)``.
+    *args: inputs, as to ``model.apply``, or the nnx model, in training.
     **kwargs: further arguments of it, such as ``train=True``.
 
   Returns:
@@ -62,12 +65,12 @@ def layout(
   >>> kd.subnets.layout(net, variables, x).as_dict()["layers_3/kernel"]
   {0: 'layers_2'}
   """
-  if not isinstance(model, nn.Module):
-    raise UnsupportedError(
-      "a layout is found for models of flax.linen; for others, give"
-      f" kd.subnets.Layout by hand: got {type(model).__name__}"
-    )
-  kwargs = {"rngs": _rngs()} | kwargs
+  if isinstance(model, nn.Module):
+    kwargs = {"rngs": _rngs()} | kwargs
+  else:  # flax.nnx is imported only for those who use it
+    name = "kdropout_jax.subnets.nnx_discovery"
+    model = importlib.import_module(name).functional(model, variables)
+    variables = model.variables
   _check_statistics(model, variables, args, kwargs)
   with jax.enable_x64(True):
     probe = _Probe(model, variables, args, kwargs)

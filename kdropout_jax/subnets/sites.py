@@ -5,6 +5,7 @@ Dropout, whatever model runs. Dense and Conv layers can take small kernels.
 """
 
 import contextlib
+import contextvars
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -17,7 +18,7 @@ from kdropout_jax import patterns
 from kdropout_jax._types import UnsupportedError
 from kdropout_jax.nn import linen
 
-_MASKS = ("in_mask", "out_mask")  # of MaskedDense: Dropout does it all here
+MASKS = ("in_mask", "out_mask")  # of MaskedDense: Dropout does it all here
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +45,15 @@ class Site:
 Visit = Callable[[str, Site, Any, dict[str, Any]], Any]
 """(layer, site, inputs, arguments) -> outputs, in place of a Dropout call."""
 
+_VISITOR: contextvars.ContextVar[Visit | None] = contextvars.ContextVar(
+  "visitor", default=None
+)
+
+
+def visitor() -> Visit | None:
+  """Returns what is called in place of Dropouts here, for nnx models."""
+  return _VISITOR.get()
+
 
 @contextlib.contextmanager
 def visiting(visit: Visit, resize: bool = False) -> Iterator[None]:
@@ -65,13 +75,17 @@ def visiting(visit: Visit, resize: bool = False) -> Iterator[None]:
           " whole units dropped"
         )
       if isinstance(module, linen.MaskedDense):
-        kwargs = {k: v for k, v in kwargs.items() if k not in _MASKS}
+        kwargs = {k: v for k, v in kwargs.items() if k not in MASKS}
       if resize:
         return _call_resized(module, next_fun, args, kwargs)
     return next_fun(*args, **kwargs)
 
-  with nn.intercept_methods(intercept):
-    yield
+  token = _VISITOR.set(visit)
+  try:
+    with nn.intercept_methods(intercept):
+      yield
+  finally:
+    _VISITOR.reset(token)
 
 
 def check_first_call(layer: str, seen: Mapping[str, Any]) -> None:
