@@ -117,6 +117,7 @@ def test_the_binary_scores_squad(samples, tmp_path, capsys):
   ]
 
 
+@pytest.mark.slow
 def test_mrpc_is_scored_on_all_of_its_test_set(samples, tmp_path):
   from experiments.shared import data  # pylint: disable=g-import-not-at-top
 
