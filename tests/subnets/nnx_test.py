@@ -105,8 +105,8 @@ def test_the_small_network_is_the_masked_model(first):
 def test_spatial_small_network_is_the_masked_model():
   net, x = Images(), jax.random.normal(jax.random.key(1), (2, 4, 4, 2))
   layout = kd.subnets.layout(net, None, x)
-  keep = jnp.array([[True, False, True, True, False, False]])
-  masks = {"drop": kd.Masks(keep, 6, num_kept=3)}
+  keep = jnp.array([[True, False, False, True, False, False]])
+  masks = {"drop": kd.Masks(keep, 6, num_kept=2)}
   y = net.drop(nnx.relu(net.conv(x)), masks=masks["drop"])
   graph, params, rest = nnx.split(kd.subnets.visitable(net), nnx.Param, ...)
   small = kd.subnets.extract(params, layout, masks)
