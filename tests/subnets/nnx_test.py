@@ -31,7 +31,7 @@ class Images(nnx.Module):
   def __init__(self):
     rngs = nnx.Rngs(0)
     self.conv = nnx.Conv(2, 6, (3, 3), rngs=rngs)
-    self.drop = kd.nnx.SpatialDropout(0.5, rngs=rngs, rescale="realised")
+    self.drop = kd.nnx.SpatialDropout(0.5, rngs=rngs, rescale="at_test")
     self.out = nnx.Linear(96, 3, rngs=rngs)
 
   def __call__(self, x):
