@@ -3,8 +3,9 @@
   python -m experiments.text_results --dataset=glue/mrpc --model=bert
       --hidden=64 --num_hidden=2 --rate=0.1 --method=pooled --epochs=10
   python -m experiments.text_results --dataset=squad --model=bert --hidden=64
-      --num_hidden=2 --rate=0.1 --method=pooled --num_train=4000
-      --num_test=1000 --max_length=256 --epochs=4
+      --num_hidden=2 --rate=0.1 --method=pooled --num_train=1500
+      --num_test=500 --max_length=192 --batch_size=32 --num_steps=150
+      --learning_rate=1e-3
 
 Prints accuracy and F1, or exact match and F1, of the network and of a baseline
 that reads nothing: the majority class, or the context's first words; and the

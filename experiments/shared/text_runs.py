@@ -77,7 +77,7 @@ def run(
     params = program.devices.replicate(params)
     state = dataclasses.replace(state, params=params)
   data = program.devices.replicate(
-    step_lib.Data(dataset.train_x, dataset.train_labels)
+    step_lib.Data(dataset.train_x, jnp.asarray(dataset.train_labels))
   )
   fixed = min(fixed_rows, dataset.num_train)
   losses = [_fixed_loss(program, members, state, data, fixed)]

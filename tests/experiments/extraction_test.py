@@ -74,6 +74,7 @@ def test_flags_that_do_not_fit_are_refused(fields, match):
     config_of(**{"subnet_training": "extract", **fields})
 
 
+@pytest.mark.slow
 def test_max_norm_is_refused_with_extraction_and_not_without():
   with pytest.raises(kd.UnsupportedError, match="depends on other weights"):
     setup_lib.make([config_of(subnet_training="extract", max_norm=3.0)])

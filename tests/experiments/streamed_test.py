@@ -44,7 +44,7 @@ def unbroken(tmp_path_factory):
   return result, folder
 
 
-@pytest.mark.parametrize("step", [3, 7])
+@pytest.mark.parametrize("step", [3, pytest.param(7, marks=pytest.mark.slow)])
 def test_a_broken_run_continues_inside_an_epoch_with_the_same_bits(
   step, unbroken, tmp_path
 ):
@@ -75,6 +75,7 @@ def test_a_seed_trains_alone_as_beside_others(unbroken, tmp_path):
   )
 
 
+@pytest.mark.slow
 def test_a_run_on_two_devices_trains_the_same(unbroken, tmp_path):
   (two,) = runner.run(config_of(num_devices=2), tmp_path, progress=False)
   np.testing.assert_allclose(
@@ -82,6 +83,7 @@ def test_a_run_on_two_devices_trains_the_same(unbroken, tmp_path):
   )
 
 
+@pytest.mark.slow
 def test_a_step_on_the_whole_set_is_that_of_examples_on_the_device(tmp_path):
   """One batch holds all examples: their order matters to rounding alone."""
   fields = dict(num_train=64, batch_size=64, num_steps=3, method="none")
