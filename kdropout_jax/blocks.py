@@ -69,9 +69,6 @@ class Masks:
 _pytrees.register(Masks, data_fields=("keep",))
 
 
-check_positive = _checks.check_positive
-
-
 def num_blocks(width: int, block_size: int) -> int:
   """Returns the number of blocks, the ragged last one included.
 
