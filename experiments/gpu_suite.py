@@ -174,9 +174,7 @@ def smoke_jobs():
   shape = problems.Shape("smoke", 32, 64, 64)
   yield from _op_jobs([shape], [(0.5, 1, 32)], "float32")
   net = step_bench.Network("smoke", 64, 2, True, inputs=32, batch_size=128)
-  yield from _step_jobs(
-    [net], ["sequential T=1", "extracted T=1, k=97, frozen"]
-  )
+  yield from _step_jobs([net], ["sequential T=1", "extracted T=1 k=97 frozen"])
 
 
 def _op_jobs(shapes, cells, dtype):

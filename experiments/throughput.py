@@ -163,6 +163,12 @@ def time_op():
 def time_steps():
   """Returns one row a candidate and network of part (b)."""
   names = _CANDIDATES.value or list(step_bench.CANDIDATES)
+  unknown = set(names) - set(step_bench.CANDIDATES)
+  if unknown:
+    raise app.UsageError(
+      f"--candidates must be among {'; '.join(step_bench.CANDIDATES)}, got"
+      f" {'; '.join(sorted(unknown))}"
+    )
   num_steps = _STEPS.value
   if _SMOKE.value:
     names = [name for name in names if "k=970" not in name]

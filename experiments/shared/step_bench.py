@@ -182,12 +182,12 @@ CANDIDATES: dict[str, Callable[[Network, int], Program]] = {
   BASELINE: conventional,
   "gyro T=8": _gyro(kd.Bernoulli),
   "block-wise gyro T=8": _gyro(_blocks),
-  "block-wise gyro, 128 rows": _gyro(_blocks, rows_per_subnet=128),
-  "sequential T=1, dense": _sequential(1, "dense"),
-  "sequential T=1, compact": _sequential(1, "compact"),
+  "block-wise gyro 128 rows": _gyro(_blocks, rows_per_subnet=128),
+  "sequential T=1 dense": _sequential(1, "dense"),
+  "sequential T=1 compact": _sequential(1, "compact"),
   **{f"sequential T={m}": _sequential(m) for m in (1, 2, 4, 8, 16)},
   **{
-    f"extracted T=1, k={k}, {name}": functools.partial(
+    f"extracted T=1 k={k} {name}": functools.partial(
       extracted, k=k, dropped_weights=name
     )
     for k, name in ((97, "caught_up"), (97, "frozen"), (970, "caught_up"))

@@ -64,7 +64,7 @@ def test_step_candidates_run_and_train(tmp_path):
   names = [
     "gyro T=8",
     "sequential T=1",
-    "extracted T=1, k=97, caught_up",
+    "extracted T=1 k=97 caught_up",
   ]
   rows = step_bench.measure(net, names, num_steps=2, rounds=1)
   assert [row["candidate"] for row in rows] == [step_bench.BASELINE, *names]
