@@ -1,6 +1,6 @@
 """Measures preparing, loading and streaming; writes a table.
 
-    python -m experiments.bench_data --dataset=all --data_dir=/tmp/kd_data \\
+    python -m experiments.bench_data --dataset=all --data_dir=DATA_DIR \\
         --local_files=DIR --out=docs/results/data.md
 
 Each dataset is prepared anew in a folder of its own below --data_dir, which

@@ -50,3 +50,4 @@ def test_methods_of_the_table_exist():
     obj = kd
     for part in dotted.split("."):
       obj = getattr(obj, part)
+    assert callable(obj), dotted

@@ -81,7 +81,8 @@ def test_a_flag_without_effect_is_refused(fields, message):
 
 
 def test_unused_flags_at_their_default_are_ignored():
-  Config(method="none", k=97, pool_size=50, rate=0.5)
+  config = Config(method="none", k=97, pool_size=50, rate=0.5)
+  assert config.identity() == {"method": "none"}
 
 
 def test_the_identity_holds_what_is_not_default():
