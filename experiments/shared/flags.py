@@ -30,6 +30,8 @@ def define_run() -> None:
     flags.DEFINE_string(
       "preset", None, "a paper's settings, which flags that are given override"
     )
+  if "data_workers" not in FLAGS:
+    _define_processes()
   define_machine()
 
 
@@ -45,18 +47,7 @@ def define_machine() -> None:
     None,
     "prepared datasets; default $KDROPOUT_DATA_DIR or ~/.cache/kdropout_jax",
   )
-  flags.DEFINE_integer(
-    "data_workers",
-    0,
-    "streamed examples: processes that read them; 0: threads of this one",
-    lower_bound=0,
-  )
   flags.DEFINE_bool("progress", True, "show a progress bar")
-  flags.DEFINE_string(
-    "coordinator_address", None, "several processes: host:port of the first"
-  )
-  flags.DEFINE_integer("num_processes", None, "several processes: how many")
-  flags.DEFINE_integer("process_id", None, "several processes: which, from 0")
 
 
 def run_config(**overrides: Any) -> config_lib.RunConfig:
@@ -152,3 +143,17 @@ def _define(name: str, default: Any, metadata: Any) -> None:
     flags.DEFINE_list(name, [str(v) for v in default], help_text)
   else:
     flags.DEFINE_string(name, default, help_text)
+
+
+def _define_processes() -> None:
+  flags.DEFINE_integer(
+    "data_workers",
+    0,
+    "streamed examples: processes that read them; 0: threads of this one",
+    lower_bound=0,
+  )
+  flags.DEFINE_string(
+    "coordinator_address", None, "several processes: host:port of the first"
+  )
+  flags.DEFINE_integer("num_processes", None, "several processes: how many")
+  flags.DEFINE_integer("process_id", None, "several processes: which, from 0")
