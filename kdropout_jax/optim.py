@@ -1,4 +1,4 @@
-"""Optax transforms for dropout: max-norm projection, and lazy updates."""
+"""Optax transforms: max-norm projection, lazy updates, pruned weights."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -116,6 +116,69 @@ def kept_only(
     select = _selector(updates, layout, masks)
     zeros = jax.tree.map(jnp.zeros_like, new)
     return select(new, zeros), KeptOnlyState(select(new_inner, state.inner))
+
+  return optax.GradientTransformationExtraArgs(init, update)
+
+
+class PrunedState(NamedTuple):
+  """State of `pruned`.
+
+  Attributes:
+    inner: state of the wrapped optimizer.
+    masks: a tree of bool like the parameters; True is left.
+  """
+
+  inner: Any
+  masks: Any
+
+
+def pruned(
+  optimizer: optax.GradientTransformation,
+) -> optax.GradientTransformationExtraArgs:
+  """Keeps pruned weights at zero for a whole training.
+
+  Frankle and Carbin 2018, "The Lottery Ticket Hypothesis". Gradients are
+  masked before the wrapped optimizer and weights after it, so that neither
+  momentum, decay nor a projection revives a weight: the rest trains as a
+  network without the pruned weights would. The masks are in the state, so
+  that one compiled step serves all rounds of pruning; `init` leaves every
+  weight, and ``state._replace(masks=masks)`` prunes.
+
+  Args:
+    optimizer: any optax transformation.
+
+  Returns:
+    A transformation that needs `params` in its update.
+
+  Raises:
+    ValueError: no params in the update.
+
+  >>> import jax.numpy as jnp, kdropout_jax as kd, optax
+  >>> opt = kd.optim.pruned(optax.sgd(1.0))
+  >>> params, ones = {"w": jnp.array([3.0, 4.0])}, {"w": jnp.ones(2)}
+  >>> masks = {"w": jnp.array([True, False])}
+  >>> state = opt.init(params)._replace(masks=masks)
+  >>> optax.apply_updates(params, opt.update(ones, state, params)[0])["w"]
+  Array([2., 0.], dtype=float32)
+  """
+  inner = optax.with_extra_args_support(optimizer)
+
+  def init(params):
+    masks = jax.tree.map(lambda p: jnp.ones(p.shape, jnp.bool_), params)
+    return PrunedState(inner.init(params), masks)
+
+  def update(updates, state, params=None, **extra):
+    if params is None:
+      raise ValueError("pruned needs params: optimizer.update(g, s, params)")
+    select = lambda m, a, b: jnp.where(m, a, b).astype(a.dtype)  # noqa: E731
+    zeros = jax.tree.map(jnp.zeros_like, updates)
+    grads = jax.tree.map(select, state.masks, updates, zeros)
+    left = jax.tree.map(select, state.masks, params, zeros)
+    new, new_inner = inner.update(grads, state.inner, left, **extra)
+    # To zero from wherever the weight is: from zero, in every later step.
+    back = jax.tree.map(lambda p: -p, params)
+    new = jax.tree.map(select, state.masks, new, back)
+    return new, PrunedState(new_inner, state.masks)
 
   return optax.GradientTransformationExtraArgs(init, update)
 

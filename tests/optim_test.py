@@ -128,3 +128,51 @@ def test_wrong_lazy_updates_are_refused():
     kd.optim.kept_only("adam", LAYOUT)
   with pytest.raises(ValueError, match="layout must be a kd.subnets.Layout"):
     kd.optim.kept_only(optax.sgd(0.1), {})
+
+
+PRUNED = {
+  "momentum": optax.sgd(0.1, momentum=0.9),
+  "adamw": optax.adamw(0.05, weight_decay=0.1),
+  "rmsprop": optax.rmsprop(0.1, eps=1.0, initial_scale=1.0, momentum=0.9),
+  "clipped": optax.chain(
+    optax.add_decayed_weights(0.1), optax.clip_by_global_norm(0.3), optax.sgd(1)
+  ),
+}
+
+
+@pytest.mark.parametrize("name", PRUNED)
+def test_a_pruned_network_trains_as_one_without_its_weights(name):
+  """The oracle holds the kept weights alone, in a shorter vector."""
+  optimizer, rng = PRUNED[name], np.random.default_rng(1)
+  keep = np.array([True, False, True, True, False, False, True])
+  start = rng.normal(size=7).astype(np.float32)
+  target = rng.normal(size=7).astype(np.float32)
+  whole = kd.optim.pruned(optimizer)
+  params = {"w": jnp.asarray(start), "b": jnp.ones(2)}  # Not yet at zero.
+  masks = {"w": jnp.asarray(keep), "b": jnp.ones(2, bool)}
+  small = {"w": jnp.asarray(start[keep]), "b": jnp.ones(2)}
+  state = whole.init(params)._replace(masks=masks)
+  small_state = optimizer.init(small)
+  for _ in range(12):
+    # Where a weight is pruned the loss still pulls at it.
+    grads = {"w": params["w"] - target, "b": params["b"]}
+    updates, state = whole.update(grads, state, params)
+    params = optax.apply_updates(params, updates)
+    small_grads = {"w": small["w"] - target[keep], "b": small["b"]}
+    updates, small_state = optimizer.update(small_grads, small_state, small)
+    small = optax.apply_updates(small, updates)
+    np.testing.assert_array_equal(params["w"][~keep], 0.0)
+    np.testing.assert_allclose(params["w"][keep], small["w"], atol=1e-6)
+    np.testing.assert_allclose(params["b"], small["b"], atol=1e-6)
+  assert np.abs(small["w"] - start[keep]).min() > 0
+
+
+def test_nothing_pruned_is_the_optimizer_itself():
+  optimizer = PRUNED["adamw"]
+  wrapped = kd.optim.pruned(optimizer)
+  params, grads = {"w": jnp.arange(3.0)}, {"w": jnp.array([1.0, -2.0, 0.5])}
+  got, _ = wrapped.update(grads, wrapped.init(params), params)
+  expected, _ = optimizer.update(grads, optimizer.init(params), params)
+  np.testing.assert_array_equal(got["w"], expected["w"])
+  with pytest.raises(ValueError, match="pruned needs params: optimizer.update"):
+    wrapped.update(grads, wrapped.init(params))

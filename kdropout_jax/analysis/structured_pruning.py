@@ -85,6 +85,43 @@ def unit_masks(
   return found
 
 
+def parameter_masks(
+  params: Any, layout: layouts.Layout, masks: Mapping[str, blocks.Masks]
+) -> Any:
+  """Returns masks over parameters that leave what kept units make and read.
+
+  With them a network of full size is the small one that `kd.subnets.extract`
+  takes out, and trains as it does; see `kd.optim.pruned`.
+
+  Args:
+    params: parameters, for their shapes.
+    layout: which parameter axes follow which layer.
+    masks: {layer: `Masks`, T = 1}, as `unit_masks` returns them.
+
+  Returns:
+    A tree of bool like `params`.
+
+  Raises:
+    ValueError: the layout does not fit parameters or masks.
+
+  >>> params, layout = {"w": jnp.ones((1, 2))}, layouts.Layout({"w": {1: "h"}})
+  >>> masks = {"h": blocks.Masks(jnp.array([[True, False]]), 2)}
+  >>> parameter_masks(params, layout, masks)["w"].tolist()
+  [[True, False]]
+  """
+  keep = {layer: mask.dense() for layer, mask in masks.items()}
+  all_axes = layouts.leaf_axes(params, layout, layouts.widths_of(masks))
+  _, leaves, treedef = layouts.flatten(params)
+  return treedef.unflatten(
+    [
+      jnp.broadcast_to(
+        layouts.selection(leaf.shape, axes, keep) if axes else True, leaf.shape
+      )
+      for leaf, axes in zip(leaves, all_axes)
+    ]
+  )
+
+
 def _earlier(masks: Mapping[str, blocks.Masks], layer: str, num_kept: int):
   if layer not in masks:
     raise ValueError(f"masks must have layer {layer!r}, got {sorted(masks)}")

@@ -139,6 +139,25 @@ def test_dropped_units_stay_dropped(params):
   assert not (second["h"].keep & ~first["h"].keep).any()
 
 
+def test_a_network_with_masked_parameters_is_the_small_network(params, key):
+  masks = structured_pruning.unit_masks(params, LAYOUT, 0.4)
+
+  def forward(p, x):
+    return (
+      jax.nn.relu(x @ p["a"]["kernel"] + p["a"]["bias"][None])
+      @ (p["b"]["kernel"])
+    )
+
+  flags = structured_pruning.parameter_masks(params, LAYOUT, masks)
+  whole = pruning.apply(params, flags)
+  small = kd.subnets.extract(params, LAYOUT, masks)
+  x = jax.random.normal(key, (6, 7))
+  np.testing.assert_allclose(forward(whole, x), forward(small, x), atol=1e-5)
+  # 4 of 11 units: 7 + 3 weights each, and a bias.
+  counts = jax.tree.map(lambda m: int(m.sum()), flags)
+  assert counts == {"a": {"kernel": 28, "bias": 4}, "b": {"kernel": 12}}
+
+
 @pytest.mark.parametrize("fraction", [0.0, -0.5, 1.5, float("nan")])
 def test_wrong_fractions(params, fraction):
   with pytest.raises(ValueError, match=r"fraction must be in \(0, 1\], got"):
