@@ -11,7 +11,6 @@ from kdropout_jax.analysis import movement
 from kdropout_jax.analysis import subnet_accuracy
 from kdropout_jax.subnets import extraction
 from kdropout_jax.subnets import indexing
-from kdropout_jax.training import rng
 from kdropout_jax.training import step as step_lib
 
 
@@ -85,19 +84,7 @@ class Lines:
 
   def _last_features(self, params, key, subnet):
     """Returns the last hidden layer of a subnet, scaled as in training."""
-    task, depth = self._nets.task, len(params) - 1
-    _, kept = task.model.apply(
-      {"params": params},
-      task.preprocess(self._inputs),
-      train=True,
-      subnets=subnet[None],
-      rngs={rng.SUBNETS: key, "dropout": key},
-      capture_intermediates=lambda module, _: (
-        module.name == f"dropout_{depth - 1}"
-      ),
-      mutable=["intermediates"],
-    )
-    return jax.tree.leaves(kept)[0]
+    return self._nets.subnet(params, key, subnet, self._inputs)[1]
 
 
 def follow(

@@ -12,11 +12,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, UInt
 
 import kdropout_jax as kd
 from experiments.shared import config as config_lib
 from experiments.shared import setup as setup_lib
+from experiments.shared import snapshots
 from kdropout_jax.analysis import subnet_accuracy
 from kdropout_jax.training import rng
 from kdropout_jax.training import step as step_lib
@@ -34,7 +35,7 @@ class Networks:
     data_dir: where prepared datasets live.
 
   Raises:
-    ValueError: a model that is not a plain MLP.
+    ValueError: a model without dense layers `hidden_0`, ..., `logits`.
   """
 
   def __init__(self, config: config_lib.RunConfig, data_dir: str | None = None):
@@ -45,13 +46,14 @@ class Networks:
     self.num_steps, self.info = setup.num_steps, setup.info
     self._data = jax.tree.map(np.asarray, setup.arrays())
     self._splits = setup.splits
-    self.like = jax.eval_shape(
+    state = jax.eval_shape(
       functools.partial(step_lib.init_state, self.task),
       jax.tree.map(lambda x: x[0], setup.members),
       self._data.inputs[:1],
-    ).params
-    self.layout = mlp_layout(self.like)
-    self.sizes = _sizes(self.like, config.rate)
+    )
+    self.like, self._has_others = snapshots.kept(state), bool(state.collections)
+    self.layout = dense_layout(state.params)
+    self.sizes = _sizes(state.params, config.rate)
     self._masks = jax.jit(self._sample_masks)
     self._subnets = jax.jit(self._subnet_logits)
     self._accuracies = jax.jit(self._subnet_accuracies)
@@ -69,12 +71,36 @@ class Networks:
     """Returns the split that may be looked at during a run."""
     return "valid" if "valid" in self._splits else "test"
 
+  def variables(self, kept: Any) -> Any:
+    """Returns what the model takes, from what a snapshot holds."""
+    return kept if self._has_others else {"params": kept}
+
   def apply(self, params: Any, inputs: Any) -> Float[Array, "B C"]:
     """Returns the logits of the whole network."""
     logits: Any = self.task.model.apply(
-      {"params": params}, self.task.preprocess(inputs), train=False
+      self.variables(params), self.task.preprocess(inputs), train=False
     )
     return logits
+
+  def subnet(
+    self, params: Any, key: Array, subnet: UInt[Array, ""], inputs: Any
+  ) -> tuple[Float[Array, "B C"], Float[Array, "B F"]]:
+    """Returns a subnet's logits and its last hidden layer, as in training.
+
+    Traced: the key is a run's (`run_key`), and every row has the one subnet.
+    """
+    last = f"dropout_{self.task.num_sites - 1}"
+    logits, seen = self.task.model.apply(
+      self.variables(params),
+      self.task.preprocess(inputs),
+      train=True,
+      subnets=subnet[None],
+      rngs={rng.SUBNETS: key, "dropout": key},
+      capture_intermediates=lambda module, _: module.name == last,
+      mutable=["intermediates"],
+    )
+    (features,) = jax.tree.leaves(seen)
+    return logits, features  # pyright: ignore[reportReturnType]
 
   def masks(self, seed: int, ids: Int[np.ndarray, "n"]) -> dict[str, kd.Masks]:
     """Returns the masks of subnets of the run with `seed`, T = n."""
@@ -119,7 +145,7 @@ class Networks:
 
     def run(ids):
       return self.task.model.apply(
-        {"params": params},
+        self.variables(params),
         inputs,
         train=True,
         subnets=ids,
@@ -156,18 +182,21 @@ def random_ids(count: int) -> Int[np.ndarray, "n"]:
   return RANDOM_IDS + np.arange(count, dtype=np.int64)
 
 
-def mlp_layout(params: Any) -> kd.subnets.Layout:
-  """Returns the layout of our MLPs, from the names of their layers.
+def dense_layout(params: Any) -> kd.subnets.Layout:
+  """Returns the layout of our models' dense layers, from their names.
 
-  What `kd.subnets.layout` finds by probing; by name it costs nothing.
+  What `kd.subnets.layout` finds by probing; by name it costs nothing. Nothing
+  else in our models follows units that are dropped.
 
   Raises:
     ValueError: other names.
   """
-  depth = len(params) - 1
-  names = {f"hidden_{i}" for i in range(depth)} | {"logits"}
-  if set(params) != names:
-    raise ValueError(f"expected the layers of an MLP, got {sorted(params)}")
+  depth = _num_hidden(params)
+  if not depth or "logits" not in params:
+    raise ValueError(
+      "expected the dense layers hidden_0, hidden_1, ..., logits, got"
+      f" {sorted(params)}"
+    )
   axes: dict[str, dict[int, str]] = {}
   for i in range(depth):
     axes[f"hidden_{i}/kernel"] = {1: f"dropout_{i}"}
@@ -179,10 +208,14 @@ def mlp_layout(params: Any) -> kd.subnets.Layout:
   return kd.subnets.Layout(axes)
 
 
+def _num_hidden(params: Any) -> int:
+  return sum(f"hidden_{i}" in params for i in range(len(params)))
+
+
 def _sizes(params: Any, rate: float) -> dict[str, int]:
   """Returns room for Bernoulli masks: the mean and six deviations."""
   sizes = {}
-  for i in range(len(params) - 1):
+  for i in range(_num_hidden(params)):
     width = params[f"hidden_{i}"]["kernel"].shape[1]
     room = (1 - rate) * width + 6 * math.sqrt(rate * (1 - rate) * width)
     sizes[f"dropout_{i}"] = min(width, max(1, math.ceil(room)))

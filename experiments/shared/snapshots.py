@@ -15,14 +15,23 @@ _FOLDER = "snapshots"
 
 
 def hook(folder: pathlib.Path, steps: Iterable[int]) -> loop.Hook:
-  """Returns a hook that keeps the members' parameters after `steps`."""
+  """Returns a hook that keeps the members' networks after `steps`."""
 
   def keep(done: int, state: state_lib.TrainState, window: Any) -> None:
     del window
     if jax.process_index() == 0:
-      write(folder, done, state.params)
+      write(folder, done, kept(state))
 
   return loop.Hook(keep, steps=frozenset(steps))
+
+
+def kept(state: state_lib.TrainState) -> Any:
+  """Returns what a snapshot holds: the parameters, or all variables.
+
+  All of them where the model has others (statistics of batch normalisation),
+  without which the parameters make no network.
+  """
+  return state.variables() if state.collections else state.params
 
 
 def write(folder: pathlib.Path, step: int, params: Any) -> None:
