@@ -40,6 +40,11 @@ _PRECISIONS = {
 HooksFn = Callable[["Run"], Sequence[loop.Hook]]
 """From a run, just before it trains, to further hooks."""
 
+MakeFn = Callable[
+  [Sequence[config_lib.RunConfig], str | None, int], setup_lib.Setup
+]
+"""From configurations, data folder and workers to a set-up."""
+
 
 def run(
   configs: config_lib.RunConfig | Sequence[config_lib.RunConfig],
@@ -48,6 +53,7 @@ def run(
   data_dir: str | None = None,
   data_workers: int = 0,
   hooks: HooksFn = lambda _: (),
+  make: MakeFn | None = None,
   progress: bool = True,
   description: str | None = None,
 ) -> list[dict[str, Any]]:
@@ -61,6 +67,8 @@ def run(
     data_dir: where prepared datasets live.
     data_workers: processes that read a stream; 0 reads in threads.
     hooks: further functions to call after chosen steps.
+    make: makes the set-up, in place of `setup.make`; all that it decides must
+      be in the configurations' identities.
     progress: whether to show a bar.
     description: the bar's.
 
@@ -80,7 +88,7 @@ def run(
   workdirs.check(folder, identity)
   finished = workdirs.result(folder)
   if finished is None:
-    setup = setup_lib.make(configs, data_dir, data_workers)
+    setup = (make or setup_lib.make)(configs, data_dir, data_workers)
     # Not before: what is refused must not own a folder.
     if jax.process_index() == 0:
       workdirs.claim(folder, identity)

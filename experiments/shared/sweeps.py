@@ -78,6 +78,7 @@ def run(
   max_members: int,
   which: str = "0/1",
   data_dir: str | None = None,
+  make: runner.MakeFn | None = None,
   progress: bool = True,
 ) -> int:
   """Trains the cells of a shard that are not finished.
@@ -88,6 +89,7 @@ def run(
     max_members: cells of one program, at most.
     which: the shard, "i/n".
     data_dir: where prepared datasets live.
+    make: makes the set-up of a pack, as for `runner.run`.
     progress: whether to show a bar over cells.
 
   Returns:
@@ -112,7 +114,7 @@ def run(
       if not todo:
         continue
       try:
-        _train(todo, folder, data_dir, bar)
+        _train(todo, folder, data_dir, make, bar)
         trained += len(todo)
       except loop.NonFiniteLoss as error:
         diverged.append(f"{[cell.digest() for cell in todo]}: {error}")
@@ -182,7 +184,11 @@ def measured(cells: Cells, folder: pathlib.Path) -> dict[str, float]:
 
 
 def _train(
-  todo: Pack, folder: pathlib.Path, data_dir: str | None, bar: tqdm.tqdm
+  todo: Pack,
+  folder: pathlib.Path,
+  data_dir: str | None,
+  make: runner.MakeFn | None,
+  bar: tqdm.tqdm,
 ) -> None:
   name = config_lib.digest(runner.identity_of(todo))
   pack_folder = folder / "packs" / name
@@ -196,7 +202,12 @@ def _train(
     return [predictions.hook(run_), loop.Hook(show, every=tenth)]
 
   results = runner.run(
-    todo, pack_folder, data_dir=data_dir, hooks=hooks, progress=False
+    todo,
+    pack_folder,
+    data_dir=data_dir,
+    hooks=hooks,
+    make=make,
+    progress=False,
   )
   for member, (cell, values) in enumerate(zip(todo, results)):
     own = cell_folder(cell, folder)
