@@ -8,6 +8,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float, Int, UInt
 
 from experiments.shared import models
+from experiments.shared.models import convolution
 from experiments.shared.models import dense
 from experiments.shared.models import inits
 
@@ -59,7 +60,7 @@ class ConvNet(nn.Module):
     for i, (channels, pool) in enumerate(zip(self.channels, self.pools)):
       x = nn.relu(self._convolve(x, channels, f"conv_{i}"))
       if pool:
-        x = nn.max_pool(x, (2, 2), (2, 2), "SAME")
+        x = convolution.max_pool(x)
     return dense.fully_connected(
       x.reshape(x.shape[0], -1),
       (self.hidden,) * self.num_hidden,
@@ -77,6 +78,7 @@ class ConvNet(nn.Module):
       use_bias=False,
       dtype=self.dtype,
       name=name,
+      conv_general_dilated=convolution.conv_general_dilated,
       **inits.layer_inits(self.initialiser, 25 * x.shape[-1]),
     )
     return layer(x)
