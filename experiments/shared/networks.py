@@ -96,7 +96,9 @@ class Networks:
       train=True,
       subnets=subnet[None],
       rngs={rng.SUBNETS: key, "dropout": key},
-      capture_intermediates=lambda module, _: module.name == last,
+      capture_intermediates=lambda module, method: (
+        module.name == last and method == "__call__"
+      ),
       mutable=["intermediates"],
     )
     (features,) = jax.tree.leaves(seen)
