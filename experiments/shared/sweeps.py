@@ -18,6 +18,7 @@ import numpy as np
 import tqdm
 
 from experiments.shared import config as config_lib
+from experiments.shared import models
 from experiments.shared import predictions
 from experiments.shared import runner
 from experiments.shared import setup as setup_lib
@@ -35,6 +36,9 @@ _WHERE = "pack.json"
 def packs(cells: Cells, max_members: int) -> list[Pack]:
   """Groups cells that one program can train, in the order of their first.
 
+  On a CPU a cell with convolutions trains alone: side by side they become
+  grouped convolutions there, 3 times slower (measured, 2 cells of LeNet).
+
   Args:
     cells: configurations of one seed each.
     max_members: cells of one program, at most.
@@ -49,11 +53,13 @@ def packs(cells: Cells, max_members: int) -> list[Pack]:
     if cell.seeds != 1:
       raise ValueError(f"a cell must have one seed, got seeds={cell.seeds}")
     groups.setdefault(setup_lib.check_common([cell]), []).append(cell)
-  return [
-    tuple(group[first : first + max_members])
-    for group in groups.values()
-    for first in range(0, len(group), max_members)
-  ]
+  alone = models.CONVOLUTIONAL if jax.default_backend() == "cpu" else ()
+  found = []
+  for group in groups.values():
+    size = 1 if group[0].model in alone else max_members
+    firsts = range(0, len(group), size)
+    found += [tuple(group[first : first + size]) for first in firsts]
+  return found
 
 
 def shard(all_packs: Sequence[Pack], which: str) -> list[Pack]:
@@ -154,6 +160,20 @@ def hits(cell: config_lib.RunConfig, folder: pathlib.Path) -> np.ndarray:
   """Returns whether a finished cell is right on each test image, bool [N]."""
   pack, member = _where(cell, folder)
   return predictions.read(pack)[member]
+
+
+def curve(
+  cell: config_lib.RunConfig, folder: pathlib.Path
+) -> list[dict[str, Any]]:
+  """Returns what a finished cell logged, one record an evaluation."""
+  pack, member = _where(cell, folder)
+  return [
+    {
+      name: value[member] if isinstance(value, list) else value
+      for name, value in record.items()
+    }
+    for record in metrics.read_jsonl(pack / runner.METRICS)
+  ]
 
 
 def params(

@@ -24,6 +24,9 @@ from typing import Any
 import jax.numpy as jnp
 from flax import linen as nn
 
+CONVOLUTIONAL = ("alexnet", "lenet", "resnet18")
+"""Models with convolutions, which XLA's CPU compiler runs slowly under vmap."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Options:

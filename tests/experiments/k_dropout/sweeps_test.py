@@ -31,6 +31,16 @@ def test_cells_share_a_program_where_only_members_differ(tiny):
   assert [cell for pack in found for cell in pack] == cells
 
 
+def test_convolutions_train_alone_on_a_cpu(tiny, monkeypatch):
+  cells = [
+    tiny.config(model="lenet", init="glorot", method="none", seed=seed)
+    for seed in range(3)
+  ]
+  assert [len(pack) for pack in sweeps.packs(cells, 3)] == [1, 1, 1]
+  monkeypatch.setattr(sweeps.jax, "default_backend", lambda: "gpu")
+  assert [len(pack) for pack in sweeps.packs(cells, 3)] == [3]
+
+
 @pytest.mark.parametrize("count", [1, 3, 7])
 def test_shards_are_a_partition(count):
   packs = sweeps.packs(grids.get("sequential", scales.SMOKE), 3)
@@ -110,6 +120,17 @@ def test_kept_hits_are_the_test_accuracy(tiny, store):
     hits = sweeps.hits(cell, store.folder)
     assert hits.dtype == bool and hits.shape == (297,)
     np.testing.assert_allclose(hits.mean(), result["test_accuracy"][0], 1e-6)
+
+
+def test_a_curve_is_the_cells_own_and_ends_at_its_result(tiny, store):
+  cells = cells_of(tiny, test_curve=True, eval_every=40)
+  ends = []
+  for cell, result in zip(cells, store.results(cells)):
+    curve = sweeps.curve(cell, store.folder)
+    assert [record["step"] for record in curve] == [40, 80, 120]
+    assert curve[-1]["test_accuracy"] == result["test_accuracy"][0]
+    ends.append(curve[-1]["test_loss"])
+  assert len(set(ends)) == len(cells)
 
 
 def test_a_cell_has_a_folder_named_by_its_digest(tiny, store):

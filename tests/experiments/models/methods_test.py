@@ -146,6 +146,16 @@ def test_every_model_is_here(name):
 
 
 @pytest.mark.parametrize("name", list(_TINY))
+def test_models_with_convolutions_are_named(name, key):
+  model = build(name)
+  shapes = jax.eval_shape(
+    lambda: model.init(key, inputs(name, key), train=False)["params"]
+  )
+  found = any(leaf.ndim == 4 for leaf in jax.tree.leaves(shapes))
+  assert found == (name in models.CONVOLUTIONAL)
+
+
+@pytest.mark.parametrize("name", list(_TINY))
 @pytest.mark.parametrize("pattern", [kd.Bernoulli, kd.ExactCount])
 def test_sites_are_as_many_as_the_model_says(name, pattern, key):
   """Each is dropped once a pass, and with ids of its own where layers draw."""
