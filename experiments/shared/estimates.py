@@ -2,6 +2,7 @@
 
 import pathlib
 import time
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -18,12 +19,23 @@ _SHARE_OF_PEAK = 0.5
 
 
 def describe(
-  cells: sweeps.Cells, folder: pathlib.Path, max_members: int, which: str
+  cells: sweeps.Cells,
+  folder: pathlib.Path,
+  max_members: int,
+  which: str,
+  label: Callable[[config_lib.RunConfig], str] | None = None,
 ) -> str:
   """Returns a table of a shard's packs, and the time they will take.
 
   Seconds a step come from finished cells of the same shapes where there are
   any, else from the time of a product of the first layer's size.
+
+  Args:
+    cells: configurations of one seed each.
+    folder: of the sweep.
+    max_members: cells of one program, at most.
+    which: the shard, "i/n".
+    label: names a cell; default by order of the batches and method.
   """
   mine = sweeps.shard(sweeps.packs(cells, max_members), which)
   known = _measured_by_shape(cells, folder)
@@ -40,7 +52,7 @@ def describe(
     )
     lines.append(
       (
-        ", ".join(dict.fromkeys(_label(cell) for cell in pack))[:72],
+        ", ".join(dict.fromkeys(map(label or _label, pack)))[:72],
         str(len(pack)),
         str(len(pack) - len(todo)),
         f"{count:,}",
@@ -56,11 +68,11 @@ def describe(
   )
 
 
-def num_steps(cell: config_lib.RunConfig) -> int:
+def num_steps(cell: config_lib.RunConfig, data_dir: str | None = None) -> int:
   """Returns a cell's steps; only sizes of the dataset are read."""
   if cell.num_steps is not None or cell.num_train is not None:
     return cell.steps(cell.num_train or 0)
-  whole = data_lib.load(cell.dataset).num_train
+  whole = data_lib.load(cell.dataset, data_dir).num_train
   return cell.steps(whole - round(cell.valid_fraction * whole))
 
 

@@ -3,11 +3,12 @@
 import dataclasses
 import pathlib
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from experiments.shared import plots
+from experiments.shared import statistics
 
 GREY = "#9a9a9a"
 
@@ -21,7 +22,9 @@ class Panel:
     x_label: what x is.
     y_label: what y is.
     log_x: whether x is logarithmic.
-    lines: {label: (x, values [n, S])}: mean, band of one deviation.
+    lines: {label: (x, values [n, S])}: mean, and a band.
+    band: of the lines: "deviation", one of them, or "interval", the 95 % t
+      interval of the mean over seeds.
     levels: {label: value}: dashed horizontal lines.
     paper: {label: (x, y)}: the paper's points, grey.
     boxes: {label: values}: box plots, in place of lines.
@@ -45,6 +48,7 @@ class Panel:
   dots: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   grey_dots: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   legend: bool = True
+  band: Literal["deviation", "interval"] = "deviation"
 
 
 def draw(path: pathlib.Path, panels: Sequence[Panel], columns: int = 3) -> None:
@@ -69,7 +73,7 @@ def _fill(ax, panel: Panel) -> None:
     panel.lines.items(), plots.COLOURS[1:] * 9
   ):
     values = np.atleast_2d(np.asarray(values, np.float64))
-    mean, spread = np.nanmean(values, 1), np.nanstd(values, 1)
+    mean, spread = np.nanmean(values, 1), _spread(values, panel.band)
     ax.plot(x, mean, color=colour, label=label, marker=".", markersize=5)
     ax.fill_between(x, mean - spread, mean + spread, color=colour, alpha=0.15)
   for (label, value), style in zip(panel.levels.items(), ("--", ":", "-.") * 3):
@@ -95,6 +99,13 @@ def _fill(ax, panel: Panel) -> None:
   ax.grid(alpha=0.3)
   if panel.legend and (panel.lines or panel.levels or panel.paper):
     ax.legend(frameon=False, fontsize=7)
+
+
+def _spread(values: np.ndarray, band: str) -> np.ndarray:
+  if band == "deviation" or values.shape[1] < 2:
+    return np.nanstd(values, 1)
+  intervals = [statistics.t_interval(row) for row in values]
+  return np.array([found.high - found.estimate for found in intervals])
 
 
 def _name_columns(ax, columns: Mapping[str, Any]) -> None:

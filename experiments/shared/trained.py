@@ -61,10 +61,14 @@ def train(
   steps = (scale.num_steps,) if steps is None else steps
   cell = scale.config(snapshot_steps=steps, **fields)
   seeds = range(scale.seeds) if seeds is None else seeds
-  cells = tuple(dataclasses.replace(cell, seed=seed) for seed in seeds)
+  return of(store, [dataclasses.replace(cell, seed=seed) for seed in seeds])
+
+
+def of(store: sweeps.Store, cells: sweeps.Cells) -> Trained:
+  """Trains what is not there yet of one network's cells and returns it."""
   results = store.results(cells)
   nets = networks.Networks(cells[0], store.data_dir)
-  return Trained(cells, store.folder, nets, results)
+  return Trained(tuple(cells), store.folder, nets, results)
 
 
 def points(scale: scales.Scale) -> tuple[int, ...]:
