@@ -2,20 +2,28 @@
 
   GLIBC_TUNABLES=glibc.malloc.hugetlb=1 uv run python -m experiments.throughput
 
-(a) the masked product against ``x @ w`` and against `flax.linen.Dropout` with
-it, forward and forward + backward, mask and index-table time included; (b)
-whole training steps of the papers' MLPs against conventional dropout. All
+(a) "op": the masked product against ``x @ w`` and against `flax.linen.Dropout`
+with it, forward and forward + backward, mask and index-table time included; (b)
+"step": whole training steps of the papers' MLPs against conventional dropout.
+Of the gyro dropout paper: (c) "iteration", figure 7: single iterations of its
+MLPs, LeNet and AlexNet (whole, and their dense layers alone), forward and
+backward apart, with verdicts on its claims; (d) "table7": loads and FLOPs that
+blocks of each shape leave of table 7's product, counted, and its time. All
 candidates of a cell take turns in one process; ratios are medians over rounds
 of ratios within a round, with the lowest and the highest beside them. The
 column "ideal" is the ratio of multiplications. Without GLIBC_TUNABLES page
 faults cost both sides about a tenth of a step: report both.
 
-About 40 minutes of two CPU cores for the default star of cells (rate .5, T = 1,
-blocks of 32, one of them varied at a time); --full times the whole grid, which
-takes hours; --smoke takes a minute. Writes throughput.{md,json,png} to --out.
-Expected on two cores: step ratios of 2.2 and more for extraction, about 1.7
-for T = 1 in the full-size step, 1 and a little more from T = 8; see
-docs/results/throughput.md.
+About 40 minutes of two CPU cores for the default star of (a)'s cells (rate .5,
+T = 1, blocks of 32, one of them varied at a time); --full times the whole grid,
+which takes hours; --smoke takes some minutes. Figure 7 and table 7 by
+themselves, about 12 minutes:
+
+  python -m experiments.throughput --part=iteration --part=table7 --rounds=10
+
+Writes throughput.{md,json,png} and figure7.png to --out. Expected on two cores:
+step ratios of 2.2 and more for extraction, about 1.7 for T = 1 in the full-size
+step, 1 and a little more from T = 8; see docs/results/throughput.md.
 """
 
 import dataclasses
@@ -27,20 +35,26 @@ import tqdm
 from absl import app
 from absl import flags
 
+from experiments.shared import iteration_bench
+from experiments.shared import iteration_report
 from experiments.shared import op_bench
+from experiments.shared import paper_speed
 from experiments.shared import passport
+from experiments.shared import presets
+from experiments.shared import report
 from experiments.shared import step_bench
 from experiments.shared import tables
 from experiments.shared import throughput_report
 from kdropout_jax.ops import problems
 
 _SHAPE_NAMES = tuple(shape.name for shape in problems.SHAPES)
+_PART_NAMES = ("op", "step", "iteration", "table7")
 # Of its own, so that one process (of tests) can import several binaries.
 FLAGS = flags.FlagValues()
 _PARTS = flags.DEFINE_multi_enum(
   "part",
-  ["op", "step"],
-  ["op", "step"],
+  list(_PART_NAMES),
+  _PART_NAMES,
   "Parts to run; repeat the flag.",
   flag_values=FLAGS,
 )
@@ -53,8 +67,9 @@ _SHAPES = flags.DEFINE_list(
 )
 _NETWORKS = flags.DEFINE_list(
   "networks",
-  list(step_bench.NETWORKS),
-  "Networks of part (b).",
+  None,
+  f"Networks of part (b), among {', '.join(step_bench.NETWORKS)}, and of part"
+  f" (c), among {', '.join(iteration_bench.NETWORKS)}; default all.",
   flag_values=FLAGS,
 )
 _CANDIDATES = flags.DEFINE_list(
@@ -92,21 +107,25 @@ _ROUNDS = flags.DEFINE_integer(
   "rounds", 7, "Timed rounds.", 1, flag_values=FLAGS
 )
 _STEPS = flags.DEFINE_integer(
-  "steps", 20, "Steps a call of part (b).", 1, flag_values=FLAGS
+  "steps",
+  20,
+  "Steps a call of part (b), and of part (c) at most.",
+  1,
+  flag_values=FLAGS,
 )
 _TERAFLOPS = flags.DEFINE_float(
   "tera_per_call",
   None,
-  "Dense TFLOP that a call of part (a) should hold;"
+  "Dense TFLOP that a call of parts (a) and (c) should hold;"
   " default .02 on a CPU, 20 on a GPU.",
   0.0,
   flag_values=FLAGS,
 )
 _BATCH = flags.DEFINE_integer(
-  "batch_size", None, "Rows in part (b).", 1, flag_values=FLAGS
+  "batch_size", None, "Rows in parts (b), (c).", 1, flag_values=FLAGS
 )
 _WIDTH = flags.DEFINE_integer(
-  "width", None, "Hidden units in part (b).", 1, flag_values=FLAGS
+  "width", None, "Hidden units in parts (b), (c).", 1, flag_values=FLAGS
 )
 _SMOKE = flags.DEFINE_bool(
   "smoke", False, "Tiny sizes: does it all run?", flag_values=FLAGS
@@ -120,23 +139,34 @@ def main(argv):
   """Measures, prints and writes the tables."""
   if len(argv) > 1:
     raise app.UsageError(f"unknown arguments: {argv[1:]}")
-  rows = []
+  check_networks()
+  rows, more = [], {}
   if "op" in _PARTS.value:
     rows += time_op()
   if "step" in _PARTS.value:
     rows += time_steps()
+  if "iteration" in _PARTS.value:
+    more["iterations"] = time_iterations()
+    verdicts = iteration_report.judge(more["iterations"])
+    more["verdicts"] = [verdict.as_json() for verdict in verdicts]
+  if "table7" in _PARTS.value:
+    more["table_7"] = iteration_report.count_table_7(_rates_7())
+    more["table_7_timed"] = time_table_7()
   result = {
     "rows": rows,
+    **more,
     "rounds": _ROUNDS.value,
     "tunables": os.environ.get("GLIBC_TUNABLES", ""),
     **passport.of_this_machine(),
   }
   out = pathlib.Path(_OUT.value)
   out.mkdir(parents=True, exist_ok=True)
-  tables.write_json(out / "throughput.json", result)
+  tables.write_json(out / "throughput.json", report.plain(result))
   text = throughput_report.markdown(result)
   (out / "throughput.md").write_text(text)
   throughput_report.plot(rows, out / "throughput.png")
+  if more.get("iterations"):
+    iteration_report.draw(out / "figure7.png", more["iterations"])
   print(f"{text}\nwritten to {out}")
 
 
@@ -174,7 +204,7 @@ def time_steps():
     names = [name for name in names if "k=970" not in name]
     num_steps = 2
   rows = []
-  for network in _NETWORKS.value:
+  for network in _chosen(step_bench.NETWORKS):
     with tqdm.tqdm(total=_ROUNDS.value, desc=network, unit="round") as bar:
       rows += step_bench.measure(
         _sized(step_bench.NETWORKS[network]),
@@ -186,6 +216,55 @@ def time_steps():
   return rows
 
 
+def time_iterations():
+  """Returns one row a network, method, phase and round of part (c)."""
+  rows = []
+  for name in _chosen(iteration_bench.NETWORKS):
+    net = iteration_bench.NETWORKS[name]
+    with tqdm.tqdm(total=_ROUNDS.value, desc=name, unit="round") as bar:
+      rows += iteration_bench.measure(
+        _sized_iteration(net),
+        _ROUNDS.value,
+        2 if _SMOKE.value else _STEPS.value,
+        _flops_per_call(),
+        lambda _, bar=bar: bar.update(),
+      )
+  return rows
+
+
+def time_table_7():
+  """Returns rows of `auto` for table 7's product at the paper's rates."""
+  shape = problems.TABLE_7
+  if _SMOKE.value:
+    shape = dataclasses.replace(shape, inputs=64, outputs=64)
+  groups, rows = shape.rows // presets.BLOCK_ROWS, []
+  for rate in tqdm.tqdm(_rates_7(), desc="table 7", unit="cell"):
+    case = op_bench.Case(shape, rate, groups, presets.BLOCK_SIZE, "forward")
+    found = op_bench.measure(case, _ROUNDS.value, _flops_per_call())
+    rows += [row for row in found if row["candidate"] == "auto"]
+  return rows
+
+
+def _rates_7():
+  return (0.5,) if _SMOKE.value else tuple(paper_speed.TABLE_7)
+
+
+def check_networks() -> None:
+  """Raises a UsageError for names that no part knows."""
+  known = {**step_bench.NETWORKS, **iteration_bench.NETWORKS}
+  unknown = set(_NETWORKS.value or ()) - set(known)
+  if unknown:
+    raise app.UsageError(
+      f"--networks must be among {', '.join(known)}, got"
+      f" {', '.join(sorted(unknown))}"
+    )
+
+
+def _chosen(networks):
+  names = _NETWORKS.value
+  return [name for name in networks if names is None or name in names]
+
+
 def _sized(net):
   net = dataclasses.replace(net, dtype=_DTYPE.value)
   if _SMOKE.value:
@@ -193,6 +272,17 @@ def _sized(net):
   if _BATCH.value:
     net = dataclasses.replace(net, batch_size=_BATCH.value)
   return dataclasses.replace(net, hidden=_WIDTH.value or net.hidden)
+
+
+def _sized_iteration(net):
+  net = dataclasses.replace(net, dtype=_DTYPE.value)
+  if _SMOKE.value:
+    return iteration_bench.shrunk(net)
+  return dataclasses.replace(
+    net,
+    batch_size=_BATCH.value or net.batch_size,
+    hidden=_WIDTH.value or net.hidden,
+  )
 
 
 def _shapes():

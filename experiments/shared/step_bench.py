@@ -1,7 +1,8 @@
 """Timed programs of whole training steps, method by method.
 
-A candidate is a function from a `Network` to a `Program`; to add one, add it to
-`CANDIDATES`. The baseline is what users run today: `flax.linen.Dropout`.
+A candidate is a function from a `Network` to a `timing.Program`; to add one,
+add it to `CANDIDATES`. The baseline is what users run today:
+`flax.linen.Dropout`.
 """
 
 import dataclasses
@@ -46,34 +47,13 @@ class Network:
   dtype: str = "float32"
 
 
-# Figure 7 of the gyro dropout paper; MLP2 and MLP3 differ in their data only.
+# Figure 7 of the gyro dropout paper; MLP3 reads packets: NSL-KDD's features.
 NETWORKS = {
   "mlp1": Network("mlp1", 1024, 2, use_bias=False),
   "mlp2": Network("mlp2", 1024, 3, use_bias=False),
-  "mlp3": Network("mlp3", 1024, 3, use_bias=False),
+  "mlp3": Network("mlp3", 1024, 3, use_bias=False, inputs=122),
   "kdropout": Network("kdropout", 2048, 2, use_bias=True),
 }
-
-
-@dataclasses.dataclass
-class Program:
-  """A compiled run of `num_steps` steps that keeps its own state.
-
-  Attributes:
-    run: from the state to the next state.
-    state: donated to `run`.
-    num_steps: steps of one call.
-    ideal: ratio of the baseline's multiplications to those left, if known.
-  """
-
-  run: Callable[[Any], Any]
-  state: Any
-  num_steps: int
-  ideal: float | None = None
-
-  def __call__(self):
-    self.state = self.run(self.state)
-    return self.state
 
 
 class _FlaxMlp(nn.Module):
@@ -93,7 +73,7 @@ class _FlaxMlp(nn.Module):
     return layer(10)(x)
 
 
-def conventional(net: Network, num_steps: int) -> Program:
+def conventional(net: Network, num_steps: int) -> timing.Program:
   """Fresh Bernoulli units for every row at every step, by Flax."""
   model, key = _FlaxMlp(net), jax.random.key(3)
 
@@ -112,7 +92,7 @@ def masked(
   pattern: Callable[..., Any],
   make_schedule: Callable[[Network], Any],
   implementation: str = "auto",
-) -> Program:
+) -> timing.Program:
   """A schedule's subnets, masked in the full-size step."""
   schedule = make_schedule(net)
   model = _model(net, pattern, implementation)
@@ -128,7 +108,7 @@ def masked(
 
 def extracted(
   net: Network, num_steps: int, *, k: int, dropped_weights: Any
-) -> Program:
+) -> timing.Program:
   """Windows of k steps of one subnet, trained as a small network."""
   del num_steps  # One call is one window.
   model, key = _model(net, kd.ExactCount), jax.random.key(3)
@@ -157,7 +137,9 @@ def extracted(
 
   state = (jnp.int32(0), params, optimizer.init(params))
   kept = kd.ExactCount(net.rate).num_kept(net.hidden)
-  return Program(_compile(window, state), state, k, ideal_ratio(net, kept))
+  return timing.Program(
+    timing.donating(window, state), state, k, ideal_ratio(net, kept)
+  )
 
 
 def _sequential(m: int, implementation: str = "auto"):
@@ -178,7 +160,7 @@ def _gyro(pattern, **rows):
 
 _blocks = functools.partial(kd.Blocks, block_size=32)
 
-CANDIDATES: dict[str, Callable[[Network, int], Program]] = {
+CANDIDATES: dict[str, Callable[[Network, int], timing.Program]] = {
   BASELINE: conventional,
   "gyro T=8": _gyro(kd.Bernoulli),
   "block-wise gyro T=8": _gyro(_blocks),
@@ -286,7 +268,7 @@ def _operands(net: Network, model: nn.Module):
   return params, x, labels
 
 
-def _scan_program(net, model, loss_fn, num_steps, ideal) -> Program:
+def _scan_program(net, model, loss_fn, num_steps, ideal) -> timing.Program:
   params, x, labels = _operands(net, model)
   optimizer = _optimizer()
 
@@ -300,8 +282,4 @@ def _scan_program(net, model, loss_fn, num_steps, ideal) -> Program:
     return jax.lax.scan(train_step, state, length=num_steps)[0]
 
   state = (jnp.int32(0), params, optimizer.init(params))
-  return Program(_compile(run, state), state, num_steps, ideal)
-
-
-def _compile(run, state):
-  return jax.jit(run, donate_argnums=0).lower(state).compile()
+  return timing.Program(timing.donating(run, state), state, num_steps, ideal)

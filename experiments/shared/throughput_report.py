@@ -2,6 +2,7 @@
 
 import pathlib
 
+from experiments.shared import iteration_report
 from experiments.shared import tables
 
 # Speed-up over the dense product at a drop rate, as published.
@@ -13,7 +14,7 @@ _PUBLISHED = {
 
 
 def markdown(result) -> str:
-  """Returns the tables of both parts under one heading."""
+  """Returns the tables of all parts under one heading."""
   heading = (
     f"{result['device']}; jax {result['versions']['jax']}; rounds"
     f" {result['rounds']}; GLIBC_TUNABLES={result['tunables'] or 'unset'}"
@@ -25,6 +26,12 @@ def markdown(result) -> str:
     parts += ["## The product", _op_table(op), _auto_line(op)]
   if step:
     parts += ["## Whole training steps", _step_table(step)]
+  if result.get("iterations"):
+    parts += iteration_report.iterations(result["iterations"], result["device"])
+  if result.get("table_7"):
+    parts += iteration_report.table_7(
+      result["table_7"], result["table_7_timed"]
+    )
   return "\n\n".join(parts) + "\n"
 
 

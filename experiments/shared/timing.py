@@ -8,8 +8,10 @@ and a ratio is taken within a round before the median over rounds.
 import dataclasses
 import time
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 
@@ -37,11 +39,65 @@ class Timing:
     return float(np.median(ratios)), float(ratios.min()), float(ratios.max())
 
 
-def interleave(
-  candidates: Mapping[str, Callable[[], object]],
+@dataclasses.dataclass
+class Program:
+  """A compiled run of `num_steps` steps that keeps its own state.
+
+  Attributes:
+    run: from the state to the next state.
+    state: donated to `run`.
+    num_steps: steps of one call.
+    ideal: ratio of the baseline's multiplications to those left, if known.
+  """
+
+  run: Callable[[Any], Any]
+  state: Any
+  num_steps: int
+  ideal: float | None = None
+
+  def __call__(self):
+    self.state = self.run(self.state)
+    return self.state
+
+
+def donating(run: Callable[[Any], Any], state: Any) -> Callable[[Any], Any]:
+  """Compiles `run` for `state`, which it is given to keep."""
+  return jax.jit(run, donate_argnums=0).lower(state).compile()
+
+
+def repeated(
+  fn: Callable[[Any, Any], tuple[Any, Any]], operands: Any, num_steps: int
+) -> Program:
+  """Compiles a scan of `num_steps` calls of `fn`.
+
+  Operands and results pass a barrier and are carried on, so that no step is
+  left out or taken out of the loop.
+
+  Args:
+    fn: from the number of the step and the operands to the next operands and
+      any results; it makes its masks anew.
+    operands: of the first step.
+    num_steps: calls.
+  """
+
+  def body(state, step):
+    # Results in the carry, too: what nobody reads behind a barrier is dropped.
+    return jax.lax.optimization_barrier(fn(step, state[0])), None
+
+  def run(state):
+    return jax.lax.scan(body, state, jnp.arange(num_steps))[0]
+
+  shapes = jax.eval_shape(fn, jnp.int32(0), operands)[1]
+  results = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
+  state = (operands, results)
+  return Program(donating(run, state), state, num_steps)
+
+
+def interleave[Name](
+  candidates: Mapping[Name, Callable[[], object]],
   rounds: int = 5,
   on_round: Callable[[int], None] | None = None,
-) -> dict[str, Timing]:
+) -> dict[Name, Timing]:
   """Times candidates in turn; the first, untimed round compiles.
 
   Args:
