@@ -34,9 +34,8 @@ from experiments.shared import sweeps
 absl_flags.DEFINE_string(
   "grid", "sequential", "grid: " + ", ".join(grids.GRIDS)
 )
-absl_flags.DEFINE_string("shard", "0/1", "i/n: train the i-th of n parts alone")
-absl_flags.DEFINE_bool("dry_run", False, "print cells, steps and time; no run")
 experiment_flags.define()
+experiment_flags.define_sharing()
 
 FLAGS = absl_flags.FLAGS
 

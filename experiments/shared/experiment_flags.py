@@ -33,6 +33,17 @@ def define() -> None:
   )
 
 
+def define_sharing() -> None:
+  """Defines the flags of a list of cells that processes may share."""
+  if "shard" not in FLAGS:
+    absl_flags.DEFINE_string(
+      "shard", "0/1", "i/n: train the i-th of n parts alone"
+    )
+    absl_flags.DEFINE_bool(
+      "dry_run", False, "print cells, steps and time; no run"
+    )
+
+
 def scale() -> scales.Scale:
   """Returns the scale that the flags say."""
   chosen = scales.get(FLAGS.scale)

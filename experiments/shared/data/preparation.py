@@ -65,6 +65,17 @@ def find(spec: registry.Spec, data_dir: pathlib.Path) -> pathlib.Path | None:
   return None
 
 
+def is_at_hand(
+  name: str, data_dir: str | os.PathLike[str] | None = None
+) -> bool:
+  """Returns whether a dataset is prepared, or needs no files to be."""
+  folder = data_folder(data_dir)
+  spec = resolve(name, folder)
+  if find(spec, folder) is not None:
+    return True
+  return spec.builder is not None and builder_class(spec).downloads() == {}
+
+
 def prepare(
   name: str,
   data_dir: str | os.PathLike[str] | None = None,

@@ -1,0 +1,123 @@
+"""Tables 4 and 5 of the gyro dropout paper: accuracy and generalization gap.
+
+  python -m experiments.accuracy_table --scale=cpu --rows=packets,cnn,mlp
+
+Trains each dataset and model without dropout and with conventional, gyro and
+block-wise dropout, several seeds, and writes accuracy_table.{md,png,json}: the
+difference to conventional dropout, paired by seed, with its interval, the gap,
+the paper's numbers beside ours, and the verdicts. ``--rows`` takes groups
+(packets, mlp, cnn, resnet) or labels (NSL-KDD/MLP3); it chooses what is
+trained, the page has all rows. At ``--scale=cpu`` and two cores packets take
+about 20 minutes, cnn 35, mlp 7. Datasets that are not prepared are left out.
+Processes may share the cells,
+
+  python -m experiments.accuracy_table --rows=cnn --shard=0/2
+
+and the same command without ``--shard`` then writes the page. ``--dry_run``
+prints the cells and the time that is left. Expected: differences between the
+methods that drop units of the size of their deviation over seeds.
+"""
+
+import time
+
+from absl import flags as absl_flags
+
+from experiments.shared import accuracy_report
+from experiments.shared import accuracy_rows
+from experiments.shared import estimates
+from experiments.shared import experiment_flags
+from experiments.shared import flags
+from experiments.shared import gyro_table
+from experiments.shared import report
+from experiments.shared import sweep_rows
+from experiments.shared import sweeps
+from experiments.shared.data import preparation
+
+experiment_flags.define()
+experiment_flags.define_sharing()
+if "rows" not in absl_flags.FLAGS:
+  absl_flags.DEFINE_list("rows", None, "labels or groups of rows; default all")
+
+FLAGS = absl_flags.FLAGS
+
+_NAME = "accuracy_table"
+
+
+def main(argv: list[str]) -> None:
+  del argv
+  if FLAGS.depth is not None:
+    raise ValueError(
+      "depth must be left alone here, where each model has its own, got"
+      f" {FLAGS.depth}"
+    )
+  all_rows = gyro_table.rows(FLAGS.scale, FLAGS.num_seeds)
+  store = experiment_flags.store()
+  cells = wanted(gyro_table.choose(all_rows, FLAGS.rows), store)
+  if FLAGS.dry_run:
+    print(
+      estimates.describe(cells, store.folder, store.max_members, FLAGS.shard)
+    )
+    return
+  began = time.perf_counter()
+  sweeps.run(
+    cells,
+    store.folder,
+    max_members=store.max_members,
+    which=FLAGS.shard,
+    data_dir=store.data_dir,
+    progress=store.progress,
+  )
+  minutes = report.add_minutes(store.folder, _NAME, time.perf_counter() - began)
+  left = len(sweeps.unfinished(cells, store.folder))
+  if FLAGS.shard != "0/1":
+    print(f"shard {FLAGS.shard} is done; {left} of {len(cells)} cells are left")
+    return
+  write(all_rows, store, minutes)
+
+
+def wanted(rows, store: sweeps.Store) -> list:
+  """Returns the cells of rows whose data is at hand."""
+  return [
+    cell
+    for row in rows
+    if not row.not_run
+    and preparation.is_at_hand(row.names["dataset"], store.data_dir)
+    for cells in row.all_cells().values()
+    for cell in cells
+  ]
+
+
+def write(all_rows, store: sweeps.Store, minutes: float) -> None:
+  """Writes the report of the cells that are finished."""
+  everything = [accuracy_rows.find(row, store.folder) for row in all_rows]
+  judged, cells = accuracy_report.judged(everything)
+  header, table = accuracy_report.table(everything)
+  report.write(
+    report.Report(
+      name=_NAME,
+      title="Accuracy and generalization gap: tables 4 and 5",
+      scale=FLAGS.scale,
+      setting="No dropout, conventional, gyro and block-wise dropout at the"
+      " same settings. Accuracies in points, mean +- standard deviation over"
+      " seeds.",
+      header=header,
+      table=table,
+      numbers={"rows": [row for f in everything for row in f.measured]},
+      seeds=sorted({row["seed"] for f in everything for row in f.measured}),
+      verdicts=report.judge(
+        accuracy_report.CLAIMS,
+        judged,
+        scale=FLAGS.scale,
+        hits=sweep_rows.hits(cells, store.folder),
+      ),
+      notes=accuracy_report.notes(everything, FLAGS.scale),
+      minutes=minutes,
+    ),
+    store.folder,
+    draw=lambda path: accuracy_report.draw(path, everything),
+    publish=FLAGS.publish,
+  )
+
+
+if __name__ == "__main__":
+  flags.launch(main)
