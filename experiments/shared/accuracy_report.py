@@ -132,7 +132,9 @@ def settings_table(everything: Sequence[accuracy_rows.Found]) -> str:
     total = row.own.get("total", preset.total)
     tau = row.own.get("concurrent", preset.concurrent)
     said = dict(preset.flags)
-    said |= {n: row.own[n] for n in row.assumed if n not in said}
+    said |= {
+      n: row.own[n] for n in {*row.assumed} & row.own.keys() - said.keys()
+    }
     changed = [
       f"{name}={_short(value)}"
       for name, value in row.own.items()
