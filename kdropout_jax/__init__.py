@@ -20,6 +20,8 @@ from kdropout_jax.config import Standard
 from kdropout_jax.connections import drop_connect
 from kdropout_jax.functional import dropout
 from kdropout_jax.functional import spatial_dropout
+from kdropout_jax.masks import guided
+from kdropout_jax.masks.guided import Guided
 from kdropout_jax.masks.sampling import layer_masks
 from kdropout_jax.masks.sampling import subnet_masks
 from kdropout_jax.masks.schedules import subnet_ids
@@ -40,6 +42,7 @@ __all__ = (
   "Blocks",
   "CustomPattern",
   "ExactCount",
+  "Guided",
   "Gyro",
   "MaskConfig",
   "Masks",
@@ -49,6 +52,7 @@ __all__ = (
   "UnsupportedError",
   "drop_connect",
   "dropout",
+  "guided",
   "layer_masks",
   "linen",
   "masked_matmul",

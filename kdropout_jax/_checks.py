@@ -1,6 +1,7 @@
 """Checks of arguments: a ValueError names the argument, its value, the rule."""
 
-from typing import get_args
+from collections.abc import Callable
+from typing import Any, get_args
 
 import jax
 import jax.numpy as jnp
@@ -49,6 +50,18 @@ def check_leaf(name: str, value) -> None:
     raise ValueError(f"{name} must be >= 1, got {value}")
   if values.max() > _MAX_INT32:
     raise ValueError(f"{name} must be < 2**31, got {value}")
+
+
+def check_numbers(
+  name: str, value, ok: Callable[[np.ndarray], Any], rule: str
+) -> None:
+  """Checks a number, or every element of a concrete leaf, never a tracer."""
+  if is_tracer(value) or isinstance(value, jax.ShapeDtypeStruct):
+    return
+  values = np.asarray(value)
+  is_number = jnp.issubdtype(values.dtype, jnp.number)
+  if not is_number or values.size == 0 or not np.all(ok(values)):
+    raise ValueError(f"{name} must be {rule}, got {value!r}")
 
 
 def concrete_int(name: str, value) -> int:

@@ -83,6 +83,17 @@ def subnet_ids(
   raise AssertionError(schedule)
 
 
+def draw_key(key: Key, step: Step) -> Key:
+  """Returns the key that a schedule draws with at `step`.
+
+  Args:
+    key: the run-long key.
+    step: number of the training step, from 0.
+  """
+  own = _keys.named(_keys.as_threefry(key), _DRAW)
+  return jax.random.fold_in(own, _check_step(step))
+
+
 def _gyro_ids(step, draw_key, schedule: config.Gyro, batch_size: int) -> Ids:
   """Consecutive windows; block-wise, their steps rotate over the subnets."""
   window, phase = _gyro_window(step, schedule)
