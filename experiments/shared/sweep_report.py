@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from experiments.shared import figures
+from experiments.shared import orders
 from experiments.shared import paper_kdropout
 from experiments.shared import report
 from experiments.shared import scales
@@ -40,8 +41,7 @@ _BY = {
 }
 """{grid: (method, what its figure has on x)}; the others are lists."""
 
-_SETTING = ("shuffle", "method", "k", "pool_size", "total", "concurrent")
-_SETTING += ("scheduling", "rows_per_subnet", "block_size", "m", "rate")
+_SETTING = ("shuffle", "method", "k", "pool_size", "m", "rate")
 
 
 def table(grid: str, rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
@@ -60,7 +60,7 @@ def table(grid: str, rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
         label(first),
         *_window(first),
         f"{first['steps']:,}",
-        f"{first['num_subnets']:,}" + _not_all(first),
+        f"{first['num_subnets']:,}",
         _mean(same),
       ]
     )
@@ -72,8 +72,6 @@ def label(row: Row) -> str:
   names = ("k", "pool_size", "m")
   if row["method"] == "pooled":
     names = ("pool_size", "m")
-  elif row["method"] == "gyro":
-    names = _SETTING[4:9]
   words = [f"{n}={row[n]}" for n in names if row.get(n) is not None]
   if row["method"] != "none" and row["rate"] != 0.5:
     words.append(f"rate={row['rate']}")
@@ -104,7 +102,7 @@ def panels(
 
 
 def notes(rows: Sequence[Row], grid: str) -> list[str]:
-  """Returns sentences on the transition, for each order of the batches."""
+  """Returns sentences on the transition, and what frozen batches cost."""
   if grid not in ("sequential", "transition"):
     return []
   found = []
@@ -117,7 +115,7 @@ def notes(rows: Sequence[Row], grid: str) -> list[str]:
         f" than a point below standard; bootstrap over seeds {at.low:g} to"
         f" {at.high:g}, found in {at.found:.0%} of the resamples."
       )
-  return found
+  return found + orders.notes(rows)
 
 
 def draw(path: pathlib.Path, found: Sequence[figures.Panel]) -> None:
@@ -238,10 +236,3 @@ def _window(row: Row) -> list[str]:
   if row["method"] != "sequential":
     return ["", ""]
   return [f"{row['k_over_T']:.4g}", f"{row['epochs_per_window']:.4g}"]
-
-
-def _not_all(row: Row) -> str:
-  """Marks a gyro run whose windows are too short for all its subnets."""
-  if row["method"] == "gyro" and row["num_subnets"] < row["total"]:
-    return f" (not all {row['total']:,} trained)"
-  return ""
