@@ -35,6 +35,10 @@ for schedule in schedules:
       checked += 1
 kd.dropout(jnp.ones((4, 2)), jnp.ones((2, 2), bool), rate=0.5,
            assignment=jnp.array([0, 1, 1, 0]), rescale="realised")
+guide = kd.Guided(total=5, concurrent=2)
+state = kd.guided.init(guide)
+ids, state = kd.guided.select(state, 0, key, guide)
+kd.guided.weakness(kd.guided.update(state, ids, jnp.ones(2), guide))
 try:
   blocks.index_table(jnp.ones((2, 2)))  # not bool
 except jaxtyping.TypeCheckError:

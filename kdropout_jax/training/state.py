@@ -17,6 +17,7 @@ from jaxtyping import Array, Float, UInt
 
 from kdropout_jax import config
 from kdropout_jax._types import Key
+from kdropout_jax.masks import guided
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,11 +28,13 @@ class TrainState:
     params: the parameters.
     collections: the model's other variables, {} where it has none.
     opt_state: the optimizer's state.
+    schedule: what the schedule remembers, () where that is nothing.
   """
 
   params: Any
   collections: Any
   opt_state: Any
+  schedule: Any = ()
 
   def variables(self) -> dict[str, Any]:
     """Returns the variables in the form that `model.apply` takes."""
@@ -45,12 +48,13 @@ class Members:
   Attributes:
     key_data: uint32 [S, 2], the keys of the runs.
     learning_rate: float32 [S].
-    schedule: a schedule whose data leaves are int32 [S]; None: no dropout.
+    schedule: a schedule whose data leaves are int32 or float32 [S]; None: no
+      dropout.
   """
 
   key_data: UInt[Array, "S 2"]
   learning_rate: Float[Array, "S"]
-  schedule: config.Schedule | None
+  schedule: config.Schedule | guided.Guided | None
 
   @property
   def key(self) -> Key:
@@ -72,14 +76,15 @@ for _cls in (TrainState, Members):
 def stack_members(
   seeds: Sequence[int],
   learning_rates: Sequence[float],
-  schedules: Sequence[config.Schedule | None],
+  schedules: Sequence[config.Schedule | guided.Guided | None],
 ) -> Members:
   """Returns the members with these seeds, learning rates and schedules.
 
   Args:
     seeds: one seed a member, each in [0, 2**32).
     learning_rates: one a member.
-    schedules: one a member, equal but for their data (`k`, `pool_size`).
+    schedules: one a member, equal but for their data (`k`, `pool_size`,
+      `temperature`, `explore`).
 
   Raises:
     ValueError: lists of different lengths, or schedules that differ in more
@@ -102,17 +107,21 @@ def stack_members(
   structures = {jax.tree.structure(schedule) for schedule in schedules}
   if len(structures) != 1:
     raise ValueError(
-      "schedules of one program may differ in k and pool_size alone, got"
-      f" {sorted(map(str, set(schedules)))}"
+      "schedules of one program may differ in their data alone (k, pool_size,"
+      f" temperature, explore), got {sorted(map(str, set(schedules)))}"
     )
   keys = [jax.random.key(seed, impl="threefry2x32") for seed in seeds]
   return Members(
     key_data=np.stack([np.asarray(jax.random.key_data(k)) for k in keys]),  # pyright: ignore[reportArgumentType]
     learning_rate=np.asarray(learning_rates, np.float32),  # pyright: ignore[reportArgumentType]
-    schedule=jax.tree.map(
-      lambda *leaves: np.asarray(leaves, np.int32), *schedules
-    ),
+    schedule=jax.tree.map(_stack_leaf, *schedules),
   )
+
+
+def _stack_leaf(*leaves: Any) -> np.ndarray:
+  values = np.asarray(leaves)
+  is_integer = np.issubdtype(values.dtype, np.integer)
+  return values.astype(np.int32 if is_integer else np.float32)
 
 
 def sha256(tree: Any) -> str:

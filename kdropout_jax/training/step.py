@@ -19,7 +19,9 @@ from kdropout_jax import config
 from kdropout_jax import functional
 from kdropout_jax._types import Key
 from kdropout_jax._types import Step
+from kdropout_jax.masks import guided
 from kdropout_jax.masks import schedules
+from kdropout_jax.training import batches as batches_lib
 from kdropout_jax.training import parallel
 from kdropout_jax.training import rng
 from kdropout_jax.training import state as state_lib
@@ -154,10 +156,13 @@ def init_state(
   )
   collections = {k: v for k, v in variables.items() if k != "params"}
   optimizer = task.make_optimizer(member.learning_rate)
+  schedule: Any = member.schedule
+  is_guided = isinstance(schedule, guided.Guided)
   return state_lib.TrainState(
     params=variables["params"],
     collections=collections,
     opt_state=optimizer.init(variables["params"]),
+    schedule=guided.init(schedule) if is_guided else (),
   )
 
 
@@ -188,10 +193,18 @@ def train_step(
   grads, loss, accuracy, updated = parallel.mean(
     (grads, loss, accuracy, updated)
   )
+  state = apply_gradients(task, member, state, grads)
+  return dataclasses.replace(state, collections=updated), (loss, accuracy)
+
+
+def apply_gradients(
+  task: Task, member: state_lib.Members, state: state_lib.TrainState, grads: Any
+) -> state_lib.TrainState:
+  """Returns the state with the optimizer's update of the parameters."""
   optimizer = task.make_optimizer(member.learning_rate)
   updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
   params = optax.apply_updates(state.params, updates)
-  return state_lib.TrainState(params, updated, opt_state), (loss, accuracy)
+  return dataclasses.replace(state, params=params, opt_state=opt_state)
 
 
 def make_loss(
@@ -207,15 +220,41 @@ def make_loss(
   It returns the loss, and beside it the accuracy and the model's other
   variables afterwards. Arguments as for `train_step`.
   """
-  rngs = rng.step_rngs(member.key, step, shard.device)
   ids, slots = subnets(task, member, step, batch, shard)
+  row_losses = make_row_losses(
+    task, member, collections, step, batch, shard, ids, slots
+  )
+
+  def loss_fn(params):
+    losses, hits, updated = row_losses(params)
+    return jnp.mean(losses), (jnp.mean(hits), updated)
+
+  return loss_fn
+
+
+def make_row_losses(
+  task: Task,
+  member: state_lib.Members,
+  collections: Any,
+  step: Step,
+  batch: Data,
+  shard: parallel.Shard,
+  ids: UInt[Array, "..."] | None,
+  slots: Int[Array, "rows"] | None = None,
+) -> Callable[[Any], tuple[Float[Array, "rows"], Float[Array, "rows"], Any]]:
+  """Returns the losses and hits of a device's rows under chosen subnets.
+
+  A function of the parameters, which returns the model's other variables
+  afterwards as well. Arguments as for `train_step`, and what `subnets` returns.
+  """
+  rngs = rng.step_rngs(member.key, step, shard.device)
   inputs = batch.inputs
   if task.augment is not None:
     augment_key = rng.step_key(member.key, "augment", step)
     inputs = task.augment(inputs, jax.random.fold_in(augment_key, shard.device))
   inputs = task.preprocess(inputs)
 
-  def loss_fn(params):
+  def row_losses(params):
     logits, updated = task.model.apply(
       {"params": params, **collections},
       inputs,
@@ -226,9 +265,9 @@ def make_loss(
       mutable=list(collections),
     )
     losses, hits = task.score(logits, batch.labels, inputs)
-    return jnp.mean(losses), (jnp.mean(hits), updated)
+    return losses, hits, updated
 
-  return loss_fn
+  return row_losses
 
 
 def run_steps(
@@ -239,68 +278,26 @@ def run_steps(
   count: Int[Array, ""],
   data: Data,
   shard: parallel.Shard,
+  one_step: Callable[..., Any] = train_step,
 ) -> tuple[state_lib.TrainState, Sums]:
   """Trains steps `start` to ``start + count`` on data that is on the device.
 
   Both numbers are traced: one program serves every length, so that where a
   run is cut into dispatches changes neither its bits nor its compilation.
+  `one_step` has the signature of `train_step`.
   """
-  batches = Batches(task, member, start, data, shard)
+  batches = batches_lib.Batches(task, member, start, data, shard)
 
   def body(step, carry):
     state, order, sums = carry
     batch, order = batches.read(step, order)
-    state, (loss, accuracy) = train_step(
-      task, member, state, step, batch, shard
-    )
+    state, (loss, accuracy) = one_step(task, member, state, step, batch, shard)
     return state, order, add_step(sums, step, loss, accuracy)
 
   state, _, sums = jax.lax.fori_loop(
     start, start + count, body, (state, batches.no_order(), Sums.zero())
   )
   return state, sums
-
-
-@dataclasses.dataclass(frozen=True)
-class Batches:
-  """A device's rows of each step, from data that is on the device.
-
-  Attributes:
-    task: the task.
-    member: the member.
-    start: the first step that is read.
-    data: examples; training ones first.
-    shard: the device's share of a batch.
-  """
-
-  task: Task
-  member: state_lib.Members
-  start: Int[Array, ""]
-  data: Data
-  shard: parallel.Shard
-
-  def no_order(self) -> Int[Array, "steps rows"]:
-    """Returns what `read` takes at the first step."""
-    shape = (self.task.steps_per_epoch, self.shard.rows.shape[0])
-    return jnp.zeros(shape, jnp.int32)
-
-  def read(
-    self, step: Int[Array, ""], order: Int[Array, "steps rows"]
-  ) -> tuple[Data, Int[Array, "steps rows"]]:
-    """Returns the rows of `step`, and the order of its epoch to go on with."""
-    per_epoch = self.task.steps_per_epoch
-    is_new = (step % per_epoch == 0) | (step == self.start)
-    order = jax.lax.cond(
-      is_new, lambda: self._draw(step // per_epoch), lambda: order
-    )
-    return self.data.take(order[step % per_epoch]), order
-
-  def _draw(self, epoch) -> Int[Array, "steps rows"]:
-    task = self.task
-    order = rng.epoch_order(
-      self.member.key, epoch, task.num_train, task.batch_size, task.shuffle
-    )
-    return order[:, self.shard.rows]
 
 
 def add_step(
@@ -330,6 +327,11 @@ def subnets(
   """
   if member.schedule is None:
     return None, None
+  if isinstance(member.schedule, guided.Guided):
+    raise ValueError(
+      "schedule has a state, which this step does not carry: train kd.Guided"
+      " with kdropout_jax.training.guided.run_steps"
+    )
   ids = global_ids(task, member.key, member.schedule, step)
   if task.assign is not None:
     return ids, task.assign(batch.inputs, batch.labels)

@@ -15,6 +15,7 @@ from jaxtyping import Array, Int
 from kdropout_jax import config
 from kdropout_jax import subnets
 from kdropout_jax._types import UnsupportedError
+from kdropout_jax.training import batches as batches_lib
 from kdropout_jax.training import parallel
 from kdropout_jax.training import rng
 from kdropout_jax.training import state as state_lib
@@ -55,7 +56,7 @@ class ExtractedSteps:
   ) -> tuple[state_lib.TrainState, step_lib.Sums]:
     """Trains steps `start` to ``start + count``, as `step.run_steps` does."""
     trainer = self.trainer(task, member, shard)
-    batches = step_lib.Batches(task, member, start, data, shard)
+    batches = batches_lib.Batches(task, member, start, data, shard)
     stop = start + count
 
     def one_step(step, carry):
@@ -86,7 +87,8 @@ class ExtractedSteps:
     _, params, opt_state, _, sums = jax.lax.while_loop(
       lambda carry: carry[0] < stop, one_window, carry
     )
-    return state_lib.TrainState(params, state.collections, opt_state), sums
+    state = dataclasses.replace(state, params=params, opt_state=opt_state)
+    return state, sums
 
   def trainer(
     self,
