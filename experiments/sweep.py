@@ -3,7 +3,8 @@
   python -m experiments.sweep --grid=sequential --scale=cpu
 
 Grids: sequential (k x m), pooled (pool size x m), rate, transition (twice the
-steps), deep (three hidden layers), restarts (figure 2) and gyro. At
+steps), deep (three hidden layers), restarts (figure 2) and gyro (the gyro
+dropout paper's figure 1 and tables 1, 2 and 6; about 25 minutes). At
 ``--scale=cpu`` (real CIFAR-10, 16 x 16) sequential and pooled together take
 about 65 minutes of two cores, at ``--scale=smoke`` (digits) one. ``--dry_run``
 prints cells, steps and estimated time. The same command skips what is finished
@@ -23,8 +24,11 @@ from absl import flags as absl_flags
 
 from experiments.shared import estimates
 from experiments.shared import experiment_flags
+from experiments.shared import figures
 from experiments.shared import flags
 from experiments.shared import grids
+from experiments.shared import gyro_grid
+from experiments.shared import gyro_report
 from experiments.shared import report
 from experiments.shared import scales
 from experiments.shared import sweep_report
@@ -43,7 +47,7 @@ FLAGS = absl_flags.FLAGS
 def main(argv: list[str]) -> None:
   del argv
   scale = experiment_flags.scale()
-  cells = grids.get(FLAGS.grid, scale, FLAGS.depth)
+  cells = _cells(scale)
   folder = experiment_flags.folder()
   max_members = FLAGS.max_members or scale.max_members
   if FLAGS.dry_run:
@@ -63,7 +67,27 @@ def main(argv: list[str]) -> None:
   if FLAGS.shard != "0/1":
     print(f"shard {FLAGS.shard} is done; {left} of {len(cells)} cells are left")
     return
-  write(cells, folder, scale, minutes)
+  if FLAGS.grid == "gyro":
+    page, panels = gyro_report.page(cells, folder, scale.name, minutes)
+    report.write(
+      page,
+      folder,
+      draw=lambda path: figures.draw(path, panels, columns=2),
+      publish=FLAGS.publish,
+    )
+  else:
+    write(cells, folder, scale, minutes)
+
+
+def _cells(scale: scales.Scale) -> sweeps.Cells:
+  """Returns the cells of the grid that the flags say."""
+  if FLAGS.grid != "gyro":
+    return grids.get(FLAGS.grid, scale, FLAGS.depth)
+  if FLAGS.depth is not None:
+    raise ValueError(
+      f"depth must be left alone for the grid gyro, got {FLAGS.depth}"
+    )
+  return gyro_grid.cells(scale, FLAGS.num_seeds)
 
 
 def write(
@@ -72,7 +96,7 @@ def write(
   scale: scales.Scale,
   minutes: float,
 ) -> None:
-  """Writes the report of a finished grid."""
+  """Writes the report of a finished grid of the k-dropout paper."""
   grid, depth = FLAGS.grid, cells[0].num_hidden or 0
   rows = sweep_rows.rows(cells, folder)
   hits = sweep_rows.hits(cells, folder)

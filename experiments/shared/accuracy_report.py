@@ -13,7 +13,6 @@ from experiments.shared import paper_gyro
 from experiments.shared import power
 from experiments.shared import presets
 from experiments.shared import report
-from experiments.shared import statistics
 from experiments.shared import tables
 
 CLAIMS = (
@@ -258,13 +257,7 @@ def _minus_conventional(
 ) -> str:
   if method == accuracy_rows.CONVENTIONAL:
     return ""
-  values = found.differences(method, name)
-  if values.size == 0:
-    return NOT_RUN
-  if values.size == 1:
-    return f"{values[0]:+.2f}"
-  mean, low, high = statistics.t_interval(values)
-  return f"{mean:+.2f} [{low:+.2f}, {high:+.2f}]"
+  return report.paired(found.differences(method, name))
 
 
 def _paper_accuracy(label: str, method: str) -> str:

@@ -111,13 +111,20 @@ SIZES = {
 }
 
 
-def cells(scale: scales.Scale) -> list[config_lib.RunConfig]:
-  """Returns all cells of a scale, one seed each."""
+def cells(
+  scale: scales.Scale, seeds: int | None = None
+) -> list[config_lib.RunConfig]:
+  """Returns all cells of a scale, one seed each.
+
+  Args:
+    scale: the size, whose name counts.
+    seeds: of a cell; default the scale's own for this grid.
+  """
   sizes, found = SIZES[scale.name], {}
   for label in sizes.models:
     common = sizes.common(label)
     for own in settings(sizes):
-      for seed in range(sizes.seeds):
+      for seed in range(seeds or sizes.seeds):
         config = config_lib.RunConfig(**(common | own), seed=seed)
         found[config] = config
   return list(found)

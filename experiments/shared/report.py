@@ -19,6 +19,7 @@ from experiments.shared import claims
 from experiments.shared import config as config_lib
 from experiments.shared import contrasts
 from experiments.shared import passport
+from experiments.shared import statistics
 from experiments.shared import tables
 from experiments.shared import verdicts as verdicts_lib
 from kdropout_jax.training import metrics
@@ -194,6 +195,21 @@ def points(values: Any) -> str:
   if array.size == 1:
     return f"{array[0]:.2f}"
   return f"{array.mean():.2f} +- {array.std(ddof=1):.2f}"
+
+
+def paired(differences: Any) -> str:
+  """Returns paired differences as their mean and 95 % t interval.
+
+  >>> paired([0.1, 0.3, 0.2])
+  '+0.20 [-0.05, +0.45]'
+  """
+  values = np.asarray(differences, np.float64)
+  if values.size == 0:
+    return "-"
+  if values.size == 1:
+    return f"{values[0]:+.2f}"
+  mean, low, high = statistics.t_interval(values)
+  return f"{mean:+.2f} [{low:+.2f}, {high:+.2f}]"
 
 
 def _text(report: Report, machine: Mapping[str, Any], has_figure: bool) -> str:

@@ -141,6 +141,8 @@ def test_seeds_needed_are_those_of_the_protocol():
   assert power.power(0.2, 0.25, 18) < 0.9 <= power.power(0.2, 0.25, 19)
   assert 0.85 < power.power(0.3, 0.25, 10) < 0.95
   assert power.seeds_needed(100.0, 0.1) == 2
+  found = power.smallest_difference(0.25, 10)
+  assert power.power(found, 0.25, 10) == pytest.approx(0.9, abs=1e-4)
 
 
 @pytest.mark.parametrize(
