@@ -16,7 +16,9 @@ from experiments.shared import models
 from kdropout_jax import functional
 from kdropout_jax.training import rng
 
-MEMBER_FIELDS = ("seed", "seeds", "k", "pool_size", "learning_rate")
+MEMBER_FIELDS = (
+  *("seed", "seeds", "k", "pool_size", "temperature", "learning_rate"),
+)
 """Fields in which the runs of one compiled program may differ."""
 
 OPTIMIZERS = ("adam", "sgd", "rmsprop")
@@ -97,12 +99,18 @@ class RunConfig:
   )
   precision: str = _field("float32", "float32, tensorfloat32 or bfloat16")
 
-  method: str = _field("standard", "none, standard, sequential, pooled or gyro")
+  method: str = _field(
+    "standard", "none, standard, sequential, pooled, gyro or guided"
+  )
   k: int = _field(97, "sequential: steps that a subnet trains")
   m: int = _field(8, "sequential, pooled: subnets of one step")
   pool_size: int = _field(50, "pooled: subnets in the pool")
-  total: int = _field(1024, "gyro: subnets of the whole run (Sigma)")
-  concurrent: int = _field(8, "gyro: subnets of one window (tau)")
+  total: int = _field(1024, "gyro, guided: subnets of the whole run (Sigma)")
+  concurrent: int = _field(8, "gyro, guided: subnets of one window (tau)")
+  temperature: float = _field(
+    0.1, "guided: difference of losses that makes a subnet e times as likely"
+  )
+  explore: float = _field(0.25, "guided: share of the steps drawn uniformly")
   scheduling: str = _field("consecutive", "gyro: consecutive or random")
   rows_per_subnet: int | None = _field(
     None, "gyro: rows that a subnet takes of a batch (block-wise: 128)", int
@@ -277,6 +285,8 @@ _RANGES = {
   "warmup_steps": (lambda v: v >= 0, ">= 0"),
   "max_norm": (lambda v: 0 < v < float("inf"), "> 0"),
   "weight_decay": (lambda v: 0 <= v < float("inf"), ">= 0"),
+  "temperature": (lambda v: 0 < v < float("inf"), "> 0"),
+  "explore": (lambda v: 0 < v <= 1, "in (0, 1]"),
   "pad": (lambda v: v >= 0, ">= 0"),
   "seed": (lambda v: 0 <= v < 2**31, "in [0, 2**31)"),
 }

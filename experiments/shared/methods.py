@@ -5,7 +5,7 @@ from typing import Any
 
 import kdropout_jax as kd
 
-METHODS = ("none", "standard", "sequential", "pooled", "gyro")
+METHODS = ("none", "standard", "sequential", "pooled", "gyro", "guided")
 PATTERNS = ("bernoulli", "exact", "blocks")
 ASSIGNMENTS = ("rows", "label")
 
@@ -23,8 +23,10 @@ USED_IF = {
   "k": _only("sequential"),
   "m": _only("sequential", "pooled"),
   "pool_size": _only("pooled"),
-  "total": _only("gyro"),
-  "concurrent": _only("gyro"),
+  "total": _only("gyro", "guided"),
+  "concurrent": _only("gyro", "guided"),
+  "temperature": _only("guided"),
+  "explore": _only("guided"),
   "scheduling": _only("gyro"),
   "rows_per_subnet": _only("gyro"),
   "replacement": _only("pooled", "gyro"),
@@ -54,7 +56,9 @@ def check(config: Any) -> None:
     site(config)(name="check")
 
 
-def schedule(config: Any, num_steps: int) -> kd.config.Schedule | None:
+def schedule(
+  config: Any, num_steps: int
+) -> kd.config.Schedule | kd.Guided | None:
   """Returns the schedule that `config` asks for, None for method none.
 
   Args:
@@ -84,6 +88,13 @@ def schedule(config: Any, num_steps: int) -> kd.config.Schedule | None:
         rows_per_subnet=config.rows_per_subnet,
         replacement=bool(config.replacement),
         per_layer=config.per_layer,
+      )
+    case "guided":
+      return kd.Guided(
+        total=config.total,
+        concurrent=config.concurrent,
+        temperature=config.temperature,
+        explore=config.explore,
       )
   raise AssertionError(config.method)
 
@@ -125,6 +136,7 @@ def describe(config: Any) -> str:
     "sequential": ("k", "m"),
     "pooled": ("pool_size", "m"),
     "gyro": ("total", "concurrent", "rows_per_subnet"),
+    "guided": ("total", "concurrent", "temperature", "explore"),
   }[config.method]
   values = {name: getattr(config, name) for name in names}
   if config.method != "none":

@@ -254,6 +254,7 @@ class Run:
           "config": metrics.plain(dataclasses.asdict(config)),
           "params_sha256": state_lib.sha256(own),
           "num_subnets": _num_subnets(schedule, self.setup),
+          **_subnet_steps(state, part),
           **metrics.plain({k: v[part] for k, v in scores.items()}),
           **shared,
         }
@@ -304,6 +305,14 @@ def _num_subnets(schedule: Any, setup: setup_lib.Setup) -> int:
   if schedule is None:
     return 1
   return schedule.num_subnets(setup.num_steps, setup.task.batch_size)
+
+
+def _subnet_steps(state: state_lib.TrainState, part: slice) -> dict[str, Any]:
+  """Returns how long each subnet trained, where the schedule remembers it."""
+  steps = getattr(state.schedule, "steps", None)
+  if steps is None:
+    return {}
+  return {"subnet_steps": np.asarray(steps)[part].tolist()}
 
 
 def _take(tree: Any, part: slice) -> Any:

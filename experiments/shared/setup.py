@@ -20,6 +20,7 @@ from experiments.shared import optimizers
 from experiments.shared import pretrained
 from experiments.shared import streamed
 from kdropout_jax import UnsupportedError
+from kdropout_jax.training import guided
 from kdropout_jax.training import parallel
 from kdropout_jax.training import program as program_lib
 from kdropout_jax.training import state as state_lib
@@ -251,6 +252,14 @@ def _new_program(
     score=getattr(model, "losses_and_hits", step_lib.losses_and_hits),
     assign=methods.assign(common, dataset.info.num_classes),
   )
+  if common.method == "guided":
+    if dataset.is_streamed:
+      raise UnsupportedError(
+        "method=guided trains on examples that are on the device: streamed"
+        " batches do not carry its state"
+      )
+    guided.check(task, members.schedule)
+    return program_lib.Program(task, devices, guided.run_steps)
   if common.subnet_training == "masked":
     return program_lib.Program(task, devices)
   first = slice(0, common.batch_size)
