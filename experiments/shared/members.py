@@ -117,16 +117,28 @@ def measure(
   logits: Float[np.ndarray, "M B C"], labels: Int[np.ndarray, "B"]
 ) -> Group:
   """Returns everything about the ensembles of the members of `logits`."""
-  curve = jax.jit(ensembles.curve)(logits, labels)
-  predictions = jnp.argmax(jnp.asarray(logits), axis=-1).astype(jnp.int32)
-  right = predictions == jnp.asarray(labels)[None]
-  accuracies = jnp.mean(right, axis=1, dtype=jnp.float32)
+  accuracies, curve, pairs = _measures(logits, labels)
   return Group(
     np.asarray(accuracies, np.float64),
     {k: np.asarray(v, np.float64) for k, v in curve._asdict().items()},
-    _pairs(diversity.disagreement(predictions)),
-    _pairs(diversity.error_correlation(right)),
-    _pairs(diversity.double_fault(right)),
+    *map(float, pairs),
+  )
+
+
+@jax.jit
+def _measures(logits, labels):
+  """Returns accuracies [M], the curve, and the three means over pairs."""
+  predictions = jnp.argmax(logits, axis=-1).astype(jnp.int32)
+  right = predictions == labels[None]
+  pairs = (
+    diversity.disagreement(predictions),
+    diversity.error_correlation(right),
+    diversity.double_fault(right),
+  )
+  return (
+    jnp.mean(right, axis=1, dtype=jnp.float32),
+    ensembles.curve(logits, labels),
+    [diversity.mean_over_pairs(matrix) for matrix in pairs],
   )
 
 
@@ -159,7 +171,3 @@ def _mc_dropout(nets: Nets, index: int, inputs):
 def _scores(logits, labels) -> dict[str, float]:
   found = calibration.scores(jnp.asarray(logits), jnp.asarray(labels))
   return {name: float(value) for name, value in found._asdict().items()}
-
-
-def _pairs(matrix) -> float:
-  return float(diversity.mean_over_pairs(matrix))

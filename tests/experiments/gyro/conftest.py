@@ -1,0 +1,75 @@
+"""A tiny row of the analysis, and one store of its trained cells."""
+
+import dataclasses
+
+import grain  # noqa: F401  # It defines flags, which flagsaver would remove.
+import pytest
+from absl import flags as absl_flags
+from absl.testing import flagsaver
+
+from experiments.shared import insight_cells
+from experiments.shared import sweeps
+
+_SMALL = dict(
+  hidden=16,
+  num_hidden=2,
+  num_train=128,
+  batch_size=32,
+  epochs=6,
+  lr_drops=(4,),
+)
+_SIGMA = dict(total=8, concurrent=4, block_size=4)
+_ROW = insight_cells.SCALES["smoke"].rows["MLP2/digits"]
+
+TINY = dataclasses.replace(
+  insight_cells.SCALES["smoke"],
+  rows={
+    "tiny": dataclasses.replace(
+      _ROW,
+      runs={
+        method: own | _SMALL | {n: v for n, v in _SIGMA.items() if n in own}
+        for method, own in _ROW.runs.items()
+      },
+    )
+  },
+  num_subnets=3,
+)
+"""24 steps, 4 an epoch; gyro has 2 windows of 12 steps with 4 subnets each."""
+
+
+@pytest.fixture
+def tiny(monkeypatch):
+  """The scale that ``--scale=smoke`` names in these tests."""
+  monkeypatch.setitem(insight_cells.SCALES, "smoke", TINY)
+  return TINY
+
+
+@pytest.fixture(scope="session")
+def insight_folder(tmp_path_factory):
+  """The folder of the cells, which the tests of the analysis share."""
+  return tmp_path_factory.mktemp("insight")
+
+
+@pytest.fixture
+def store(insight_folder):
+  """The store of the analysis' tests."""
+  return sweeps.Store(insight_folder, 2, progress=False)
+
+
+@pytest.fixture
+def call(tiny, insight_folder):
+  """Calls a binary's main with flags."""
+  del tiny
+
+  def run(main, **flags):
+    if not absl_flags.FLAGS.is_parsed():
+      absl_flags.FLAGS(["tests"])
+    given = {
+      "scale": "smoke",
+      "progress": False,
+      "workdir": str(insight_folder),
+    }
+    with flagsaver.flagsaver(**(given | flags)):
+      main([])
+
+  return run
