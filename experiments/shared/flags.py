@@ -14,6 +14,7 @@ from absl import flags
 from absl import logging
 
 from experiments.shared import config as config_lib
+from experiments.shared import methods
 from experiments.shared import presets
 from kdropout_jax import UnsupportedError
 from kdropout_jax.training import loop
@@ -29,6 +30,13 @@ def define_run() -> None:
   if "preset" not in FLAGS:
     flags.DEFINE_string(
       "preset", None, "a paper's settings, which flags that are given override"
+    )
+  if "legacy" not in FLAGS:
+    flags.DEFINE_string(
+      "legacy",
+      "none",
+      "gyro: none, or authors (their code: --replacement --per_layer"
+      " --rescale=realised)",
     )
   if "data_workers" not in FLAGS:
     _define_processes()
@@ -55,6 +63,9 @@ def run_config(**overrides: Any) -> config_lib.RunConfig:
 
   Args:
     **overrides: fields that do not come from a flag.
+
+  Raises:
+    ValueError: wrong values, or flags that contradict each other.
   """
   values = {
     field.name: FLAGS[field.name].value
@@ -65,6 +76,7 @@ def run_config(**overrides: Any) -> config_lib.RunConfig:
   if name is not None:
     found = _from_preset(name, {**values, **overrides})
     values |= {k: v for k, v in found.items() if k in values}
+  values |= _from_legacy(str(FLAGS["legacy"].value), {**values, **overrides})
   return config_lib.RunConfig(**values, **overrides)
 
 
@@ -74,6 +86,27 @@ def _from_preset(name: str, values: dict[str, Any]) -> dict[str, Any]:
   if values["num_steps"] is not None:
     found.pop("epochs", None)
   return {k: v for k, v in found.items() if FLAGS[k].using_default_value}
+
+
+def _from_legacy(name: str, values: dict[str, Any]) -> dict[str, Any]:
+  """Returns what `--legacy` stands for; a run's name has no trace of it.
+
+  Raises:
+    ValueError: another method, or a flag that says otherwise.
+  """
+  config_lib.check_choice("legacy", name, methods.LEGACY)
+  found = methods.LEGACY[name]
+  if found and values["method"] != "gyro":
+    raise ValueError(
+      f"legacy={name!r} is for method=gyro, got method={values['method']!r}"
+    )
+  for flag, value in found.items():
+    if not FLAGS[flag].using_default_value and values[flag] != value:
+      raise ValueError(
+        f"{flag} must be {value} or left alone with legacy={name!r}, got"
+        f" {values[flag]}"
+      )
+  return found
 
 
 def join_processes() -> None:

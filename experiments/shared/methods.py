@@ -12,6 +12,16 @@ ASSIGNMENTS = ("rows", "label")
 SUBNET_TRAININGS = ("masked", "extract")
 DROPPED_WEIGHTS = ("caught_up", "frozen")
 
+LEGACY = {
+  "none": {},
+  "authors": {"replacement": True, "per_layer": True, "rescale": "realised"},
+}
+"""{--legacy: flags it stands for, of method gyro}.
+
+The gyro dropout authors' code draws a window's tau subnets with replacement,
+in each layer for itself, and scales by the share that the masks really keep.
+"""
+
 _DROPS = (lambda c: c.method != "none", "any method but none")
 
 

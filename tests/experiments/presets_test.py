@@ -101,11 +101,11 @@ def parse():
   flags_lib.define_run()
 
   def run(*argv):
-    flags.FLAGS(["prog", *argv])
-    return flags_lib.run_config()
+    with flagsaver.flagsaver():  # What is given once is not given again.
+      flags.FLAGS(["prog", *argv])
+      return flags_lib.run_config()
 
-  with flagsaver.flagsaver():
-    yield run
+  return run
 
 
 def test_flags_that_are_given_override_the_preset(parse):
@@ -117,3 +117,35 @@ def test_flags_that_are_given_override_the_preset(parse):
 def test_steps_take_the_place_of_a_presets_epochs(parse):
   run = parse("--preset=kdropout-mlp", "--method=none", "--num_steps=7")
   assert (run.num_steps, run.hidden) == (7, 2000)
+
+
+def test_legacy_is_what_it_stands_for(parse):
+  gyro = ("--preset=gyro-lenet-cifar10", "--method=gyro")
+  by_hand = ("--replacement", "--per_layer", "--rescale=realised")
+  legacy = parse(*gyro, "--legacy=authors")
+  assert (legacy.replacement, legacy.per_layer) == (True, True)
+  assert legacy.rescale == "realised"
+  assert legacy.digest() == parse(*gyro, *by_hand).digest()
+  plain = parse(*gyro)
+  assert plain.digest() == parse(*gyro, "--legacy=none").digest()
+  assert plain.digest() != legacy.digest()
+
+
+@pytest.mark.parametrize(
+  ("argv", "message"),
+  [
+    (("--legacy=author",), "legacy must be one of .*did you mean authors"),
+    (("--legacy=authors",), "is for method=gyro, got method='standard'"),
+    (
+      ("--legacy=authors", "--method=gyro", "--rescale=at_test"),
+      "rescale must be realised or left alone with legacy='authors', got at_te",
+    ),
+    (
+      ("--legacy=authors", "--method=gyro", "--noreplacement"),
+      "replacement must be True or left alone",
+    ),
+  ],
+)
+def test_a_wrong_legacy_is_refused(parse, argv, message):
+  with pytest.raises(ValueError, match=message):
+    parse(*argv)
