@@ -22,7 +22,7 @@ MEMBER_FIELDS = (
 """Fields in which the runs of one compiled program may differ."""
 
 OPTIMIZERS = ("adam", "sgd", "rmsprop")
-LR_SCHEDULES = ("constant", "cosine", "drops")
+LR_SCHEDULES = ("constant", "cosine", "drops", "linear")
 DATA_PLACEMENTS = ("auto", "device", "stream")
 PRECISIONS = ("float32", "tensorfloat32", "bfloat16")
 
@@ -141,7 +141,10 @@ class RunConfig:
   optimizer: str = _field("adam", "adam, sgd or rmsprop")
   learning_rate: float = _field(5e-4, "learning rate")
   momentum: float = _field(0.9, "sgd, rmsprop: momentum")
-  lr_schedule: str = _field("constant", "constant, cosine or drops")
+  lr_schedule: str = _field(
+    "constant",
+    "constant, cosine, drops, or linear: to 0, after the warm-up",
+  )
   lr_drops: tuple[int, ...] = _field(
     (), "drops: epochs at which the rate is multiplied", tuple
   )

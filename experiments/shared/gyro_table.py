@@ -155,13 +155,13 @@ _ELSEWHERE = {
   ),
   "MRPC/BERT": (
     "no pretrained weights at hand",
-    "python -m experiments.train --preset=gyro-bert-mrpc --pretrained=FILE"
-    " --vocabulary=FILE --method=gyro --seeds=10",
+    "python -m experiments.text_results --preset=gyro-bert-mrpc"
+    " --pretrained=FILE --vocabulary=FILE --method=gyro --seed=0",
   ),
   "SQuAD/BERT": (
     "no pretrained weights at hand",
-    "python -m experiments.train --preset=gyro-bert-squad --pretrained=FILE"
-    " --vocabulary=FILE --method=gyro --seeds=10",
+    "python -m experiments.text_results --preset=gyro-bert-squad"
+    " --pretrained=FILE --vocabulary=FILE --method=gyro --seed=0",
   ),
 }
 """{label: (why, command)} of rows that no sweep trains."""

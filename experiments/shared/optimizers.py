@@ -59,18 +59,31 @@ def make(
 def lr_factor(
   config: Any, num_steps: int, steps_per_epoch: int
 ) -> Callable[[Any], Any]:
-  """Returns step -> what the learning rate is multiplied by at that step."""
+  """Returns step -> what the learning rate is multiplied by at that step.
+
+  Raises:
+    ValueError: a warm-up that leaves a linear schedule no steps to fall in.
+  """
+  warmup = config.warmup_steps
+  if config.lr_schedule == "linear" and warmup >= num_steps:
+    raise ValueError(
+      f"warmup_steps must be < {num_steps}, the steps of the run, with"
+      f" lr_schedule=linear, got {warmup}"
+    )
 
   def factor(count):
     value = jnp.float32(1.0)
     if config.lr_schedule == "cosine":
       share = jnp.minimum(count / num_steps, 1.0)
       value = 0.5 * (1.0 + jnp.cos(jnp.pi * share))
+    elif config.lr_schedule == "linear":
+      share = (num_steps - count) / (num_steps - warmup)
+      value = jnp.clip(share, 0.0, 1.0)
     for epoch in config.lr_drops:
       dropped = count >= epoch * steps_per_epoch
       value = value * jnp.where(dropped, config.lr_drop_factor, 1.0)
-    if config.warmup_steps:
-      value = value * jnp.minimum((count + 1) / config.warmup_steps, 1.0)
+    if warmup:
+      value = value * jnp.minimum((count + 1) / warmup, 1.0)
     return value
 
   return factor

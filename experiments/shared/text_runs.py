@@ -104,6 +104,8 @@ def _check(config: config_lib.RunConfig, fixed_rows: int) -> None:
   if fixed_rows < 1:
     raise ValueError(f"fixed_rows must be >= 1, got {fixed_rows}")
   for name in config.identity():
+    if name == "valid_fraction" and config.valid_fraction == 0:
+      continue  # It is what happens here, and what presets say.
     if name not in FIELDS:
       raise ValueError(
         f"{name} has no effect on the text results, got"

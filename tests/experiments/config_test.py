@@ -119,6 +119,7 @@ def test_every_method_has_a_schedule():
     "sequential": "Sequential",
     "pooled": "Pooled",
     "gyro": "Gyro",
+    "guided": "Guided",
   }
 
 
@@ -144,3 +145,13 @@ def test_learning_rates_warm_up_drop_and_fade():
   # cos(pi / 10) = .9511, cos(4 pi / 10) = .3090.
   cosine = factor(lr_schedule="cosine")
   assert cosine == [1, 0.9755, 0.6545, 0.5, 0]
+  assert factor(lr_schedule="linear") == [1, 0.9, 0.6, 0.5, 0]
+  # Up to 1 at the end of the warm-up, then down over the 8 steps that are left.
+  linear = factor(lr_schedule="linear", warmup_steps=2)
+  assert linear == [0.5, 1, 0.75, 0.625, 0]
+
+
+def test_a_linear_fall_needs_steps_after_the_warm_up():
+  config = Config(lr_schedule="linear", warmup_steps=10)
+  with pytest.raises(ValueError, match="warmup_steps must be < 10, .* got 10"):
+    optimizers.lr_factor(config, num_steps=10, steps_per_epoch=2)

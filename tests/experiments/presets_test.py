@@ -76,7 +76,10 @@ def test_the_papers_own_numbers():
     "rate": 0.5,
   }
   assert {flag: gyro[flag] for flag in expected} == expected
-  assert presets.flags("gyro-bert-mrpc")["rate"] == 0.1
+  bert = presets.flags("gyro-bert-mrpc")
+  assert (bert["rate"], bert["lr_schedule"]) == (0.1, "linear")
+  # 3 epochs of 3,668 pairs by 32, a tenth of them.
+  assert bert["warmup_steps"] == 3 * (3668 // 32) // 10
   kdropout = presets.flags("kdropout-mlp")
   assert (kdropout["num_hidden"], kdropout["hidden"]) == (3, 2000)
   assert (kdropout["batch_size"], kdropout["epochs"]) == (512, 300)

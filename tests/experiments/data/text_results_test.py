@@ -137,6 +137,7 @@ def test_mrpc_is_scored_on_all_of_its_test_set(samples, tmp_path):
   [
     ({"model": "mlp"}, {}, "model must be 'bert' here, got 'mlp'"),
     ({"crop": 4}, {}, "crop has no effect on the text results, got 4"),
+    ({"valid_fraction": 0.2}, {}, "valid_fraction has no effect on the text"),
     ({}, {"fixed_rows": 0}, "fixed_rows must be >= 1, got 0"),
   ],
 )
@@ -148,6 +149,9 @@ def test_wrong_settings_are_refused(fields, options, message):
 
 
 def test_datasets_without_text_are_refused(tmp_path):
-  config = dataclasses.replace(_TINY, dataset="digits", max_length=None)
+  # Presets say that nothing is held out, which is so.
+  config = dataclasses.replace(
+    _TINY, dataset="digits", max_length=None, valid_fraction=0.0
+  )
   with pytest.raises(ValueError, match="glue/mrpc or squad here, got 'digits'"):
     text_runs.run(config, tmp_path, progress=False)
