@@ -8,7 +8,7 @@ difference to conventional dropout, paired by seed, with its interval, the gap,
 the paper's numbers beside ours, and the verdicts. ``--rows`` takes groups
 (packets, mlp, cnn, resnet) or labels (NSL-KDD/MLP3); it chooses what is
 trained, the page has all rows. At ``--scale=cpu`` and two cores packets take
-about 20 minutes, cnn 35, mlp 7. Datasets that are not prepared are left out.
+about 18 minutes, cnn 36, mlp 6. Datasets that are not prepared are left out.
 Processes may share the cells,
 
   python -m experiments.accuracy_table --rows=cnn --shard=0/2
@@ -22,6 +22,7 @@ import time
 
 from absl import flags as absl_flags
 
+from experiments.shared import accuracy_notes
 from experiments.shared import accuracy_report
 from experiments.shared import accuracy_rows
 from experiments.shared import estimates
@@ -92,6 +93,7 @@ def write(all_rows, store: sweeps.Store, minutes: float) -> None:
   everything = [accuracy_rows.find(row, store.folder) for row in all_rows]
   judged, cells = accuracy_report.judged(everything)
   header, table = accuracy_report.table(everything)
+  measured = [row for found in everything for row in found.measured]
   report.write(
     report.Report(
       name=_NAME,
@@ -102,19 +104,23 @@ def write(all_rows, store: sweeps.Store, minutes: float) -> None:
       " seeds.",
       header=header,
       table=table,
-      numbers={"rows": [row for f in everything for row in f.measured]},
-      seeds=sorted({row["seed"] for f in everything for row in f.measured}),
+      numbers={"rows": measured},
+      seeds=sorted({row["seed"] for row in measured}),
       verdicts=report.judge(
         accuracy_report.CLAIMS,
         judged,
         scale=FLAGS.scale,
         hits=sweep_rows.hits(cells, store.folder),
       ),
-      notes=accuracy_report.notes(everything, FLAGS.scale),
+      notes=accuracy_notes.notes(everything, FLAGS.scale),
       minutes=minutes,
     ),
     store.folder,
-    draw=lambda path: accuracy_report.draw(path, everything),
+    draw=(
+      (lambda path: accuracy_report.draw(path, everything))
+      if measured
+      else None
+    ),
     publish=FLAGS.publish,
   )
 

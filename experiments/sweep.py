@@ -4,7 +4,7 @@
 
 Grids: sequential (k x m), pooled (pool size x m), rate, transition (twice the
 steps), deep (three hidden layers), restarts (figure 2) and gyro (the gyro
-dropout paper's figure 1 and tables 1, 2 and 6; about 25 minutes). At
+dropout paper's figure 1 and tables 1, 2 and 6; about 40 minutes). At
 ``--scale=cpu`` (real CIFAR-10, 16 x 16) sequential and pooled together take
 about 65 minutes of two cores, at ``--scale=smoke`` (digits) one. ``--dry_run``
 prints cells, steps and estimated time. The same command skips what is finished

@@ -1,19 +1,13 @@
-"""Tables 4 and 5 of the gyro dropout paper, with ours beside them."""
+"""Table 4 of the gyro dropout paper with ours beside it; what enters claims."""
 
 import pathlib
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from experiments.shared import accuracy_rows
 from experiments.shared import figures
-from experiments.shared import gyro_table
 from experiments.shared import paper_gyro
-from experiments.shared import power
-from experiments.shared import presets
 from experiments.shared import report
-from experiments.shared import tables
 
 CLAIMS = (
   "gyro_beats_conventional",
@@ -23,9 +17,6 @@ CLAIMS = (
 )
 
 NOT_RUN = "not run"
-
-_HIDDEN = ("num_devices", "test_curve", "checkpoint_every", "eval_every")
-_POWER = 0.9
 
 
 def table(
@@ -51,135 +42,14 @@ def table(
           _subnets(found.rows[method]),
           str(accuracies.size),
           report.points(accuracies / 100),
-          _minus_conventional(found, method, "accuracy"),
+          minus_conventional(found, method, "accuracy"),
           f"{report.points(best / 100)}"
           f" (of {found.rows[method][0]['num_evaluations']})",
-          _minus_conventional(found, method, "best_accuracy"),
+          minus_conventional(found, method, "best_accuracy"),
           paper,
         ]
       )
   return header, lines
-
-
-def gap_table(everything: Sequence[accuracy_rows.Found]) -> str:
-  """Returns table 5 as text: generalization gaps in points."""
-  header = ["row", "method", "training accuracy", "gap", "minus conventional's"]
-  header += ["error in training mode", "gap by it", "paper's gap"]
-  lines = []
-  for found in everything:
-    for method in found.rows:
-      lines.append(
-        [
-          found.row.label,
-          method,
-          *(
-            report.points(found.values(method, name) / 100)
-            for name in ("train_accuracy", "generalization_gap")
-          ),
-          _minus_conventional(found, method, "generalization_gap"),
-          *(
-            report.points(found.values(method, name) / 100)
-            for name in ("train_mode_error", "train_mode_gap")
-          ),
-          _paper_gap(found.row.label, method),
-        ]
-      )
-  return tables.text(header, lines)
-
-
-def power_table(everything: Sequence[accuracy_rows.Found]) -> str:
-  """Returns as text what gyro's paired deviations let these seeds tell."""
-  header = ["row", "seeds", "sd of gyro minus conventional"]
-  header += [f"told with {_POWER:.0%}", "paper's gain", "chance to tell it"]
-  header += ["seeds that it needs"]
-  lines = []
-  for found in everything:
-    differences = (
-      found.differences("gyro", "accuracy")
-      if "gyro" in found.rows
-      else np.zeros(0)
-    )
-    if differences.size < 2 or not differences.std() > 0:
-      continue
-    sd, count = float(differences.std(ddof=1)), differences.size
-    line = [found.row.label, str(count), f"{sd:.2f}"]
-    line.append(f"{power.smallest_difference(sd, count, _POWER):.2f}")
-    gain = paper_gain(found.row.label)
-    if gain is None:
-      lines.append([*line, "-", "-", "-"])
-      continue
-    lines.append(
-      [
-        *line,
-        f"{gain:+.2f}",
-        f"{power.power(gain, sd, count):.0%}",
-        f"{power.seeds_needed(gain, sd, _POWER):,}",
-      ]
-    )
-  return tables.text(header, lines)
-
-
-def settings_table(everything: Sequence[accuracy_rows.Found]) -> str:
-  """Returns as text where each row's settings come from, and what changed."""
-  header = ["row", "Sigma, tau", "split", "settings that nobody states"]
-  header += ["changed here"]
-  lines = []
-  for found in everything:
-    if not found.measured:
-      continue
-    row, preset = found.row, presets.get(found.row.preset)
-    total = row.own.get("total", preset.total)
-    tau = row.own.get("concurrent", preset.concurrent)
-    said = dict(preset.flags)
-    said |= {
-      n: row.own[n] for n in {*row.assumed} & row.own.keys() - said.keys()
-    }
-    changed = [
-      f"{name}={_short(value)}"
-      for name, value in row.own.items()
-      if name not in _HIDDEN and said.get(name) != value
-    ]
-    lines.append(
-      [
-        row.label,
-        f"{total}, {tau}",
-        str(found.measured[0]["dataset_note"]),
-        "assumed: " + ", ".join(row.assumed)
-        if row.assumed
-        else "none: the authors' code says all",
-        ", ".join(changed) or "nothing",
-      ]
-    )
-  return tables.text(header, lines)
-
-
-def notes(everything: Sequence[accuracy_rows.Found], scale: str) -> list[str]:
-  """Returns the further tables and sentences of the page."""
-  ten = power.smallest_difference(0.25, 10, _POWER)
-  found = [
-    "Last epoch, whole test set, at table 3's fixed Sigma and tau: nothing is"
-    " selected. The best evaluation on the test set is shown because the"
-    " authors' code reports it; it is no estimate of accuracy. Differences are"
-    " paired by seed, with their 95 % t interval.",
-    "## Generalization gap (table 5)\n\nTraining minus test accuracy, both as"
-    " an evaluation sees them: nothing dropped, no augmentation. The error in"
-    " training mode is that of the steps since the last evaluation but one.",
-    gap_table(everything),
-    "## Power\n\nA difference of .2 points at a paired deviation of .25 needs"
-    f" {power.seeds_needed(0.2, 0.25)} seeds for a chance of {_POWER:.0%} to be"
-    f" told; ten seeds tell {ten:.2f}. At .09, the paper's own deviation of"
-    " ResNet-18 on SVHN, its gain of .02 needs"
-    f" {power.seeds_needed(0.02, 0.09)}.",
-    power_table(everything),
-    "## Settings",
-    settings_table(everything),
-  ]
-  if any(not _enters(row) for f in everything for row in f.measured):
-    found.append("Rows in which not all Sigma trained enter no claim.")
-  missing = [line for f in everything if (line := _missing(f, scale))]
-  if missing:
-    found.append("## Not run\n\n" + "\n".join(missing))
-  return found
 
 
 def judged(
@@ -190,7 +60,7 @@ def judged(
     (row, cell)
     for found in everything
     for row, cell in zip(found.measured, found.cells)
-    if _enters(row)
+    if accuracy_rows.all_trained(row)
   ]
   return [row for row, _ in pairs], [cell for _, cell in pairs]
 
@@ -208,40 +78,13 @@ def draw(path: pathlib.Path, everything: Sequence[accuracy_rows.Found]) -> None:
   figures.draw(path, panels, columns=3)
 
 
-def command(row: gyro_table.Row, scale: str) -> str:
-  """Returns the command that runs a row."""
-  if row.command:
-    return row.command
-  scale = "paper" if row.not_run else scale
-  return (
-    f"python -m experiments.accuracy_table --scale={scale} --rows={row.label}"
-  )
-
-
-def paper_gain(label: str) -> float | None:
-  """Returns gyro minus conventional in the paper's table 4, where it is > 0."""
-  if label not in paper_gyro.TABLE_4:
-    return None
-  _, (conventional, _), (gyro, _), *_ = paper_gyro.TABLE_4[label]
-  return gyro - conventional if gyro > conventional else None
-
-
-_enters = accuracy_rows.all_trained
-
-
-def _missing(found: accuracy_rows.Found, scale: str) -> str:
-  """Returns a line on a row that is not run, or not to its end."""
-  row = found.row
-  wanted = sum(map(len, row.all_cells().values()))
-  count = len(found.cells)
-  if count and count == wanted:
+def minus_conventional(
+  found: accuracy_rows.Found, method: str, name: str
+) -> str:
+  """Returns a value's paired difference to conventional dropout, as text."""
+  if method == accuracy_rows.CONVENTIONAL:
     return ""
-  why = row.not_run or (
-    f"{count} of {wanted} cells are finished"
-    if count
-    else f"dataset {row.names['dataset']} not at hand, or not asked for"
-  )
-  return f"- {row.label}: {why}. `{command(row, scale)}`"
+  return report.paired(found.differences(method, name))
 
 
 def _subnets(rows: Sequence[accuracy_rows.Row]) -> str:
@@ -252,29 +95,9 @@ def _subnets(rows: Sequence[accuracy_rows.Row]) -> str:
   return f"not all Sigma trained ({text} of {first['total']:,})"
 
 
-def _minus_conventional(
-  found: accuracy_rows.Found, method: str, name: str
-) -> str:
-  if method == accuracy_rows.CONVENTIONAL:
-    return ""
-  return report.paired(found.differences(method, name))
-
-
 def _paper_accuracy(label: str, method: str) -> str:
   values = paper_gyro.TABLE_4.get(label, ())
   place = paper_gyro.METHODS.index(method)
   if place >= len(values):
     return "-"
   return "{:.2f} +- {:.2f}".format(*values[place])
-
-
-def _paper_gap(label: str, method: str) -> str:
-  values = paper_gyro.TABLE_5.get(label, ())
-  place = paper_gyro.METHODS.index(method)
-  return f"{values[place]:.1f}" if place < len(values) else "-"
-
-
-def _short(value: Any) -> str:
-  if isinstance(value, tuple):
-    return ",".join(map(str, value))
-  return str(value)

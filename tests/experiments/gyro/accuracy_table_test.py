@@ -11,6 +11,7 @@ from absl.testing import flagsaver
 
 import kdropout_jax as kd
 from experiments import accuracy_table
+from experiments.shared import accuracy_notes
 from experiments.shared import accuracy_report
 from experiments.shared import accuracy_rows
 from experiments.shared import claims
@@ -235,7 +236,7 @@ def test_rows_where_not_all_subnets_trained_enter_no_claim():
   assert len(cells) == len(rows) == 6
   _, lines = accuracy_report.table([found])
   assert lines[2][2] == "not all Sigma trained (255 of 256)"
-  assert any("enter no claim" in s for s in accuracy_report.notes([found], "x"))
+  assert any("enter no claim" in s for s in accuracy_notes.notes([found], "x"))
 
 
 def test_own_splits_enter_no_claim():
@@ -245,7 +246,7 @@ def test_own_splits_enter_no_claim():
 
 
 def test_power_is_that_of_the_measured_deviation():
-  text = accuracy_report.power_table([planted()])
+  text = accuracy_notes.power_table([planted()])
   cells = [cell.strip() for cell in text.splitlines()[2].split("|")[1:-1]]
   # Five pairs at a deviation of .006 tell the paper's .16 for certain.
   assert cells == [
@@ -257,7 +258,7 @@ def test_what_is_not_run_has_a_reason_and_a_command():
   everything = [
     accuracy_rows.Found(row, {}, []) for row in gyro_table.rows("cpu")
   ]
-  text = "\n".join(accuracy_report.notes(everything, "cpu"))
+  text = "\n".join(accuracy_notes.notes(everything, "cpu"))
   for words in (
     "SVHN/MLP1: dataset svhn_cropped not at hand, or not asked for.",
     "--scale=cpu --rows=SVHN/MLP1`",
@@ -310,6 +311,15 @@ def test_the_binary_trains_and_reports(call, tmp_path, capsys):
     assert words in page
   names = {path.name for path in (tmp_path / "published").iterdir()}
   assert names == {f"accuracy_table.{x}" for x in ("md", "json", "png")}
+
+
+def test_a_page_of_nothing_says_so(call, tmp_path):
+  call(rows=["SVHN/MLP1"])
+  page = (tmp_path / "accuracy_table.md").read_text()
+  lines = [line for line in page.splitlines() if " | not run " in line]
+  assert len([x for x in lines if x.startswith(("| SVHN", "| digits"))]) == 5
+  assert "seeds: 0" in page
+  assert not (tmp_path / "accuracy_table.png").exists()
 
 
 def test_wrong_flags_are_refused(call):
