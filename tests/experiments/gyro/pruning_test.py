@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from experiments import pruning
+from experiments.shared import figures
 from experiments.shared import insight_cells
 from experiments.shared import setup as setup_lib
 from experiments.shared import snapshots
@@ -305,6 +306,16 @@ def test_pruning_ends_with_its_report(call, insight_folder, capsys, tiny):
   (finding,) = verdict["findings"].values()
   assert finding["mean"] == pytest.approx(gain[0] - gain[1])
   assert (insight_folder / "pruning.png").exists()
+
+
+def test_bands_are_intervals_where_asked_for():
+  values = np.array([[1.0, 3.0, 5.0], [2.0, 2.0, 2.0]])
+  # t of .975 at 2 degrees of freedom is 4.303; the deviation, 2.
+  bands = figures._spread(values, "interval")
+  np.testing.assert_allclose(bands, [4.303 * 2 / np.sqrt(3), 0], rtol=1e-3)
+  np.testing.assert_allclose(
+    figures._spread(values, "deviation"), [np.sqrt(8 / 3), 0]
+  )
 
 
 def test_a_diverged_pack_leaves_the_others(tiny, tmp_path, monkeypatch):
