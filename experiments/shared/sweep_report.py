@@ -48,6 +48,8 @@ def table(grid: str, rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
   """Returns header and rows of a grid's table."""
   if grid in _BY:
     return _matrix(grid, rows)
+  if grid == "rate":
+    return _by_rate(rows)
   header = ["order", "method", "setting", "k / T", "epochs a window"]
   header += ["steps", "subnets", "test accuracy"]
   lines = []
@@ -156,6 +158,22 @@ def _matrix(grid: str, rows: Sequence[Row]):
         line += _window(first)
       lines.append(line + [_mean(same) for same in cells])
   return header, lines
+
+
+def _by_rate(rows: Sequence[Row]):
+  """One row a drop rate, one column a method; no dropout has rate 0."""
+  columns, found = {}, {}
+  for row in rows:
+    rate = 0.0 if row["method"] == "none" else row["rate"]
+    setting = label({**row, "rate": 0.5})  # The rate has its own column.
+    name = f"{row['method']} {setting}".strip()
+    columns[name] = None
+    found.setdefault((rate, name), []).append(row)
+  lines = []
+  for rate in sorted({rate for rate, _ in found}):
+    cells = [found.get((rate, name), ()) for name in columns]
+    lines.append([f"{rate:g}", *(_mean(c) if c else "" for c in cells)])
+  return ["drop rate", *columns], lines
 
 
 def _line_panels(grid: str, rows, with_paper: bool) -> list[figures.Panel]:

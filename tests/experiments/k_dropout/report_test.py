@@ -70,3 +70,21 @@ def test_minutes_add_up(tmp_path):
   assert report.add_minutes(tmp_path, "x", 60) == 1
   assert report.add_minutes(tmp_path, "y", 30) == 0.5
   assert report.add_minutes(tmp_path, "x", 60) == 2
+
+
+def test_a_table_over_rates_has_one_column_a_method():
+  base = {"shuffle": "every_epoch", "seed": 0, "m": 1}
+  rows = [
+    base | {"method": "none", "rate": 0.5, "accuracy": 40.0},
+    base | {"method": "standard", "rate": 0.5, "accuracy": 44.0, "m": None},
+    base | {"method": "sequential", "k": 2, "rate": 0.1, "accuracy": 41.0},
+    base | {"method": "sequential", "k": 2, "rate": 0.5, "accuracy": 42.0},
+    base | {"method": "sequential", "k": 2, "rate": 0.5, "accuracy": 43.0},
+  ]
+  header, lines = sweep_report.table("rate", rows)
+  assert header == ["drop rate", "none m=1", "standard", "sequential k=2 m=1"]
+  assert lines == [
+    ["0", "40.00", "", ""],
+    ["0.1", "", "", "41.00"],
+    ["0.5", "", "44.00", "42.50 +- 0.71"],
+  ]
