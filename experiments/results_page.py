@@ -14,6 +14,7 @@ from absl import flags as absl_flags
 
 from experiments.shared import beside_paper
 from experiments.shared import flags
+from experiments.shared import orders
 from experiments.shared import tables
 from kdropout_jax.training import metrics
 
@@ -68,6 +69,7 @@ def page(folder: pathlib.Path) -> str:
     "In points of test accuracy. The paper's values are read off its figures"
     " (+-0.3) and come from three hidden layers and frozen batches.",
     tables.text(("quantity", "paper", "ours"), beside_paper.rows(found)),
+    *_frozen(found["sequential"]),
     "## Verdicts",
     tables.text(("claim", "verdict", "because"), _verdicts(found)),
   ]
@@ -91,6 +93,17 @@ def _line(name: str, found, folder: pathlib.Path) -> list[str]:
   count = str(len(seeds)) if isinstance(seeds, list) else str(seeds)
   facts = [str(found.get(key, "")) for key in ("scale", "minutes", "device")]
   return [command, paper, link, facts[0], count, *facts[1:]]
+
+
+def _frozen(numbers: dict[str, Any] | None) -> list[str]:
+  words = orders.summary(numbers["numbers"]["rows"]) if numbers else None
+  if words is None:
+    return []
+  return [
+    "## Why large m hurts in the authors' code",
+    "Their batches are drawn once and frozen, images and rows (`once`); `rows`"
+    " permutes the rows of frozen batches each epoch. " + words,
+  ]
 
 
 def _verdicts(found) -> list[list[str]]:

@@ -91,6 +91,27 @@ def notes(rows: Sequence[Row]) -> list[str]:
   ]
 
 
+def summary(rows: Sequence[Row]) -> str | None:
+  """Returns what the longest window with most subnets says, in words."""
+  found = effects(rows)
+  if not found:
+    return None
+  last = max(found, key=lambda e: (e.k, e.m))
+  causes = {
+    "the tie of an image to its mask": last.tie,
+    "the frozen batch": last.batch,
+  }
+  costly = [name for name, interval in causes.items() if interval.low > 0]
+  harm = " and ".join(costly) or "neither, as far as these seeds tell,"
+  return (
+    f"At k = {last.k:,g} and m = {last.m} the tie of an image to its mask costs"
+    f" {_interval(last.tie)} points, the frozen batch {_interval(last.batch)}"
+    f" (95 % t intervals, deficits to standard dropout of the same order): what"
+    f" makes large m hurt at large k is {harm}"
+    + ("." if costly else " of the two.")
+  )
+
+
 def _place(row: Row) -> tuple:
   return row["shuffle"], row.get("k"), row.get("m"), row["seed"]
 

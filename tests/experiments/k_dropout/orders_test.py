@@ -47,3 +47,22 @@ def test_a_setting_without_all_three_orders_tells_nothing():
   sentence, table = orders.notes(rows)
   assert "image tied to its mask" in sentence
   assert "| +1.00 [" in table
+
+
+@pytest.mark.parametrize(
+  "batch, tie, words",
+  [
+    (-2.0, 3.0, "is the tie of an image to its mask."),
+    (1.0, 3.0, "is the tie of an image to its mask and the frozen batch."),
+    (0.0, 0.0, "is neither, as far as these seeds tell, of the two."),
+  ],
+)
+def test_the_summary_names_what_costs(batch, tie, words):
+  rows = planted(batch, tie, dict.fromkeys(ORDERS, 0.0))
+  # Shorter windows do not count.
+  rows += [
+    r | {"k": 1, "accuracy": 0.0} for r in rows if r["method"] == "sequential"
+  ]
+  found = orders.summary(rows)
+  assert found is not None and found.endswith(words)
+  assert orders.summary([]) is None
