@@ -91,7 +91,7 @@ def write(
   measures = ("cosine", "control_cosine", "alignment", "control_alignment")
   report.write(
     report.Report(
-      name="interference",
+      name=_name(FLAGS.order),
       title="Interference between the subnets of a step",
       scale=scale.name,
       setting=report.describe(scale.config()),
@@ -122,6 +122,11 @@ def write(
     draw=lambda path: figures.draw(path, _panels(rows), 2),
     publish=FLAGS.publish,
   )
+
+
+def _name(order: str) -> str:
+  """Returns the name of the files: other orders stand beside the first."""
+  return "interference" + ("" if order == "every_epoch" else f"_{order}")
 
 
 def _panels(rows: list[dict]) -> list[figures.Panel]:

@@ -29,6 +29,10 @@ EXPERIMENTS = {
   "subnet_dynamics": ("subnet_dynamics", "figures 3, 4, 5, 8, 9, 10"),
   "ensembles": ("ensembles", "figures 6 and 7"),
   "interference": ("interference", "section 3.1, unmeasured there"),
+  "interference_once": (
+    "interference --order=once",
+    "the same with frozen batches",
+  ),
   "connectivity": ("connectivity", "section 3.2, future work there"),
   "input_dependent": ("input_dependent", "section 2, future work there"),
   "memory": ("memory", "introduction"),
