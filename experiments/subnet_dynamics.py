@@ -157,9 +157,14 @@ def _line(label: str, one: dynamics.Followed) -> list[str]:
     report.points(_means(boxes.trained)),
     report.points(_means(boxes.random)),
     report.points(one.u_shape()) if one.num_subnets > 2 else "-",
-    report.points(one.retention(1)),
-    report.points(one.loss_of_later()) if one.num_subnets > 2 else "-",
+    _known(one.retention(1)),
+    _known(one.loss_of_later()) if one.num_subnets > 2 else "-",
   ]
+
+
+def _known(values: np.ndarray) -> str:
+  """Windows shorter than the watched points tell nothing of their ends."""
+  return report.points(values) if np.isfinite(values).all() else "-"
 
 
 def _means(values: np.ndarray) -> np.ndarray:
