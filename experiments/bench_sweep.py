@@ -11,6 +11,7 @@ least 5 times the cells an hour at the smoke scale, 1.5 at the cpu scale.
 
 import dataclasses
 import json
+import pathlib
 import subprocess
 import sys
 import tempfile
@@ -25,6 +26,8 @@ from experiments.shared import experiment_flags
 from experiments.shared import flags
 from experiments.shared import grids
 from experiments.shared import passport
+from experiments.shared import report
+from experiments.shared import tables
 
 absl_flags.DEFINE_integer("alone", 4, "cells that fresh processes train")
 absl_flags.DEFINE_integer("cells", 20, "cells that the sweep trains")
@@ -50,9 +53,14 @@ def main(argv: list[str]) -> None:
     "cells_sweep": len(chosen),
     "cells_alone": len(few),
     "scale": scale.name,
+    "command": report.command(),
     **passport.of_this_machine(),
   }
   print(json.dumps(result, indent=2))
+  if FLAGS.publish:
+    folder = pathlib.Path(FLAGS.publish)
+    folder.mkdir(parents=True, exist_ok=True)
+    tables.write_json(folder / f"bench_sweep_{scale.name}.json", result)
 
 
 def command(cell: config_lib.RunConfig, workdir: str) -> list[str]:

@@ -74,6 +74,7 @@ def page(folder: pathlib.Path) -> str:
     " (+-0.3) and come from three hidden layers and frozen batches.",
     tables.text(("quantity", "paper", "ours"), beside_paper.rows(found)),
     *_frozen(found["sequential"]),
+    *_speed(folder),
     "## Verdicts",
     tables.text(("claim", "verdict", "because"), _verdicts(found)),
   ]
@@ -107,6 +108,43 @@ def _frozen(numbers: dict[str, Any] | None) -> list[str]:
     "## Why large m hurts in the authors' code",
     "Their batches are drawn once and frozen, images and rows (`once`); `rows`"
     " permutes the rows of frozen batches each epoch. " + words,
+  ]
+
+
+def _speed(folder: pathlib.Path) -> list[str]:
+  """Cells an hour, of each scale that was timed."""
+  names = ("bench_sweep_smoke", "bench_sweep_cpu")
+  timed = [found for name in names if (found := read(folder, name))]
+  if not timed:
+    return []
+  columns = ("scale", "cells_an_hour_sweep", "cells_an_hour_alone", "ratio")
+  lines = [
+    [
+      found["scale"],
+      *(f"{found[c]:,.0f}" for c in columns[1:3]),
+      f"{found['ratio']:.1f}",
+      str(found["cells_sweep"]),
+      str(found["cells_alone"]),
+      f"`{found['command']}`",
+    ]
+    for found in timed
+  ]
+  return [
+    "## Speed of a sweep",
+    "Cells an hour: trained side by side by a sweep, and one after another in"
+    " fresh processes.",
+    tables.text(
+      (
+        "scale",
+        "sweep",
+        "fresh processes",
+        "ratio",
+        "cells timed",
+        "of them alone",
+        "command",
+      ),
+      lines,
+    ),
   ]
 
 

@@ -43,3 +43,20 @@ def test_numbers_stand_beside_the_papers(tmp_path):
   assert pool.split("|")[3].strip() == "-0.5"
   (pool,) = lines_with(page, "pool of 200,")
   assert pool.split("|")[3].strip() == "not run"
+
+
+def test_the_speed_of_a_sweep_stands_there_once_timed(tmp_path):
+  assert "## Speed" not in results_page.page(tmp_path)
+  found = {
+    "scale": "cpu",
+    "cells_an_hour_sweep": 1234.4,
+    "cells_an_hour_alone": 600,
+    "ratio": 2.0573,
+    "cells_sweep": 20,
+    "cells_alone": 4,
+    "command": "python -m x",
+  }
+  (tmp_path / "bench_sweep_cpu.json").write_text(json.dumps(found))
+  (line,) = lines_with(results_page.page(tmp_path), "`python -m x`")
+  cells = [cell.strip() for cell in line.split("|")[1:-1]]
+  assert cells == ["cpu", "1,234", "600", "2.1", "20", "4", "`python -m x`"]
