@@ -13,6 +13,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import linen as nn
 from jaxtyping import Array
@@ -279,10 +280,17 @@ def _task(net: Network, method: str) -> tuple[LossFn, Any, Array, Array]:
       logits.astype(jnp.float32), labels
     ).mean()
 
+  # Programs are given their operands to keep: each gets copies.
+  return loss_fn, *jax.tree.map(jnp.array, _operands(net))
+
+
+@functools.lru_cache(maxsize=1)
+def _operands(net: Network) -> tuple[Any, Any, Any]:
+  """Returns parameters, inputs and labels, the same for every method."""
+  model = build(net, BASELINE)
   x_key, label_key, init_key = jax.random.split(jax.random.key(0), 3)
   x = jax.random.normal(x_key, (net.batch_size, *net.inputs), net.dtype)
   labels = jax.random.randint(label_key, (net.batch_size,), 0, net.num_classes)
-  params = jax.jit(functools.partial(model.init, train=False))(init_key, x[:2])[
-    "params"
-  ]
-  return loss_fn, params, x, labels
+  init = jax.jit(functools.partial(model.init, train=False))
+  params = init(init_key, x[:2])["params"]
+  return jax.tree.map(np.asarray, (params, x, labels))
