@@ -11,6 +11,7 @@ from experiments.shared import plots
 from experiments.shared import statistics
 
 GREY = "#9a9a9a"
+_STYLES = ("--", ":", "-.", (0, (5, 1, 1, 1, 1, 1)))
 
 
 @dataclasses.dataclass
@@ -76,7 +77,7 @@ def _fill(ax, panel: Panel) -> None:
     mean, spread = np.nanmean(values, 1), _spread(values, panel.band)
     ax.plot(x, mean, color=colour, label=label, marker=".", markersize=5)
     ax.fill_between(x, mean - spread, mean + spread, color=colour, alpha=0.15)
-  for (label, value), style in zip(panel.levels.items(), ("--", ":", "-.") * 3):
+  for (label, value), style in zip(panel.levels.items(), _STYLES * 3):
     ax.axhline(value, color="black", linestyle=style, lw=1, label=label)
   for label, (x, y) in panel.paper.items():
     ax.plot(x, y, color=GREY, marker="x", lw=0.7, label=label, zorder=0)
