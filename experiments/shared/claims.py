@@ -14,6 +14,7 @@ does not scale with T, so 50 and 200 are told at any scale; k = 485 and "60
 subnets" are absolute.
 """
 
+from experiments.shared import claims_guided
 from experiments.shared import claims_gyro
 from experiments.shared.contrasts import Claim
 
@@ -318,7 +319,7 @@ _ENSEMBLES = (
 )
 
 K_DROPOUT = (*_POOLS, *_SEQUENTIALS, *_DYNAMICS, *_ENSEMBLES)
-CLAIMS = (*K_DROPOUT, *claims_gyro.CLAIMS)
+CLAIMS = (*K_DROPOUT, *claims_gyro.CLAIMS, *claims_guided.CLAIMS)
 
 
 def named(name: str) -> Claim:
