@@ -76,7 +76,8 @@ def page(folder: pathlib.Path) -> str:
     *_frozen(found["sequential"]),
     *_speed(folder),
     "## Verdicts",
-    tables.text(("claim", "verdict", "because"), _verdicts(found)),
+    tables.text(("claim", "verdict", "told by", "because"), _verdicts(found)),
+    *_not_run(found),
   ]
   return "\n\n".join(parts) + "\n"
 
@@ -150,12 +151,30 @@ def _speed(folder: pathlib.Path) -> list[str]:
 
 def _verdicts(found) -> list[list[str]]:
   lines = []
-  for numbers in found.values():
+  for name, numbers in found.items():
     for verdict in (numbers or {}).get("verdicts", ()):
       claim = verdict["claim"]
       words = f"{claim['text']} ({claim['source']})"
-      lines.append([words, f"**{verdict['outcome']}**", verdict["reason"]])
-  return lines or [["none yet", "", ""]]
+      outcome = f"**{verdict['outcome']}**"
+      lines.append([words, outcome, name, verdict["reason"]])
+  return lines or [["none yet", "", "", ""]]
+
+
+def _not_run(found) -> list[str]:
+  """Names what nobody ran at the paper's scale, with the commands."""
+  missing = [
+    f"    python -m experiments.{EXPERIMENTS[name][0]} --scale=paper"
+    for name, numbers in found.items()
+    if (numbers or {}).get("scale") != "paper" and name != "deep"
+  ]
+  if not missing:
+    return []
+  return [
+    "## Not run",
+    "At the paper's scale, which needs an accelerator (`--depth=3` for the"
+    " network of the authors' code):",
+    "\n".join(missing),
+  ]
 
 
 if __name__ == "__main__":

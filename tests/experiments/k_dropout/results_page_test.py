@@ -37,7 +37,7 @@ def test_numbers_stand_beside_the_papers(tmp_path):
     ],
   )
   page = results_page.page(tmp_path)
-  (line,) = lines_with(page, "experiments.sweep --grid=pooled")
+  (line,) = lines_with(page, "`experiments.sweep --grid=pooled`")
   assert "not run" not in line and "3.5" in line
   (pool,) = lines_with(page, "pool of 50,")
   assert pool.split("|")[3].strip() == "-0.5"
