@@ -24,6 +24,7 @@ import numpy as np
 from absl import flags as absl_flags
 from scipy import stats
 
+from experiments.shared import experiment_flags
 from experiments.shared import figures
 from experiments.shared import flags
 from experiments.shared import insight_cells
@@ -34,9 +35,8 @@ from experiments.shared import sweep_rows
 from experiments.shared import sweeps
 from experiments.shared import ticket_rounds
 
-absl_flags.DEFINE_string("shard", "0/1", "i/n: train the i-th of n parts alone")
-absl_flags.DEFINE_bool("dry_run", False, "print cells, steps and time; no run")
 insight_flags.define()
+experiment_flags.define_sharing()
 
 FLAGS = absl_flags.FLAGS
 
