@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+import kdropout_jax as kd
 from experiments.shared import config as config_lib
 from experiments.shared import methods
 from experiments.shared import networks
@@ -92,9 +93,17 @@ class Cosines:
 def subnets_at(
   nets: networks.Networks, cell: config_lib.RunConfig, step: int
 ) -> np.ndarray:
-  """Returns the ids of the subnets that a cell trains at `step`."""
+  """Returns the ids of the subnets that a cell trains at `step`.
+
+  Raises:
+    ValueError: a method whose subnets do not follow from the step alone.
+  """
   schedule = methods.schedule(cell, nets.num_steps)
-  assert schedule is not None  # Cells without dropout train no subnets.
+  if schedule is None or isinstance(schedule, kd.Guided):
+    raise ValueError(
+      "method must have subnets that follow from the step alone, got"
+      f" {cell.method!r}"
+    )
   key = networks.run_key(cell.seed)
   ids = schedules.subnet_ids(step, key, schedule, cell.batch_size)
   return np.asarray(ids)
