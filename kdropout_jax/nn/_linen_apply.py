@@ -10,6 +10,7 @@ from kdropout_jax._types import Key
 from kdropout_jax._types import Step
 from kdropout_jax.nn import _scopes
 from kdropout_jax.nn import _sites
+from kdropout_jax.nn import _visits
 from kdropout_jax.nn import intercept as intercept_lib
 
 
@@ -48,7 +49,8 @@ def apply(
 
   Raises:
     ValueError: a wrong setting, or a step that would be compiled in.
-    UnsupportedError: the model reads the dropout stream elsewhere, too.
+    UnsupportedError: the model reads the dropout stream elsewhere, too; or
+      `kd.subnets` runs it as a small network, or samples its masks.
 
   >>> import flax.linen as nn, jax, jax.numpy as jnp, kdropout_jax as kd
   >>> model = nn.Dropout(0.5, deterministic=False)
@@ -57,6 +59,7 @@ def apply(
   >>> bool((y == y[:1]).all())
   True
   """
+  _visits.refuse("kd.linen.apply")
   follower = intercept_lib.Follower(schedule, step, key, pattern, batch_size)
   mutable = kwargs.pop("mutable", False)
   rngs = _scopes.as_rngs(kwargs.pop("rngs", None))
@@ -108,8 +111,9 @@ def intercept(
     ValueError: a wrong setting; a step that would be compiled in; or no
       dropout was called inside.
     UnsupportedError: a module that is neither dropout nor attention reads the
-      dropout stream.
+      dropout stream; or opened where `kd.subnets` runs a small network.
   """
+  _visits.refuse("kd.linen.intercept")
   with _following(
     intercept_lib.Follower(schedule, step, key, pattern, batch_size)
   ):

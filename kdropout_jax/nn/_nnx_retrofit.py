@@ -10,6 +10,7 @@ from kdropout_jax import _keys
 from kdropout_jax import config
 from kdropout_jax import functional
 from kdropout_jax import patterns
+from kdropout_jax._types import Ids
 from kdropout_jax._types import Key
 from kdropout_jax._types import Step
 from kdropout_jax._types import UnsupportedError
@@ -61,6 +62,11 @@ class ScheduledDropout(nnx.Module):
     if _nnx_dropout.is_deterministic(self, deterministic):
       return inputs
     inputs = functional.check_inputs(inputs)
+    key, ids = self.drawn(inputs)
+    return self.site.run(inputs, False, lambda: key, lambda: key, subnets=ids)
+
+  def drawn(self, inputs: Float[Array, "B ..."]) -> tuple[Key, Ids]:
+    """Returns the layer key, and the ids of the current step's subnets."""
     key = _keys.as_threefry(self.layer_key[...])
     ids = schedules.subnet_ids(
       self.step[...],
@@ -69,7 +75,7 @@ class ScheduledDropout(nnx.Module):
       self.site.batch_size or max(inputs.shape[0], 1),
       jax.random.key_data(key)[-1] if self.schedule.per_layer else None,
     )
-    return self.site.run(inputs, False, lambda: key, lambda: key, subnets=ids)
+    return key, ids
 
   def set_view(self, deterministic: bool | None = None):
     """Serves `nnx.view`.

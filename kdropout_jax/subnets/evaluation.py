@@ -5,7 +5,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from kdropout_jax import _checks
 from kdropout_jax import blocks
@@ -100,4 +99,5 @@ def _num_bytes(one, flags) -> int:
   """Bytes of all arrays that one subnet's evaluation makes, summed up."""
   jaxpr = jax.make_jaxpr(one)(flags)
   shaped: list[Any] = [v.aval for eqn in jaxpr.eqns for v in eqn.outvars]
-  return max(1, sum(v.size * jnp.dtype(v.dtype).itemsize for v in shaped))
+  # Of keys, too, whose dtype numpy does not know.
+  return max(1, sum(v.size * v.dtype.itemsize for v in shaped))

@@ -36,7 +36,9 @@ def visitable(model: nnx.Module) -> nnx.Module:
   The copy computes what the model does, with the same state. Inside
   `small_network` its dropouts scale and mask padding as a subnet needs it,
   and `sample_masks` sees them. Split it and merge it with extracted
-  parameters: Linear and Conv take kernels of any width.
+  parameters: Linear and Conv take kernels of any width. Merge a retrofitted
+  model by ``nnx.merge(..., copy=True)`` where `kd.nnx.set_step` follows: Flax
+  forbids to change a captured state.
 
   Args:
     model: made of anything, with `nnx.Dropout`, `kd.nnx.Dropout`,
@@ -157,6 +159,12 @@ def _visit_dropout(visit: sites.Visit, module, inputs, arguments):
   rescale: Any = getattr(twin, "rescale", "expected")
   rate = patterns.check_rate(module.rate)
   site = sites.Site(inputs.shape[-1], twin, rate, rescale)
+  if isinstance(module, _nnx_retrofit.ScheduledDropout):
+    key, ids = module.drawn(inputs)
+    masks = module.site.sample(inputs, key, ids)
+    return visit(
+      getattr(module, _MARK), site, inputs, arguments | {"masks": masks}
+    )
   ids = arguments.get("subnets")
   if ids is not None and arguments.get("masks") is None:
     key = _nnx_dropout.run_key(module, arguments.get("rngs"))

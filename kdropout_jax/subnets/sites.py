@@ -5,7 +5,6 @@ Dropout, whatever model runs. Dense and Conv layers can take small kernels.
 """
 
 import contextlib
-import contextvars
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -16,6 +15,7 @@ from kdropout_jax import blocks
 from kdropout_jax import functional
 from kdropout_jax import patterns
 from kdropout_jax._types import UnsupportedError
+from kdropout_jax.nn import _visits
 from kdropout_jax.nn import linen
 
 MASKS = ("in_mask", "out_mask")  # of MaskedDense: Dropout does it all here
@@ -45,14 +45,10 @@ class Site:
 Visit = Callable[[str, Site, Any, dict[str, Any]], Any]
 """(layer, site, inputs, arguments) -> outputs, in place of a Dropout call."""
 
-_VISITOR: contextvars.ContextVar[Visit | None] = contextvars.ContextVar(
-  "visitor", default=None
-)
-
 
 def visitor() -> Visit | None:
   """Returns what is called in place of Dropouts here, for nnx models."""
-  return _VISITOR.get()
+  return _visits.VISITOR.get()
 
 
 @contextlib.contextmanager
@@ -80,12 +76,12 @@ def visiting(visit: Visit, resize: bool = False) -> Iterator[None]:
         return _call_resized(module, next_fun, args, kwargs)
     return next_fun(*args, **kwargs)
 
-  token = _VISITOR.set(visit)
+  token = _visits.VISITOR.set(visit)
   try:
     with nn.intercept_methods(intercept):
       yield
   finally:
-    _VISITOR.reset(token)
+    _visits.VISITOR.reset(token)
 
 
 def check_first_call(layer: str, seen: Mapping[str, Any]) -> None:
