@@ -31,7 +31,8 @@ def evaluate(
   fit `byte_budget`, at least one at a time.
 
   Args:
-    fn: ``fn(params, *args)``, which applies a linen model; any pytree.
+    fn: ``fn(params, *args)``, which applies a linen model, or a
+      `kd.subnets.visitable` nnx model; any pytree.
     params: full parameters.
     layout: which parameter axes follow which layer.
     masks: {layer: `Masks` of the T subnets}, in the same order everywhere.

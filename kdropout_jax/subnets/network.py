@@ -66,7 +66,8 @@ def sample_masks(fn: Callable[..., Any], *args: Any) -> dict[str, blocks.Masks]:
   nothing but the sampling is left of that run.
 
   Args:
-    fn: a function that applies a linen model to `args`, such as a loss.
+    fn: a function that applies a linen model, or a `kd.subnets.visitable` nnx
+      model, to `args`, such as a loss.
     *args: its arguments; the ids of subnets are among them.
 
   Returns:

@@ -64,8 +64,8 @@ class WindowTrainer:
 
   Args:
     loss_fn: ``loss_fn(params, *args)``, a scalar or, with `has_aux`, a scalar
-      and anything; it applies a linen model to its `args`, as in masked
-      training (ids of subnets among them).
+      and anything; it applies a linen model, or a `kd.subnets.visitable` nnx
+      model, to its `args`, as in masked training (ids of subnets among them).
     optimizer: an optax transformation.
     layout: which parameter axes follow which layer.
     dropped_weights: "caught_up" or "frozen".
