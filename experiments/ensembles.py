@@ -66,19 +66,28 @@ def main(argv: list[str]) -> None:
 
 def rows(
   seeds: list[int], found: Found, whole: list[dict[str, Any]]
-) -> list[dict[str, Any]]:
-  """Returns the rows that the claims read: a subject, a seed, points."""
-  result = []
+) -> tuple[list[dict[str, Any]], dict[int, np.ndarray]]:
+  """Returns what the claims read: a row a subject and seed, and its images.
+
+  Returns:
+    The rows, accuracies in points; {row number: [N]}, shares of hits.
+  """
+  result: list[dict[str, Any]] = []
+  images: dict[int, np.ndarray] = {}
+
+  def add(subject: str, seed: int, hits: np.ndarray, accuracy: float) -> None:
+    images[len(result)] = hits
+    row = {"subject": subject, "seed": seed, "accuracy": 100 * float(accuracy)}
+    result.append(row)
+
   for seed, groups, networks in zip(seeds, found, whole):
-    values = {name: own["accuracy"] for name, own in networks.items()}
+    for name, own in networks.items():
+      add(name, seed, own["hits"], own["accuracy"])
     for name, group in groups.items():
-      values[name] = group.accuracies.mean()
-      values[ENSEMBLES[name]] = group.curve["accuracy"][-1]
-    result += [
-      {"subject": name, "seed": seed, "accuracy": 100 * float(value)}
-      for name, value in values.items()
-    ]
-  return result
+      add(name, seed, group.shares, float(group.accuracies.mean()))
+      last = group.curve["accuracy"][-1]
+      add(ENSEMBLES[name], seed, group.hits, last)
+  return result, images
 
 
 def write(
@@ -92,7 +101,7 @@ def write(
   setting: str,
 ) -> None:
   """Writes the report."""
-  claims_rows = rows(seeds, found, whole)
+  claims_rows, hits = rows(seeds, found, whole)
   with_paper = scale.name == "paper" and depth == 3
   report.write(
     report.Report(
@@ -113,11 +122,17 @@ def write(
           {name: group.as_json() for name, group in groups.items()}
           for groups in found
         ],
-        "whole": whole,
+        "whole": [
+          {
+            name: {k: v for k, v in own.items() if k != "hits"}
+            for name, own in networks.items()
+          }
+          for networks in whole
+        ],
         "rows": claims_rows,
       },
       seeds=seeds,
-      verdicts=report.judge(CLAIMS, claims_rows, scale=scale.name),
+      verdicts=report.judge(CLAIMS, claims_rows, scale=scale.name, hits=hits),
       notes=[
         f"Ensembles of {len(found[0]['pooled_subnets'].accuracies)}. Random"
         " subnets are one mask a layer that no run trained, each evaluated as"

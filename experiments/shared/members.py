@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from experiments.shared import networks
 from experiments.shared import scales
@@ -30,6 +30,8 @@ class Group:
     disagreement: mean over pairs.
     error_correlation: mean over pairs.
     double_fault: mean over pairs.
+    shares: [N], of the members that are right on each image.
+    hits: bool [N], images that the ensemble of all is right on.
   """
 
   accuracies: Float[np.ndarray, "M"]
@@ -37,10 +39,13 @@ class Group:
   disagreement: float
   error_correlation: float
   double_fault: float
+  shares: Float[np.ndarray, "N"]
+  hits: Bool[np.ndarray, "N"]
 
   def as_json(self) -> dict[str, Any]:
-    """Returns plain data."""
-    return dataclasses.asdict(self)
+    """Returns plain data, without what there is for each image."""
+    found = dataclasses.asdict(self)
+    return {k: v for k, v in found.items() if k not in ("shares", "hits")}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,8 +106,8 @@ def groups(nets: Nets, index: int) -> dict[str, Group]:
   }
 
 
-def whole(nets: Nets, index: int) -> dict[str, dict[str, float]]:
-  """Returns the scores of whole networks, and of MC dropout."""
+def whole(nets: Nets, index: int) -> dict[str, dict[str, Any]]:
+  """Returns the scores of whole networks, and of MC dropout, and their hits."""
   inputs, labels = nets.standard.nets.split("test")
   found = {}
   for name in ("pooled", "standard", "none"):
@@ -117,17 +122,22 @@ def measure(
   logits: Float[np.ndarray, "M B C"], labels: Int[np.ndarray, "B"]
 ) -> Group:
   """Returns everything about the ensembles of the members of `logits`."""
-  accuracies, curve, pairs = _measures(logits, labels)
+  accuracies, curve, pairs, images = _measures(logits, labels)
+  differ, correlated, both_wrong = map(float, pairs)
   return Group(
     np.asarray(accuracies, np.float64),
     {k: np.asarray(v, np.float64) for k, v in curve._asdict().items()},
-    *map(float, pairs),
+    disagreement=differ,
+    error_correlation=correlated,
+    double_fault=both_wrong,
+    shares=np.asarray(images[0]),
+    hits=np.asarray(images[1]),
   )
 
 
 @jax.jit
 def _measures(logits, labels):
-  """Returns accuracies [M], the curve, and the three means over pairs."""
+  """Returns accuracies [M], the curve, three means over pairs, images [N]."""
   predictions = jnp.argmax(logits, axis=-1).astype(jnp.int32)
   right = predictions == labels[None]
   pairs = (
@@ -139,6 +149,10 @@ def _measures(logits, labels):
     jnp.mean(right, axis=1, dtype=jnp.float32),
     ensembles.curve(logits, labels),
     [diversity.mean_over_pairs(matrix) for matrix in pairs],
+    (
+      jnp.mean(right, axis=0, dtype=jnp.float32),
+      jnp.argmax(ensembles.average(logits), axis=-1) == labels,
+    ),
   )
 
 
@@ -168,6 +182,7 @@ def _mc_dropout(nets: Nets, index: int, inputs):
   return mc_dropout.predict(sample, key, nets.size).log_probs
 
 
-def _scores(logits, labels) -> dict[str, float]:
+def _scores(logits, labels) -> dict[str, Any]:
   found = calibration.scores(jnp.asarray(logits), jnp.asarray(labels))
-  return {name: float(value) for name, value in found._asdict().items()}
+  scores: dict[str, Any] = {k: float(v) for k, v in found._asdict().items()}
+  return scores | {"hits": np.asarray(logits).argmax(axis=-1) == labels}

@@ -44,7 +44,8 @@ class Finding:
     mean: d; None without seeds, like the intervals.
     interval_95: Student's t.
     interval_90: Student's t.
-    bootstrap: over seeds and test images, where hits were given.
+    bootstrap: over seeds and test images where hits were given, else over
+      seeds alone.
     p: two-sided against d = 0, or of TOST; Holm-adjusted in an "any" family.
     differences: one a seed.
   """
@@ -116,7 +117,9 @@ def _judge_one(claim: contrasts.Claim, name: str, values, hits) -> Finding:
   wide = statistics.t_interval(values, 0.95)
   narrow = statistics.t_interval(values, 0.90)
   outcome, reason, p = _RULES[claim.rule](claim, name, values, wide, narrow)
-  resampled = None if hits is None else statistics.bootstrap(hits)[1:]
+  resampled = statistics.bootstrap(values[:, None] if hits is None else hits)[
+    1:
+  ]
   return Finding(
     outcome,
     reason,

@@ -183,6 +183,15 @@ def test_the_bootstrap_stands_beside():
   assert low < hits.mean() < high
 
 
+def test_without_images_the_bootstrap_is_over_seeds():
+  values = np.array([1.0, 2.0, 3.0, 4.0, 5.0])
+  finding = verdicts.judge(SUPERIOR, {"x": values}, at_paper_scale=True)
+  low, high = finding.findings["x"].bootstrap
+  # Means of five draws: sd sqrt(2 / 5), about normal.
+  assert 1.0 <= low < 3.0 - 1.5 * np.sqrt(2 / 5)
+  assert 3.0 + 1.5 * np.sqrt(2 / 5) < high <= 5.0
+
+
 def rows_of(values, **fields):
   return [{"seed": s, "accuracy": v, **fields} for s, v in enumerate(values)]
 

@@ -179,7 +179,18 @@ def test_ensembles_end_with_their_report(call, workdir, monkeypatch, tiny):
   monkeypatch.setattr(
     ensembles.experiment_flags, "scale", lambda: small, raising=True
   )
+  judged = []
+  judge = ensembles.report.judge
+
+  def spy(names, rows, *, hits, **options):
+    judged.extend((row["accuracy"], hits[i]) for i, row in enumerate(rows))
+    return judge(names, rows, hits=hits, **options)
+
+  monkeypatch.setattr(ensembles.report, "judge", spy)
   call(ensembles.main)
+  # Each subject's accuracy is the mean of what the bootstrap draws from.
+  for accuracy, hits in judged:
+    assert hits.ndim == 1 and accuracy == pytest.approx(100 * hits.mean())
   found = json.loads((workdir / "ensembles.json").read_text())
   rows = found["numbers"]["rows"]
   subjects = {row["subject"] for row in rows}
@@ -189,6 +200,7 @@ def test_ensembles_end_with_their_report(call, workdir, monkeypatch, tiny):
   mean = 100 * np.mean(group["accuracies"])
   assert table["pooled_subnets", 1] == pytest.approx(mean)
   assert len(found["verdicts"]) == len(ensembles.CLAIMS)
+  assert len(judged) == len(rows) > 0
 
 
 def test_one_subnet_for_all_rows_is_its_own_control(tiny, store):
