@@ -10,7 +10,7 @@ grid's stand-in for SVHN, MLP2 on CIFAR-10. (b) "tasks": one task, one subnet
 (k-dropout paper, section 4.3, after PathNet) on two tasks of digits, trained
 jointly and in turn, against one shared network and standard dropout.
 
-About 8 minutes of two cores at the cpu scale. Writes guided and guided_tasks,
+About 9 minutes of two cores at the cpu scale. Writes guided and guided_tasks,
 each .md, .png and .json. Expected, from few seeds: guided scheduling is as
 accurate as random, and its weakest subnets gain little; a subnet a task
 forgets little of the first task where a shared network forgets half, and

@@ -17,7 +17,7 @@ faults cost both sides about a tenth of a step: report both.
 About 40 minutes of two CPU cores for the default star of (a)'s cells (rate .5,
 T = 1, blocks of 32, one of them varied at a time); --full times the whole grid,
 which takes hours; --smoke takes some minutes. Figure 7 and table 7 by
-themselves, about 12 minutes:
+themselves, about 15 minutes:
 
   python -m experiments.throughput --part=iteration --part=table7 --rounds=10
 
