@@ -55,13 +55,15 @@ def main(argv: list[str]) -> None:
 def compare_schedules(store: sweeps.Store, scale: str) -> None:
   """Trains, evaluates and reports part (a)."""
   began, sizes = time.perf_counter(), guided_cells.SIZES[scale]
-  rows = []
+  rows, hits = [], []
   for fields in guided_cells.methods(sizes):
     seeds = FLAGS.num_seeds or sizes.seeds
-    rows += guided_cells.follow(store, scale, fields, seeds)
+    own_rows, own_hits = guided_cells.follow(store, scale, fields, seeds)
+    rows += own_rows
+    hits += own_hits
   minutes = _minutes(store.folder, "guided", began)
   report.write(
-    guided_report.schedules(rows, scale, minutes),
+    guided_report.schedules(rows, dict(enumerate(hits)), scale, minutes),
     store.folder,
     draw=lambda path: guided_report.draw_schedules(path, rows),
     publish=FLAGS.publish,

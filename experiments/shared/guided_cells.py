@@ -8,7 +8,7 @@ import dataclasses
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from experiments.shared import config as config_lib
 from experiments.shared import gyro_grid
@@ -76,8 +76,8 @@ def cells(
 
 def follow(
   store: sweeps.Store, scale: str, fields: dict[str, Any], seeds: int
-) -> list[dict[str, Any]]:
-  """Trains a method's cells and returns a row a seed, in points."""
+) -> tuple[list[dict[str, Any]], list[Bool[np.ndarray, "N"]]]:
+  """Trains a method's cells; a row a seed, in points, and its test hits."""
   run = trained_lib.of(store, cells(scale, fields, seeds))
   images = run.nets.split("test", SIZES[scale].num_rows)
   rows = []
@@ -95,7 +95,7 @@ def follow(
       row |= {"subnets": accuracies.tolist(), **spread(accuracies)}
       row["subnet_steps"] = steps_of(cell, result).tolist()
     rows.append(row)
-  return rows
+  return rows, [sweeps.hits(cell, store.folder) for cell in run.cells]
 
 
 def steps_of(

@@ -1,7 +1,7 @@
 """Tables and figures of `experiments.guided`."""
 
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,8 +28,17 @@ _WORDS = {
 }
 
 
-def schedules(rows: Rows, scale: str, minutes: float) -> report.Report:
-  """Returns the report on guided scheduling."""
+def schedules(
+  rows: Rows, hits: Mapping[int, Any], scale: str, minutes: float
+) -> report.Report:
+  """Returns the report on guided scheduling.
+
+  Args:
+    rows: of `guided_cells.follow`.
+    hits: {row number: bool [N]} of test images.
+    scale: its name.
+    minutes: that it took.
+  """
   groups = sweep_rows.group(rows, *_FIELDS)
   seeds = sorted({row["seed"] for row in rows})
   (label,) = gyro_grid.SIZES[scale].models
@@ -47,7 +56,9 @@ def schedules(rows: Rows, scale: str, minutes: float) -> report.Report:
     table=[_line(key, own) for key, own in groups.items()],
     numbers={"rows": list(rows)},
     seeds=seeds,
-    verdicts=report.judge(claims_guided.SCHEDULES, rows, scale=scale),
+    verdicts=report.judge(
+      claims_guided.SCHEDULES, rows, scale=scale, hits=hits
+    ),
     notes=[
       "Guided: at each step tau of Sigma subnets, without replacement, with"
       " weight exp(average loss / temperature), in nats; a quarter of the"
