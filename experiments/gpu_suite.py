@@ -27,7 +27,6 @@ from absl import app
 from absl import flags
 
 from experiments.shared import op_bench
-from experiments.shared import passport
 from experiments.shared import step_bench
 from experiments.shared import tables
 from experiments.shared import throughput_report
@@ -78,9 +77,7 @@ def main(argv):
     "rows": rows,
     "left_out": left_out,
     "kernel_tests": counts,
-    "rounds": _ROUNDS.value,
-    "tunables": os.environ.get("GLIBC_TUNABLES", ""),
-    **passport.of_this_machine(),
+    **throughput_report.facts(_ROUNDS.value, time.monotonic() - start),
   }
   tables.write_json(out / "gpu_suite.json", result)
   text = throughput_report.markdown(result)

@@ -27,8 +27,9 @@ step, 1 and a little more from T = 8; see docs/results/throughput.md.
 """
 
 import dataclasses
-import os
 import pathlib
+import time
+from typing import Any
 
 import jax
 import tqdm
@@ -39,7 +40,6 @@ from experiments.shared import iteration_bench
 from experiments.shared import iteration_report
 from experiments.shared import op_bench
 from experiments.shared import paper_speed
-from experiments.shared import passport
 from experiments.shared import presets
 from experiments.shared import report
 from experiments.shared import step_bench
@@ -140,34 +140,42 @@ def main(argv):
   if len(argv) > 1:
     raise app.UsageError(f"unknown arguments: {argv[1:]}")
   check_networks()
-  rows, more = [], {}
-  if "op" in _PARTS.value:
-    rows += time_op()
-  if "step" in _PARTS.value:
-    rows += time_steps()
-  if "iteration" in _PARTS.value:
-    more["iterations"] = time_iterations()
-    verdicts = iteration_report.judge(more["iterations"])
-    more["verdicts"] = [verdict.as_json() for verdict in verdicts]
-  if "table7" in _PARTS.value:
-    more["table_7"] = iteration_report.count_table_7(_rates_7())
-    more["table_7_timed"] = time_table_7()
-  result = {
-    "rows": rows,
-    **more,
-    "rounds": _ROUNDS.value,
-    "tunables": os.environ.get("GLIBC_TUNABLES", ""),
-    **passport.of_this_machine(),
-  }
+  began, found, text = time.perf_counter(), {"rows": []}, ""
+  for part in _PART_NAMES:
+    if part not in _PARTS.value:
+      continue
+    found = _add(part, found)
+    # After each part: what is measured stays, whatever becomes of the next.
+    text = write(found, time.perf_counter() - began)
+  print(f"{text}\nwritten to {_OUT.value}")
+
+
+def _add(part: str, found: dict[str, Any]) -> dict[str, Any]:
+  """Returns what was found, with a part's measurements."""
+  if part == "op":
+    return found | {"rows": [*found["rows"], *time_op()]}
+  if part == "step":
+    return found | {"rows": [*found["rows"], *time_steps()]}
+  if part == "iteration":
+    iterations = time_iterations()
+    verdicts = [v.as_json() for v in iteration_report.judge(iterations)]
+    return found | {"iterations": iterations, "verdicts": verdicts}
+  counted = iteration_report.count_table_7(_rates_7())
+  return found | {"table_7": counted, "table_7_timed": time_table_7()}
+
+
+def write(found: dict[str, Any], seconds: float) -> str:
+  """Writes what was measured so far; returns its tables."""
+  result = found | throughput_report.facts(_ROUNDS.value, seconds)
   out = pathlib.Path(_OUT.value)
   out.mkdir(parents=True, exist_ok=True)
   tables.write_json(out / "throughput.json", report.plain(result))
   text = throughput_report.markdown(result)
   (out / "throughput.md").write_text(text)
-  throughput_report.plot(rows, out / "throughput.png")
-  if more.get("iterations"):
-    iteration_report.draw(out / "figure7.png", more["iterations"])
-  print(f"{text}\nwritten to {out}")
+  throughput_report.plot(found["rows"], out / "throughput.png")
+  if found.get("iterations"):
+    iteration_report.draw(out / "figure7.png", found["iterations"])
+  return text
 
 
 def time_op():

@@ -1,8 +1,12 @@
 """Tables and the plot of `experiments.throughput`."""
 
+import os
 import pathlib
+from typing import Any
 
 from experiments.shared import iteration_report
+from experiments.shared import passport
+from experiments.shared import report
 from experiments.shared import tables
 
 # Speed-up over the dense product at a drop rate, as published.
@@ -13,11 +17,23 @@ _PUBLISHED = {
 }
 
 
+def facts(rounds: int, seconds: float) -> dict[str, Any]:
+  """Returns how a benchmark was made: command, minutes, machine."""
+  return {
+    "command": report.command(),
+    "minutes": round(seconds / 60, 2),
+    "rounds": rounds,
+    "tunables": os.environ.get("GLIBC_TUNABLES", ""),
+    **passport.of_this_machine(),
+  }
+
+
 def markdown(result) -> str:
   """Returns the tables of all parts under one heading."""
   heading = (
     f"{result['device']}; jax {result['versions']['jax']}; rounds"
-    f" {result['rounds']}; GLIBC_TUNABLES={result['tunables'] or 'unset'}"
+    f" {result['rounds']}; GLIBC_TUNABLES={result['tunables'] or 'unset'};"
+    f" {result['minutes']:.0f} minutes\n\n    {result['command']}"
   )
   parts = [heading]
   op = [row for row in result["rows"] if row["part"] == "op"]

@@ -77,15 +77,9 @@ def test_step_candidates_run_and_train(tmp_path):
   assert [row["candidate"] for row in rows] == [step_bench.BASELINE, *names]
   assert rows[0]["over_conventional"] == (1, 1, 1)
   text = throughput_report.markdown(
-    {
-      "device": "a",
-      "versions": {"jax": "b"},
-      "rounds": 1,
-      "tunables": "",
-      "rows": rows,
-    }
+    {"rows": rows} | throughput_report.facts(rounds=1, seconds=90.0)
   )
-  assert "sequential T=1" in text
+  assert "sequential T=1" in text and "2 minutes" in text
 
 
 def test_throughput_command_writes_its_files(tmp_path):

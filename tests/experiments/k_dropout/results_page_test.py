@@ -2,7 +2,12 @@
 
 import json
 
-from experiments import results_page
+from experiments.shared import page_kdropout
+from experiments.shared import pages
+
+
+def page_of(folder):
+  return pages.text(page_kdropout.PAPER, folder)
 
 
 def write(folder, name, rows):
@@ -16,9 +21,9 @@ def lines_with(page, words):
 
 
 def test_an_empty_folder_was_not_run(tmp_path):
-  page = results_page.page(tmp_path)
+  page = page_of(tmp_path)
   ours = lines_with(page, "`experiments.")
-  assert len(ours) == len(results_page.EXPERIMENTS)
+  assert len(ours) == len(page_kdropout.EXPERIMENTS)
   assert all("not run" in line for line in ours)
   (pool,) = lines_with(page, "pool of 50,")
   # 58.2, 58.6, 59.2, 58.6, 58.8 less 59.6.
@@ -36,7 +41,7 @@ def test_numbers_stand_beside_the_papers(tmp_path):
       own | {"method": "pooled", "pool_size": 50, "m": 8, "accuracy": 41.0},
     ],
   )
-  page = results_page.page(tmp_path)
+  page = page_of(tmp_path)
   (line,) = lines_with(page, "`experiments.sweep --grid=pooled`")
   assert "not run" not in line and "3.5" in line
   (pool,) = lines_with(page, "pool of 50,")
@@ -46,7 +51,7 @@ def test_numbers_stand_beside_the_papers(tmp_path):
 
 
 def test_the_speed_of_a_sweep_stands_there_once_timed(tmp_path):
-  assert "## Speed" not in results_page.page(tmp_path)
+  assert "## Speed" not in page_of(tmp_path)
   found = {
     "scale": "cpu",
     "cells_an_hour_sweep": 1234.4,
@@ -57,6 +62,6 @@ def test_the_speed_of_a_sweep_stands_there_once_timed(tmp_path):
     "command": "python -m x",
   }
   (tmp_path / "bench_sweep_cpu.json").write_text(json.dumps(found))
-  (line,) = lines_with(results_page.page(tmp_path), "`python -m x`")
+  (line,) = lines_with(page_of(tmp_path), "`python -m x`")
   cells = [cell.strip() for cell in line.split("|")[1:-1]]
   assert cells == ["cpu", "1,234", "600", "2.1", "20", "4", "`python -m x`"]

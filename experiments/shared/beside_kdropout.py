@@ -1,19 +1,17 @@
 """Our numbers beside the k-dropout paper's, one quantity a row."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from experiments.shared import pages
 from experiments.shared import paper_kdropout as paper
 
-NOT_RUN = "not run"
-
-Found = Mapping[str, Any]
-"""{experiment: its JSON, or None}."""
+NOT_RUN = pages.NOT_RUN
 
 
-def rows(found: Found) -> list[list[str]]:
+def rows(found: pages.Found) -> list[list[str]]:
   """Returns (quantity, paper, ours) for the paper's main numbers."""
   lines = [
     ["no dropout", _number(paper.FIGURE_1_LINES["none"]), _mean(found, "none")],
@@ -31,7 +29,7 @@ def rows(found: Found) -> list[list[str]]:
   return lines
 
 
-def _sequential(found: Found, order: str) -> list[list[str]]:
+def _sequential(found: pages.Found, order: str) -> list[list[str]]:
   """One subnet, or few of many at a time, for the whole run."""
   standard = _mean_of(found, "sequential", method="standard", shuffle=order)
   table = paper.FIGURE_1_SEQUENTIAL
@@ -42,7 +40,7 @@ def _sequential(found: Found, order: str) -> list[list[str]]:
     ("largest m", max, table[512][-1] - theirs),
   ):
     own = None
-    chosen = _rows(found, "sequential", method="sequential", shuffle=order)
+    chosen = pages.rows(found, "sequential", method="sequential", shuffle=order)
     whole = [r for r in chosen if abs(r["k_over_T"] - 1) < 1e-9]
     if whole and standard is not None:
       m = at(r["m"] for r in whole)
@@ -55,7 +53,7 @@ def _sequential(found: Found, order: str) -> list[list[str]]:
   return [[a, b or "-", c or NOT_RUN] for a, b, c in lines]
 
 
-def _pools(found: Found) -> list[list[str]]:
+def _pools(found: pages.Found) -> list[list[str]]:
   lines = []
   table = dict(
     zip(paper.FIGURE_1_POOL_SIZES, zip(*paper.FIGURE_1_POOLED.values()))
@@ -74,7 +72,7 @@ def _pools(found: Found) -> list[list[str]]:
   return lines
 
 
-def _subjects(found: Found) -> list[list[str]]:
+def _subjects(found: pages.Found) -> list[list[str]]:
   lines = []
   for name, value in {**paper.FIGURE_6, **paper.FIGURE_7}.items():
     own = _mean_of(found, "ensembles", subject=name)
@@ -83,9 +81,9 @@ def _subjects(found: Found) -> list[list[str]]:
   return lines
 
 
-def _u_shape(found: Found) -> list[str]:
+def _u_shape(found: pages.Found) -> list[str]:
   theirs = [_u(values) for values in paper.FIGURE_3.values()]
-  chosen = [r for r in _rows(found, "subnet_dynamics") if "u_shape" in r]
+  chosen = [r for r in pages.rows(found, "subnet_dynamics") if "u_shape" in r]
   own = None
   if chosen:
     own = float(np.mean([r["u_shape"] for r in chosen]))
@@ -99,22 +97,13 @@ def _u(values) -> float:
   return float(np.mean(ends) - np.mean(values[sixth:-sixth]))
 
 
-def _mean(found: Found, method: str) -> str:
+def _mean(found: pages.Found, method: str) -> str:
   own = _mean_of(found, "sequential", method=method, shuffle="every_epoch")
   return _number(own) or NOT_RUN
 
 
-def _rows(found: Found, name: str, **fields: Any) -> list[dict[str, Any]]:
-  numbers = (found.get(name) or {}).get("numbers", {})
-  return [
-    row
-    for row in numbers.get("rows", ())
-    if all(row.get(k) == v for k, v in fields.items())
-  ]
-
-
-def _mean_of(found: Found, name: str, **fields: Any) -> float | None:
-  chosen = _rows(found, name, **fields)
+def _mean_of(found: pages.Found, name: str, **fields: Any) -> float | None:
+  chosen = pages.rows(found, name, **fields)
   return _average(chosen) if chosen else None
 
 

@@ -1,0 +1,130 @@
+"""The page over the gyro paper's results: ours stand beside the paper's."""
+
+import json
+
+import pytest
+
+from experiments.shared import page_gyro
+from experiments.shared import pages
+
+
+def write(folder, name, **numbers):
+  facts = {"scale": "cpu", "seeds": [0, 1], "minutes": 2.5, "device": "cpu"}
+  (folder / f"{name}.json").write_text(
+    json.dumps(facts | {"verdicts": []} | numbers)
+  )
+
+
+def cells(folder, start):
+  """The cells of the only line of the page whose first cell starts so."""
+  page = pages.text(page_gyro.PAPER, folder)
+  (line,) = [x for x in page.splitlines() if x.startswith(f"| {start}")]
+  return [cell.strip() for cell in line.split("|")[1:-1]]
+
+
+def accuracy(method, seed, value, gap):
+  own = {"dataset": "cifar10", "model": "lenet", "method": method}
+  return own | {"seed": seed, "accuracy": value, "generalization_gap": gap}
+
+
+def test_an_empty_folder_was_not_run(tmp_path):
+  page = pages.text(page_gyro.PAPER, tmp_path)
+  for binary, _ in page_gyro.EXPERIMENTS.values():
+    assert "not run" in cells(tmp_path, f"`experiments.{binary}`")
+  # 84.43 and 84.50 less 84.27; gaps of 0.6 and 0.9.
+  assert cells(tmp_path, "CIFAR10/LeNet")[1:] == [
+    *("not run", "+0.16", "not run", "+0.23", "not run", "-0.3")
+  ]
+  assert "- SVHN/MLP1" in page and "- CIFAR10/LeNet" in page
+
+
+def test_differences_are_paired_by_seed(tmp_path):
+  rows = [
+    accuracy("conventional", 0, 50.0, 10.0),
+    accuracy("conventional", 1, 60.0, 10.0),
+    accuracy("gyro", 1, 61.0, 8.0),
+    accuracy("gyro", 0, 51.0, 8.0),
+    accuracy("gyro", 2, 99.0, 0.0),  # no conventional run beside it
+  ]
+  write(tmp_path, "accuracy_table", numbers={"rows": rows})
+  found = cells(tmp_path, "CIFAR10/LeNet")
+  assert found[1].startswith("+1.00 [") and found[5].startswith("-2.00 [")
+  assert found[3] == "not run"
+  page = pages.text(page_gyro.PAPER, tmp_path)
+  assert "- CIFAR10/LeNet" not in page
+
+
+def grid_row(total, tau, value, scheduling="consecutive", trained=None, **own):
+  row = {"dataset": "cifar10", "model": "mlp2", "method": "gyro", "seed": 0}
+  row |= {"total": total, "concurrent": tau, "scheduling": scheduling}
+  count = total if trained is None else trained
+  return row | {"num_subnets": count, "accuracy": value} | own
+
+
+def test_a_cell_that_is_not_all_trained_is_not_the_best(tmp_path):
+  rows = [
+    grid_row(16, 16, 40.0),
+    grid_row(256, 256, 42.0),
+    grid_row(4096, 256, 99.0, trained=1000),
+    grid_row(256, 16, 41.0),
+    grid_row(256, 16, 40.5, "random"),
+  ]
+  write(tmp_path, "gyro", numbers={"rows": rows})
+  assert cells(tmp_path, "best Sigma at")[2] == "Sigma = 256 (42.00)"
+  assert cells(tmp_path, "best Sigma and")[2] == (
+    "Sigma = 256, tau = 256 (42.00)"
+  )
+  assert cells(tmp_path, "consecutive minus")[2] == "+0.50"
+
+
+def test_blocks_are_compared_at_equal_settings(tmp_path):
+  rows = [
+    grid_row(256, tau, value, method="blockwise", block_of_1024=size, **own)
+    for tau, size, value, own in (
+      (2, 32, 40.0, {"rows_per_subnet": 128}),
+      (2, 16, 41.0, {"rows_per_subnet": 128}),
+      (8, 32, 40.0, {"rows_per_subnet": 128}),
+      (8, 16, 39.5, {"rows_per_subnet": 128}),
+      (8, 16, 10.0, {"rows_per_subnet": 32}),  # nothing of 32 units beside it
+    )
+  ]
+  write(tmp_path, "gyro", numbers={"rows": rows})
+  assert cells(tmp_path, "blocks of 32 minus")[2] == "-1.00 to +0.50"
+
+
+def test_tickets_are_counted_by_their_means(tmp_path):
+  rows = [
+    {"row": "MLP2", "kind": kind, "percent_left": left, "method": method}
+    | {"accuracy": value, "seed": 0}
+    for kind, left, method, value in (
+      ("weights", 10, "gyro", 40.0),
+      ("weights", 10, "conventional", 39.0),
+      ("weights", 5, "gyro", 30.0),
+      ("weights", 5, "conventional", 31.0),
+      ("weights", 45, "gyro", 50.0),
+      ("weights", 45, "conventional", 31.0),
+      ("units", 10, "gyro", 50.0),
+      ("units", 10, "conventional", 31.0),
+    )
+  ]
+  write(tmp_path, "pruning", numbers={"rows": rows})
+  assert cells(tmp_path, "tickets")[1:] == ["26 of 42", "1 of 2"]
+
+
+@pytest.mark.parametrize(
+  ("part", "phase", "start"),
+  [
+    ("mlp", "iteration", "block-wise over conventional, mlp"),
+    ("mlp", "forward", "block-wise over conventional, forward"),
+    ("cnn", "iteration", "block-wise over conventional, cnn"),
+  ],
+)
+def test_speed_is_a_median_over_rounds(tmp_path, part, phase, start):
+  rows = [
+    {"model": model, "part": part, "phase": phase, "method": "blockwise"}
+    | {"speedup_percent": value}
+    for model, values in (("a", (1.0, 2.0, 9.0)), ("b", (5.0, None)))
+    for value in values
+  ]
+  write(tmp_path, "throughput", iterations=rows)
+  assert cells(tmp_path, start)[2] == "+2.0 to +5.0"
