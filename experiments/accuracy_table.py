@@ -46,11 +46,7 @@ _NAME = "accuracy_table"
 
 def main(argv: list[str]) -> None:
   del argv
-  if FLAGS.depth is not None:
-    raise ValueError(
-      "depth must be left alone here, where each model has its own, got"
-      f" {FLAGS.depth}"
-    )
+  experiment_flags.refuse_depth()
   all_rows = gyro_table.rows(FLAGS.scale, FLAGS.num_seeds)
   store = experiment_flags.store()
   cells = wanted(gyro_table.choose(all_rows, FLAGS.rows), store)

@@ -33,6 +33,7 @@ from experiments.shared import networks
 from experiments.shared import report
 from experiments.shared import sweep_rows
 from experiments.shared import sweeps
+from experiments.shared import tables
 from experiments.shared import trained as trained_lib
 
 insight_flags.define()
@@ -184,10 +185,7 @@ def _of(same: list[dict[str, Any]], name: str) -> np.ndarray:
 
 
 def _spread(same: list[dict[str, Any]], name: str, digits: int) -> str:
-  values = _of(same, name)
-  if values.size == 1:
-    return f"{values[0]:.{digits}f}"
-  return f"{values.mean():.{digits}f} +- {values.std(ddof=1):.{digits}f}"
+  return tables.mean_and_deviation(_of(same, name), digits)
 
 
 def _panels(

@@ -83,10 +83,7 @@ def _cells(scale: scales.Scale) -> sweeps.Cells:
   """Returns the cells of the grid that the flags say."""
   if FLAGS.grid != "gyro":
     return grids.get(FLAGS.grid, scale, FLAGS.depth)
-  if FLAGS.depth is not None:
-    raise ValueError(
-      f"depth must be left alone for the grid gyro, got {FLAGS.depth}"
-    )
+  experiment_flags.refuse_depth()
   return gyro_grid.cells(scale, FLAGS.num_seeds)
 
 

@@ -56,6 +56,15 @@ def scale() -> scales.Scale:
   )
 
 
+def refuse_depth() -> None:
+  """Raises a ValueError for ``--depth`` where each model has its own."""
+  if FLAGS.depth is not None:
+    raise ValueError(
+      "depth must be left alone here, where each model has its own, got"
+      f" {FLAGS.depth}"
+    )
+
+
 def folder() -> pathlib.Path:
   """Returns the folder of the cells, which all experiments share."""
   return pathlib.Path(FLAGS.workdir or f"runs/k-dropout-{FLAGS.scale}")

@@ -26,11 +26,7 @@ def scale() -> insight_cells.Scale:
   Raises:
     ValueError: a wrong scale, row or number of seeds, or a depth.
   """
-  if FLAGS.depth is not None:
-    raise ValueError(
-      "depth must be left alone here, where each model has its own, got"
-      f" {FLAGS.depth}"
-    )
+  experiment_flags.refuse_depth()
   return insight_cells.get(FLAGS.scale, FLAGS.num_seeds, FLAGS.rows)
 
 

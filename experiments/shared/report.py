@@ -189,12 +189,7 @@ def plain(value: Any) -> Any:
 
 def points(values: Any) -> str:
   """Returns shares as points, mean and deviation: ``40.12 +- 0.31``."""
-  array = 100 * np.asarray(values, np.float64).reshape(-1)
-  if array.size == 0:
-    return "-"
-  if array.size == 1:
-    return f"{array[0]:.2f}"
-  return f"{array.mean():.2f} +- {array.std(ddof=1):.2f}"
+  return tables.mean_and_deviation(100 * np.asarray(values, np.float64), 2)
 
 
 def paired(differences: Any) -> str:

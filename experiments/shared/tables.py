@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from kdropout_jax.training import metrics
 
@@ -26,12 +27,19 @@ def text(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
   )
 
 
-def mean_and_deviation(values: Sequence[float]) -> str:
-  """Returns mean and sample standard deviation, as ``0.9012 +- 0.0034``."""
+def mean_and_deviation(values: npt.ArrayLike, digits: int = 4) -> str:
+  """Returns mean and sample standard deviation, as ``0.9012 +- 0.0034``.
+
+  Args:
+    values: of any shape; "-" stands for none, and one has no deviation.
+    digits: after the point.
+  """
   array = np.asarray(values, np.float64)
+  if array.size == 0:
+    return "-"
   if array.size == 1:
-    return f"{array.mean():.4f}"
-  return f"{array.mean():.4f} +- {array.std(ddof=1):.4f}"
+    return f"{array.mean():.{digits}f}"
+  return f"{array.mean():.{digits}f} +- {array.std(ddof=1):.{digits}f}"
 
 
 def write_json(path: pathlib.Path, values: Any) -> None:

@@ -243,7 +243,7 @@ class Conformance:
     x, w, b, dy, in_keep, out_keep = draw(case)
     return case, x[:, 0], w, b, dy[:, 0], in_keep, out_keep
 
-  def _close(self, got, want, factor=1.0):
+  def _assert_close(self, got, want, factor=1.0):
     for a, e in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
       atol = 1e-4 * factor * self.precision_slack
       np.testing.assert_allclose(a, e, rtol=0, atol=atol)
@@ -255,19 +255,19 @@ class Conformance:
     units = _row_units(case, out_keep, case.outputs, case.out_block)[:, 0]
     full = draw(case)
     want = np.maximum(oracle(case, "forward", *full)[:, 0], 0)
-    self._close(y, want)
+    self._assert_close(y, want)
     assert (want > 0).any() and not y[~units].any()
     dx, dw, db = vjp(jnp.asarray(dy))
     live = (dy * (np.asarray(y) > 0))[:, None]
-    self._close(dx, oracle(case, "dx", *full[:3], live, *full[4:])[:, 0])
-    self._close(dw, oracle(case, "dw", *full[:3], live, *full[4:]))
-    self._close(db, live.sum((0, 1)))
+    self._assert_close(dx, oracle(case, "dx", *full[:3], live, *full[4:])[:, 0])
+    self._assert_close(dw, oracle(case, "dw", *full[:3], live, *full[4:]))
+    self._assert_close(db, live.sum((0, 1)))
 
   def test_bias_gradient_ignores_dropped_outputs(self):
     case, x, w, b, dy, in_keep, out_keep = self._values("even")
     _, vjp = jax.vjp(self._op(case, in_keep, out_keep), x, w, b)
     units = _row_units(case, out_keep, case.outputs, case.out_block)[:, 0]
-    self._close(vjp(jnp.asarray(dy))[2], (dy * units).sum(0))
+    self._assert_close(vjp(jnp.asarray(dy))[2], (dy * units).sum(0))
 
   @pytest.mark.parametrize("batched", [(0, None), (None, 0), (0, 0)])
   def test_vmap_and_vmap_of_grad_equal_a_loop(self, batched):
@@ -286,7 +286,7 @@ class Conformance:
         xs if batched[0] is None else xs[i],
         ws if batched[1] is None else ws[i],
       )
-      self._close([a[i] for a in jax.tree.leaves(got)], want)
+      self._assert_close([a[i] for a in jax.tree.leaves(got)], want)
 
   def test_vmap_over_masks_equals_a_loop(self):
     case, x, w, _, _, in_keep, out_keep = self._values("even")
@@ -298,8 +298,8 @@ class Conformance:
     got = jax.vmap(run)(
       np.stack([in_keep, flipped[0]]), np.stack([out_keep, flipped[1]])
     )
-    self._close(got[0], run(in_keep, out_keep))
-    self._close(got[1], run(*flipped))
+    self._assert_close(got[0], run(in_keep, out_keep))
+    self._assert_close(got[1], run(*flipped))
     assert not np.allclose(got[0], got[1])
 
   def test_scan_remat_and_pmap_equal_a_call(self):
@@ -308,16 +308,16 @@ class Conformance:
     gradient = jax.grad(lambda x, w: jnp.sum(op(x, w) ** 2), (0, 1))
     want = gradient(x, w)
     remat = jax.checkpoint(lambda x, w: jnp.sum(op(x, w) ** 2))
-    self._close(jax.jit(jax.grad(remat, (0, 1)))(x, w), want, 10)
+    self._assert_close(jax.jit(jax.grad(remat, (0, 1)))(x, w), want, 10)
     _, scanned = jax.jit(
       lambda xs: jax.lax.scan(lambda c, x: (c, gradient(x, w)), 0, xs)
     )(np.stack([x, x]))
-    self._close(jax.tree.map(lambda a: a[1], scanned), want, 10)
+    self._assert_close(jax.tree.map(lambda a: a[1], scanned), want, 10)
     devices = jax.local_devices()[:2]
     each = jax.pmap(op, in_axes=(0, None), devices=devices)(
       np.stack([x] * len(devices)), w
     )
-    self._close(each[-1], op(x, w))
+    self._assert_close(each[-1], op(x, w))
 
   def test_second_derivative_says_so(self):
     case, x, w, _, _, in_keep, out_keep = self._values("even")
@@ -345,4 +345,4 @@ class Conformance:
     want = oracle(
       small, "forward", x[:3], w, None, dy, in_keep[rows], out_keep[rows]
     )
-    self._close(got, want[:, 0])
+    self._assert_close(got, want[:, 0])
