@@ -22,17 +22,17 @@ import time
 
 from absl import flags as absl_flags
 
-from experiments.shared import accuracy_notes
-from experiments.shared import accuracy_report
-from experiments.shared import accuracy_rows
-from experiments.shared import estimates
-from experiments.shared import experiment_flags
 from experiments.shared import flags
-from experiments.shared import gyro_table
-from experiments.shared import report
-from experiments.shared import sweep_rows
-from experiments.shared import sweeps
 from experiments.shared.data import preparation
+from experiments.shared.reporting import report
+from experiments.shared.results import accuracy_notes
+from experiments.shared.results import accuracy_report
+from experiments.shared.studies import accuracy_rows
+from experiments.shared.studies import gyro_table
+from experiments.shared.sweeping import estimates
+from experiments.shared.sweeping import experiment_flags
+from experiments.shared.sweeping import sweep_rows
+from experiments.shared.sweeping import sweeps
 
 experiment_flags.define()
 experiment_flags.define_sharing()

@@ -23,9 +23,9 @@ from absl import flags
 from absl import logging
 
 from experiments.shared import data
-from experiments.shared.data import loading
 from experiments.shared.data import measure
 from experiments.shared.data import preparation
+from experiments.shared.data import prepared
 from experiments.shared.data import registry
 from experiments.shared.data import streaming
 
@@ -77,7 +77,7 @@ def measured(
   start = _now()
   dataset = data.load(name, root)
   row.load = _since(start)
-  sizes = loading.split_sizes(folder)
+  sizes = prepared.split_sizes(folder)
   test_split = registry.get(name).test_split
   row.rows = f"{sizes['train']:,} / {sizes[test_split]:,}"
   row.classes = str(dataset.info.num_classes or "spans")

@@ -26,7 +26,7 @@ from absl import flags
 from flax import linen as nn
 
 import kdropout_jax as kd
-from experiments.shared import timing
+from experiments.shared.benchmarks import timing
 
 # Of its own, so that one process (of tests) can import several binaries.
 FLAGS = flags.FlagValues()

@@ -22,12 +22,12 @@ from typing import Any
 from absl import flags as absl_flags
 
 from experiments.shared import config as config_lib
-from experiments.shared import experiment_flags
 from experiments.shared import flags
-from experiments.shared import grids
-from experiments.shared import passport
-from experiments.shared import report
-from experiments.shared import tables
+from experiments.shared.reporting import passport
+from experiments.shared.reporting import report
+from experiments.shared.reporting import tables
+from experiments.shared.sweeping import experiment_flags
+from experiments.shared.sweeping import grids
 
 absl_flags.DEFINE_integer("alone", 4, "cells that fresh processes train")
 absl_flags.DEFINE_integer("cells", 20, "cells that the sweep trains")

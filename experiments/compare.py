@@ -24,9 +24,9 @@ from absl import flags as absl_flags
 from experiments.shared import config as config_lib
 from experiments.shared import flags
 from experiments.shared import methods
-from experiments.shared import plots
-from experiments.shared import runner
-from experiments.shared import tables
+from experiments.shared.reporting import plots
+from experiments.shared.reporting import tables
+from experiments.shared.running import runner
 from kdropout_jax.training import metrics
 
 if "scale" not in absl_flags.FLAGS:

@@ -15,15 +15,15 @@ import time
 import numpy as np
 from absl import flags as absl_flags
 
-from experiments.shared import connected
-from experiments.shared import experiment_flags
-from experiments.shared import figures
 from experiments.shared import flags
-from experiments.shared import report
 from experiments.shared import scales
-from experiments.shared import sweep_rows
-from experiments.shared import sweeps
-from experiments.shared import trained as trained_lib
+from experiments.shared.reporting import figures
+from experiments.shared.reporting import report
+from experiments.shared.studies import connected
+from experiments.shared.sweeping import experiment_flags
+from experiments.shared.sweeping import sweep_rows
+from experiments.shared.sweeping import sweeps
+from experiments.shared.sweeping import trained as trained_lib
 
 _SUBNETS, _LATER = 3, 5
 

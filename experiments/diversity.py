@@ -24,17 +24,17 @@ from typing import Any
 import numpy as np
 from absl import flags as absl_flags
 
-from experiments.shared import diverse
-from experiments.shared import figures
 from experiments.shared import flags
-from experiments.shared import insight_cells
-from experiments.shared import insight_flags
-from experiments.shared import networks
-from experiments.shared import report
-from experiments.shared import sweep_rows
-from experiments.shared import sweeps
-from experiments.shared import tables
-from experiments.shared import trained as trained_lib
+from experiments.shared.reporting import figures
+from experiments.shared.reporting import report
+from experiments.shared.reporting import tables
+from experiments.shared.running import networks
+from experiments.shared.studies import diverse
+from experiments.shared.studies import insight_cells
+from experiments.shared.studies import insight_flags
+from experiments.shared.sweeping import sweep_rows
+from experiments.shared.sweeping import sweeps
+from experiments.shared.sweeping import trained as trained_lib
 
 insight_flags.define()
 

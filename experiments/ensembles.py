@@ -17,13 +17,13 @@ from typing import Any
 import numpy as np
 from absl import flags as absl_flags
 
-from experiments.shared import experiment_flags
-from experiments.shared import figures
 from experiments.shared import flags
-from experiments.shared import members
-from experiments.shared import paper_kdropout
-from experiments.shared import report
 from experiments.shared import scales
+from experiments.shared.papers import paper_kdropout
+from experiments.shared.reporting import figures
+from experiments.shared.reporting import report
+from experiments.shared.studies import members
+from experiments.shared.sweeping import experiment_flags
 
 experiment_flags.define()
 

@@ -26,10 +26,10 @@ import jax
 from absl import app
 from absl import flags
 
-from experiments.shared import op_bench
-from experiments.shared import step_bench
-from experiments.shared import tables
-from experiments.shared import throughput_report
+from experiments.shared.benchmarks import op_bench
+from experiments.shared.benchmarks import step_bench
+from experiments.shared.benchmarks import throughput_report
+from experiments.shared.reporting import tables
 from kdropout_jax.ops import problems
 
 # Of its own, so that one process (of tests) can import several binaries.

@@ -22,13 +22,13 @@ import time
 
 from absl import flags as absl_flags
 
-from experiments.shared import experiment_flags
 from experiments.shared import flags
-from experiments.shared import guided_cells
-from experiments.shared import guided_report
-from experiments.shared import report
-from experiments.shared import sweeps
-from experiments.shared import two_tasks
+from experiments.shared.reporting import report
+from experiments.shared.results import guided_report
+from experiments.shared.studies import guided_cells
+from experiments.shared.studies import two_tasks
+from experiments.shared.sweeping import experiment_flags
+from experiments.shared.sweeping import sweeps
 
 absl_flags.DEFINE_multi_enum(
   "part",

@@ -19,11 +19,11 @@ import time
 import numpy as np
 from absl import flags as absl_flags
 
-from experiments.shared import experiment_flags
 from experiments.shared import flags
-from experiments.shared import report
 from experiments.shared import scales
-from experiments.shared import trained as trained_lib
+from experiments.shared.reporting import report
+from experiments.shared.sweeping import experiment_flags
+from experiments.shared.sweeping import trained as trained_lib
 
 absl_flags.DEFINE_integer("subnets", 5, "subnets; the classes are shared out")
 experiment_flags.define()

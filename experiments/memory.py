@@ -21,8 +21,8 @@ import tqdm
 from absl import flags as absl_flags
 
 from experiments.shared import flags
-from experiments.shared import mask_memory
-from experiments.shared import passport
+from experiments.shared.reporting import passport
+from experiments.shared.studies import mask_memory
 
 # width, rows of a microbatch; m; depths; microbatches in flight.
 _SCALES = {

@@ -20,8 +20,8 @@ from absl import app
 from absl import flags
 from absl import logging
 
-from experiments.shared.data import loading
 from experiments.shared.data import preparation
+from experiments.shared.data import prepared
 from experiments.shared.data import registry
 
 
@@ -66,9 +66,9 @@ def _announce(spec: registry.Spec, root: pathlib.Path) -> None:
 
 
 def _summary(spec: registry.Spec, folder) -> str:
-  counts = loading.split_sizes(folder)
+  counts = prepared.split_sizes(folder)
   sizes = ", ".join(f"{split} {rows:,}" for split, rows in counts.items())
-  return f"{spec.name}: {sizes} ({loading.note(spec, folder)}) in {folder}"
+  return f"{spec.name}: {sizes} ({prepared.note(spec, folder)}) in {folder}"
 
 
 def define_flags() -> None:

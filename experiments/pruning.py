@@ -24,16 +24,16 @@ import numpy as np
 from absl import flags as absl_flags
 from scipy import stats
 
-from experiments.shared import experiment_flags
-from experiments.shared import figures
 from experiments.shared import flags
-from experiments.shared import insight_cells
-from experiments.shared import insight_flags
-from experiments.shared import report
-from experiments.shared import statistics
-from experiments.shared import sweep_rows
-from experiments.shared import sweeps
-from experiments.shared import ticket_rounds
+from experiments.shared.judging import statistics
+from experiments.shared.reporting import figures
+from experiments.shared.reporting import report
+from experiments.shared.studies import insight_cells
+from experiments.shared.studies import insight_flags
+from experiments.shared.studies import ticket_rounds
+from experiments.shared.sweeping import experiment_flags
+from experiments.shared.sweeping import sweep_rows
+from experiments.shared.sweeping import sweeps
 
 insight_flags.define()
 experiment_flags.define_sharing()

@@ -11,15 +11,15 @@ import time
 
 from absl import flags as absl_flags
 
-from experiments.shared import experiment_flags
-from experiments.shared import figures
 from experiments.shared import flags
-from experiments.shared import grids
-from experiments.shared import paper_kdropout
-from experiments.shared import report
-from experiments.shared import sweep_report
-from experiments.shared import sweep_rows
-from experiments.shared import sweeps
+from experiments.shared.papers import paper_kdropout
+from experiments.shared.reporting import figures
+from experiments.shared.reporting import report
+from experiments.shared.results import sweep_report
+from experiments.shared.sweeping import experiment_flags
+from experiments.shared.sweeping import grids
+from experiments.shared.sweeping import sweep_rows
+from experiments.shared.sweeping import sweeps
 
 experiment_flags.define()
 

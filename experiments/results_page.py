@@ -11,9 +11,9 @@ import pathlib
 from absl import flags as absl_flags
 
 from experiments.shared import flags
-from experiments.shared import page_gyro
-from experiments.shared import page_kdropout
-from experiments.shared import pages
+from experiments.shared.results import page_gyro
+from experiments.shared.results import page_kdropout
+from experiments.shared.results import pages
 from kdropout_jax.training import metrics
 
 PAPERS = {"k-dropout": page_kdropout.PAPER, "gyro": page_gyro.PAPER}

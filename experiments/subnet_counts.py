@@ -20,8 +20,8 @@ from absl import flags as absl_flags
 
 import kdropout_jax as kd
 from experiments.shared import flags
-from experiments.shared import passport
-from experiments.shared import subnet_tables
+from experiments.shared.reporting import passport
+from experiments.shared.results import subnet_tables
 
 # num_train, batch_size, epochs; m; k; pool sizes.
 _SCALES = {

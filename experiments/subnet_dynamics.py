@@ -19,12 +19,12 @@ from typing import Any
 import numpy as np
 from absl import flags as absl_flags
 
-from experiments.shared import dynamics
-from experiments.shared import experiment_flags
 from experiments.shared import flags
-from experiments.shared import report
 from experiments.shared import scales
-from experiments.shared import trained as trained_lib
+from experiments.shared.reporting import report
+from experiments.shared.studies import dynamics
+from experiments.shared.sweeping import experiment_flags
+from experiments.shared.sweeping import trained as trained_lib
 
 absl_flags.DEFINE_bool("controls", True, "also SGD, and frozen dropped weights")
 experiment_flags.define()

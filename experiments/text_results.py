@@ -20,8 +20,8 @@ import pathlib
 from absl import flags as absl_flags
 
 from experiments.shared import flags
-from experiments.shared import tables
-from experiments.shared import text_runs
+from experiments.shared.reporting import tables
+from experiments.shared.running import text_runs
 
 _NUM_TEST = "num_test"
 

@@ -36,15 +36,15 @@ import tqdm
 from absl import app
 from absl import flags
 
-from experiments.shared import iteration_bench
-from experiments.shared import iteration_report
-from experiments.shared import op_bench
-from experiments.shared import paper_speed
 from experiments.shared import presets
-from experiments.shared import report
-from experiments.shared import step_bench
-from experiments.shared import tables
-from experiments.shared import throughput_report
+from experiments.shared.benchmarks import iteration_bench
+from experiments.shared.benchmarks import iteration_report
+from experiments.shared.benchmarks import op_bench
+from experiments.shared.benchmarks import step_bench
+from experiments.shared.benchmarks import throughput_report
+from experiments.shared.papers import paper_speed
+from experiments.shared.reporting import report
+from experiments.shared.reporting import tables
 from kdropout_jax.ops import problems
 
 _SHAPE_NAMES = tuple(shape.name for shape in problems.SHAPES)

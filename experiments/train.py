@@ -17,7 +17,7 @@ import numpy as np
 from absl import flags as absl_flags
 
 from experiments.shared import flags
-from experiments.shared import runner
+from experiments.shared.running import runner
 
 flags.define_run()
 

@@ -133,6 +133,35 @@ def test_flags_are_defined_in_one_file_a_binary():
       assert "flags.DEFINE" not in code_of(path), path
 
 
+# Rooms of experiments/shared, the lowest first; a file of no room stands at
+# the bottom, but for the few that are read by name and put rooms together.
+_FLOORS = (
+  *("models", "data", "papers", "judging", "reporting", "running"),
+  *("sweeping", "studies", "results", "benchmarks"),
+)
+
+
+def floor_of(name):
+  return _FLOORS.index(name) if name in _FLOORS else -1
+
+
+@pytest.mark.parametrize("room", _FLOORS)
+def test_rooms_of_the_experiments_import_downwards(room):
+  folder = _ROOT / "experiments" / "shared" / room
+  files = sorted(folder.rglob("*.py"))
+  assert len(files) > 2
+  for path in files:
+    for name in imports_of(path):
+      parts = name.split(".")
+      if parts[:2] == ["experiments", "shared"]:
+        assert floor_of(parts[2]) <= floor_of(room), f"{path}: {name}"
+
+
+def test_every_room_of_the_experiments_has_a_floor():
+  folders = (_ROOT / "experiments" / "shared").glob("*/__init__.py")
+  assert {path.parent.name for path in folders} == set(_FLOORS)
+
+
 def public_objects():
   for name in kd.__all__:
     yield name, getattr(kd, name)

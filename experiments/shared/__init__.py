@@ -1,1 +1,1 @@
-"""What the experiments share: data, models, flags, runner, plots."""
+"""What the experiments share: settings and claims here, the rest in rooms."""

@@ -16,7 +16,7 @@ subnets" are absolute.
 
 from experiments.shared import claims_guided
 from experiments.shared import claims_gyro
-from experiments.shared.contrasts import Claim
+from experiments.shared.judging.contrasts import Claim
 
 _PAPER = "k-dropout"
 _LOW, _LARGE = 1 / 300 + 1e-9, 1 / 12 - 1e-9

@@ -5,7 +5,7 @@ k-dropout paper, section 4.3: subnets that depend on the task. Neither gives a
 number, so that a claim fails where its interval lies below 0.
 """
 
-from experiments.shared.contrasts import Claim
+from experiments.shared.judging.contrasts import Claim
 
 _GUIDED = {"method": "guided"}
 _RANDOM = {"method": "gyro", "scheduling": "random"}

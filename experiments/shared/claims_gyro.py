@@ -6,7 +6,7 @@ KDDCup99 and UNSW-NB15 are split otherwise than in the paper, which is another
 task, so that they enter no claim.
 """
 
-from experiments.shared.contrasts import Claim
+from experiments.shared.judging.contrasts import Claim
 
 _PAPER = "gyro"
 _OWN_SPLIT = (("dataset", "!=", "kddcup99"), ("dataset", "!=", "unsw_nb15"))

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from experiments.shared import claims
-from experiments.shared import contrasts
-from experiments.shared import verdicts
 from experiments.shared.data import registry
+from experiments.shared.judging import contrasts
+from experiments.shared.judging import verdicts
 
 SUPERIOR = contrasts.Claim(
   name="planted",

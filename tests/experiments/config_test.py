@@ -6,7 +6,7 @@ import pytest
 
 from experiments.shared import config as config_lib
 from experiments.shared import methods
-from experiments.shared import optimizers
+from experiments.shared.running import optimizers
 
 Config = config_lib.RunConfig
 

@@ -5,8 +5,8 @@ import pytest
 
 import kdropout_jax as kd
 from experiments.shared import config as config_lib
-from experiments.shared import runner
-from experiments.shared import setup as setup_lib
+from experiments.shared.running import runner
+from experiments.shared.running import setup as setup_lib
 from kdropout_jax.training import loop
 
 _FIELDS = dict(

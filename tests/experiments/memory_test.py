@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from experiments.shared import mask_memory
+from experiments.shared.studies import mask_memory
 
 STAGE = mask_memory.Stage(width=64, depth=2, rows=16, in_flight=3, m=1)
 SIZES = {"rows": 16, "width": 64, "depth": 2}

@@ -11,7 +11,7 @@ import time
 import numpy as np
 
 from experiments.shared import config as config_lib
-from experiments.shared import runner
+from experiments.shared.running import runner
 from kdropout_jax.training import metrics
 
 _ROOT = pathlib.Path(__file__).resolve().parents[2]

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from experiments.shared import config as config_lib
-from experiments.shared import runner
-from experiments.shared import setup as setup_lib
-from experiments.shared import snapshots
+from experiments.shared.running import runner
+from experiments.shared.running import setup as setup_lib
+from experiments.shared.running import snapshots
 from kdropout_jax.training import loop
 from kdropout_jax.training import metrics
 

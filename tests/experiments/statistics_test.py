@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from experiments.shared import power
-from experiments.shared import statistics
-from experiments.shared import trends
+from experiments.shared.judging import power
+from experiments.shared.judging import statistics
+from experiments.shared.judging import trends
 
 VALUES = np.array([0.3, -0.1, 0.5, 0.2, 0.6])
 

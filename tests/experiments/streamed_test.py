@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from experiments.shared import config as config_lib
-from experiments.shared import examples
-from experiments.shared import predictions
-from experiments.shared import runner
-from experiments.shared import setup as setup_lib
+from experiments.shared.running import examples
+from experiments.shared.running import predictions
+from experiments.shared.running import runner
+from experiments.shared.running import setup as setup_lib
 from kdropout_jax import UnsupportedError
 from kdropout_jax.training import loop
 from kdropout_jax.training import metrics

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import kdropout_jax as kd
-from experiments.shared import subnet_tables
+from experiments.shared.results import subnet_tables
 
 PAPER = subnet_tables.Run(num_train=50_000, batch_size=512, epochs=300)
 SMALL = subnet_tables.Run(num_train=640, batch_size=64, epochs=4)

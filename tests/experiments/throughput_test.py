@@ -11,13 +11,13 @@ from absl.testing import flagsaver
 
 from experiments import gpu_suite
 from experiments import throughput
-from experiments.shared import block_work
-from experiments.shared import iteration_bench
-from experiments.shared import iteration_report
-from experiments.shared import op_bench
-from experiments.shared import paper_speed
-from experiments.shared import step_bench
-from experiments.shared import throughput_report
+from experiments.shared.benchmarks import block_work
+from experiments.shared.benchmarks import iteration_bench
+from experiments.shared.benchmarks import iteration_report
+from experiments.shared.benchmarks import op_bench
+from experiments.shared.benchmarks import step_bench
+from experiments.shared.benchmarks import throughput_report
+from experiments.shared.papers import paper_speed
 from kdropout_jax.ops import problems
 
 

@@ -9,7 +9,7 @@ from absl.testing import flagsaver
 
 from experiments import train
 from experiments.shared import flags
-from experiments.shared import workdirs
+from experiments.shared.running import workdirs
 
 
 @pytest.fixture(autouse=True)

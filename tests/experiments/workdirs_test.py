@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from experiments.shared import workdirs
+from experiments.shared.running import workdirs
 
 
 def contents(folder):

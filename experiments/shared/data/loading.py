@@ -1,17 +1,17 @@
 """One path from any prepared TFDS dataset to arrays on the host."""
 
-import json
 import os
-import pathlib
 from typing import Any
 
 import numpy as np
 
 from experiments.shared.data import dataset as dataset_lib
+from experiments.shared.data import packets
+from experiments.shared.data import pairs
 from experiments.shared.data import preparation
+from experiments.shared.data import prepared
 from experiments.shared.data import registry
-
-_CHUNK = 4096
+from experiments.shared.data import spans
 
 
 def load(
@@ -46,7 +46,7 @@ def load(
   folder = preparation.prepare(name, data_dir, local_files, progress)
   if spec.task == "spans":
     # Questions are chosen before they are cut into windows.
-    return _build_spans(spec, folder, num_train=num_train, seed=seed, **options)
+    return spans.build(spec, folder, num_train=num_train, seed=seed, **options)
   result = _BUILD[spec.task](spec, folder, **options)
   _check(spec, result)
   if num_train is None:
@@ -64,89 +64,6 @@ def _check_options(spec: registry.Spec, options: dict[str, Any]) -> None:
       )
 
 
-def open_split(folder: pathlib.Path, split: str):
-  """Returns the data source of a split: random access to its examples.
-
-  Raises:
-    ValueError: the dataset has no such split, or a file of it is gone.
-  """
-  import tensorflow_datasets as tfds  # pylint: disable=g-import-not-at-top
-
-  builder: Any = tfds.builder_from_directory(os.fspath(folder))
-  if split not in builder.info.splits:
-    raise ValueError(
-      f"split must be one of {', '.join(builder.info.splits)} of {folder},"
-      f" got {split!r}"
-    )
-  for file in map(pathlib.Path, builder.info.splits[split].filepaths):
-    if not file.exists():
-      raise ValueError(
-        f"{file}: expected a shard of split {split!r}, got nothing; remove"
-        f" {folder} and prepare the dataset again"
-      )
-  return builder.as_data_source(split)
-
-
-def split_sizes(folder: pathlib.Path) -> dict[str, int]:
-  """Returns {split: rows} of a prepared dataset."""
-  info = json.loads((folder / "dataset_info.json").read_text())
-  return {
-    split["name"]: sum(int(rows) for rows in split["shardLengths"])
-    for split in info["splits"]
-  }
-
-
-def columns(folder: pathlib.Path, split: str) -> dict[str, Any]:
-  """Returns a whole split as {feature: array [N, ...] or list of N}."""
-  source: Any = open_split(folder, split)
-  if not len(source):
-    raise ValueError(f"{folder}: split {split!r} is empty; prepare it again")
-  parts: dict[str, list[Any]] = {}
-  for start in range(0, len(source), _CHUNK):
-    rows = source.__getitems__(range(start, min(start + _CHUNK, len(source))))
-    for key in rows[0]:
-      parts.setdefault(key, []).append(_stack([row[key] for row in rows]))
-  return {key: _concatenate(chunks) for key, chunks in parts.items()}
-
-
-def note(spec: registry.Spec, folder: pathlib.Path) -> str:
-  """Returns what every table must say about the dataset's split.
-
-  That is what the preparation wrote, and what is missing of a whole copy.
-  """
-  said = str(metadata(folder).get("note", "official split"))
-  sizes = split_sizes(folder)
-  missing = [
-    f"{sizes.get(split, 0):,} of {rows:,} {name} rows"
-    for split, name, rows in zip(
-      ("train", spec.test_split), ("training", "test"), spec.rows
-    )
-    if rows and sizes.get(split, 0) != rows
-  ]
-  if missing and "partial" not in said:
-    said += f"; partial: {', '.join(missing)}"
-  return said
-
-
-def metadata(folder: pathlib.Path) -> dict[str, Any]:
-  """Returns what our builder wrote beside the dataset, or nothing."""
-  file = folder / "metadata.json"
-  return json.loads(file.read_text()) if file.exists() else {}
-
-
-def _stack(values: list[Any]) -> Any:
-  first = values[0]
-  if isinstance(first, (np.ndarray, np.number, int, float)):
-    return np.stack(values)
-  return values
-
-
-def _concatenate(chunks: list[Any]) -> Any:
-  if isinstance(chunks[0], np.ndarray):
-    return np.concatenate(chunks)
-  return [value for chunk in chunks for value in chunk]
-
-
 def _build_images(spec, folder) -> dataset_lib.Dataset:
   if spec.streams:
     raise ValueError(
@@ -154,14 +71,17 @@ def _build_images(spec, folder) -> dataset_lib.Dataset:
       " --data_placement at auto, or give stream"
     )
   num_classes, test_split = _image_features(spec, folder)
-  train, test = columns(folder, "train"), columns(folder, test_split)
+  train, test = (
+    prepared.columns(folder, "train"),
+    prepared.columns(folder, test_split),
+  )
   return dataset_lib.Dataset(
     info=dataset_lib.Info(
       name=spec.name,
       task=spec.task,
       num_classes=num_classes,
-      class_names=class_names(folder),
-      note=note(spec, folder),
+      class_names=prepared.class_names(folder),
+      note=prepared.note(spec, folder),
       pixel_max=spec.pixel_max,
     ),
     train_x=train["image"],
@@ -190,18 +110,6 @@ def _image_features(spec, folder) -> tuple[int, str]:
   return features["label"].num_classes, split
 
 
-def class_names(folder: pathlib.Path) -> tuple[str, ...]:
-  """Returns the names of the classes, or nothing."""
-  file = folder / "label.labels.txt"
-  return tuple(file.read_text().splitlines()) if file.exists() else ()
-
-
-def _build_packets(spec, folder, **options) -> dataset_lib.Dataset:
-  from experiments.shared.data import packets  # pylint: disable=g-import-not-at-top
-
-  return packets.build(spec, folder, **options)
-
-
 def _check(spec: registry.Spec, result: dataset_lib.Dataset) -> None:
   """Raises a ValueError where labels do not fit the classes."""
   classes = result.info.num_classes
@@ -215,18 +123,6 @@ def _check(spec: registry.Spec, result: dataset_lib.Dataset) -> None:
       )
 
 
-def _build_pairs(spec, folder, **options) -> dataset_lib.Dataset:
-  from experiments.shared.data import pairs  # pylint: disable=g-import-not-at-top
-
-  return pairs.build(spec, folder, **options)
-
-
-def _build_spans(spec, folder, **options) -> dataset_lib.Dataset:
-  from experiments.shared.data import spans  # pylint: disable=g-import-not-at-top
-
-  return spans.build(spec, folder, **options)
-
-
 _TEXT = ("vocabulary", "vocabulary_size", "max_length", "lowercase")
 _OPTIONS = {
   "image": (),
@@ -236,6 +132,6 @@ _OPTIONS = {
 }
 _BUILD = {
   "image": _build_images,
-  "packets": _build_packets,
-  "pairs": _build_pairs,
+  "packets": packets.build,
+  "pairs": pairs.build,
 }

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from experiments.shared.data import dataset as dataset_lib
-from experiments.shared.data import loading
+from experiments.shared.data import prepared
 from experiments.shared.data import registry
 
 SCALINGS = ("log", "minmax")
@@ -96,8 +96,8 @@ def build(
   Raises:
     ValueError: an unknown scaling or split, or numbers that are not finite.
   """
-  train = loading.columns(folder, "train")
-  test = loading.columns(folder, test_split or spec.test_split)
+  train = prepared.columns(folder, "train")
+  test = prepared.columns(folder, test_split or spec.test_split)
   for split, rows in (("train", train), ("test", test)):
     if not np.isfinite(rows["numeric"]).all():
       raise ValueError(
@@ -107,14 +107,14 @@ def build(
   featurize = fit(train["numeric"], _categories(train), scaling)
   train_x, _ = featurize(train["numeric"], _categories(train))
   test_x, unknown = featurize(test["numeric"], _categories(test))
-  names = loading.class_names(folder)
+  names = prepared.class_names(folder)
   return dataset_lib.Dataset(
     info=dataset_lib.Info(
       name=spec.name,
       task=spec.task,
       num_classes=len(names) if multi_class else 2,
       class_names=names if multi_class else ("normal", "attack"),
-      note=loading.note(spec, folder),
+      note=prepared.note(spec, folder),
       counts=tuple(
         (f"unknown test values of {name}", count)
         for name, count in unknown.items()

@@ -6,7 +6,7 @@ import pathlib
 import numpy as np
 
 from experiments.shared.data import dataset as dataset_lib
-from experiments.shared.data import loading
+from experiments.shared.data import prepared
 from experiments.shared.data import registry
 from experiments.shared.data import tokens
 
@@ -35,14 +35,14 @@ def build(
     ValueError: `max_length` is too small, or the vocabulary does not fit.
   """
   tokens.check_length(max_length)
-  train = loading.columns(folder, "train")
+  train = prepared.columns(folder, "train")
   test, note = (
-    loading.columns(folder, spec.test_split),
-    loading.note(spec, folder),
+    prepared.columns(folder, spec.test_split),
+    prepared.note(spec, folder),
   )
   if (test["label"] < 0).all():
     # TFDS's own GLUE hides the test labels.
-    test, note = loading.columns(folder, "validation"), "tested on validation"
+    test, note = prepared.columns(folder, "validation"), "tested on validation"
   path = vocabulary or tokens.learnt(
     folder,
     lambda: [text for pair in _pairs(train) for text in pair],
@@ -61,7 +61,7 @@ def build(
       name=spec.name,
       task=spec.task,
       num_classes=spec.num_classes,
-      class_names=loading.class_names(folder),
+      class_names=prepared.class_names(folder),
       note=note,
       counts=(("vocabulary", encoder.get_vocab_size()),),
     ),

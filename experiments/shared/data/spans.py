@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float, Int32
 
 from experiments.shared.data import dataset as dataset_lib
-from experiments.shared.data import loading
+from experiments.shared.data import prepared
 from experiments.shared.data import registry
 from experiments.shared.data import tokens
 
@@ -91,7 +91,7 @@ def build(
       name=spec.name,
       task=spec.task,
       num_classes=0,
-      note=loading.note(spec, folder),
+      note=prepared.note(spec, folder),
       counts=(
         ("vocabulary", encoder.get_vocab_size()),
         ("training questions", len(train["id"])),
@@ -143,7 +143,7 @@ def answers(spans: Spans) -> dict[str, Sequence[str]]:
 
 def _questions(folder, split, count, seed) -> Mapping[str, Any]:
   """Returns the columns of a split, or of `count` questions of it."""
-  rows = loading.columns(folder, split)
+  rows = prepared.columns(folder, split)
   total = len(rows["id"])
   if count is not None and not 1 <= count <= total:
     raise ValueError(

@@ -16,8 +16,8 @@ from absl import flags
 from jaxtyping import UInt8
 
 from experiments.shared.data import dataset as dataset_lib
-from experiments.shared.data import loading
 from experiments.shared.data import preparation
+from experiments.shared.data import prepared
 from kdropout_jax.training import rng
 
 Example = Mapping[str, Any]
@@ -86,7 +86,7 @@ def open_images(
     raise ValueError(f"split must be 'train' or 'test', got {split!r}")
   folder = preparation.prepare(name, data_dir)
   inner = spec.test_split if split == "test" else split
-  return Images(loading.open_split(folder, inner), size)
+  return Images(prepared.open_split(folder, inner), size)
 
 
 def stream(

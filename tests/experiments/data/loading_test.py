@@ -11,7 +11,7 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from experiments.shared import data
-from experiments.shared.data import loading
+from experiments.shared.data import prepared
 from experiments.shared.data import registry
 from experiments.shared.data import streaming
 
@@ -220,11 +220,11 @@ def test_unknown_split_lists_those_there_are(tmp_path):
     ValueError,
     match="split must be one of test, train of .*got 'dev'|split must be one of train, test of .*got 'dev'",
   ):
-    loading.open_split(folder, "dev")
+    prepared.open_split(folder, "dev")
 
 
 def test_an_empty_split_is_refused(tmp_path, monkeypatch):
   folder = data.prepare("digits", tmp_path, progress=False)
-  monkeypatch.setattr(loading, "open_split", lambda *_: [])
+  monkeypatch.setattr(prepared, "open_split", lambda *_: [])
   with pytest.raises(ValueError, match="split 'train' is empty"):
-    loading.columns(folder, "train")
+    prepared.columns(folder, "train")

@@ -190,9 +190,9 @@ def test_damaged_rows_are_named(spoil, message, samples, tmp_path, monkeypatch):
 def test_numbers_that_are_not_finite_are_refused(
   samples, tmp_path, monkeypatch
 ):
-  from experiments.shared.data import loading
+  from experiments.shared.data import prepared
 
-  columns = loading.columns
+  columns = prepared.columns
 
   def spoilt(folder, split):
     rows = columns(folder, split)
@@ -200,6 +200,6 @@ def test_numbers_that_are_not_finite_are_refused(
     rows["numeric"][3, 1] = np.nan
     return rows
 
-  monkeypatch.setattr(loading, "columns", spoilt)
+  monkeypatch.setattr(prepared, "columns", spoilt)
   with pytest.raises(ValueError, match="split train: expected finite numbers"):
     data.load("nsl_kdd", tmp_path / "d", local_files=samples, progress=False)

@@ -9,10 +9,10 @@ from absl.testing import flagsaver
 
 from experiments import text_results
 from experiments.shared import config as config_lib
-from experiments.shared import text_runs
-from experiments.shared import text_scores
 from experiments.shared.data import dataset as dataset_lib
 from experiments.shared.data import spans as spans_lib
+from experiments.shared.running import text_runs
+from experiments.shared.running import text_scores
 
 _TINY = config_lib.RunConfig(
   dataset="squad",

@@ -11,17 +11,17 @@ from absl.testing import flagsaver
 
 import kdropout_jax as kd
 from experiments import accuracy_table
-from experiments.shared import accuracy_notes
-from experiments.shared import accuracy_report
-from experiments.shared import accuracy_rows
 from experiments.shared import claims
-from experiments.shared import contrasts
-from experiments.shared import gyro_table
 from experiments.shared import methods
-from experiments.shared import paper_gyro
-from experiments.shared import report
-from experiments.shared import sweeps
 from experiments.shared.data import registry
+from experiments.shared.judging import contrasts
+from experiments.shared.papers import paper_gyro
+from experiments.shared.reporting import report
+from experiments.shared.results import accuracy_notes
+from experiments.shared.results import accuracy_report
+from experiments.shared.studies import accuracy_rows
+from experiments.shared.studies import gyro_table
+from experiments.shared.sweeping import sweeps
 
 _SCALES = ("paper", "cpu", "smoke")
 _RUN = [

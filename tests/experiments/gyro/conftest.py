@@ -7,8 +7,8 @@ import pytest
 from absl import flags as absl_flags
 from absl.testing import flagsaver
 
-from experiments.shared import insight_cells
-from experiments.shared import sweeps
+from experiments.shared.studies import insight_cells
+from experiments.shared.sweeping import sweeps
 
 _SMALL = dict(
   hidden=16,

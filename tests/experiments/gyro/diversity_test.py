@@ -10,10 +10,10 @@ import pytest
 
 from experiments import diversity
 from experiments.shared import config
-from experiments.shared import diverse
-from experiments.shared import insight_cells
 from experiments.shared import methods
-from experiments.shared import networks
+from experiments.shared.running import networks
+from experiments.shared.studies import diverse
+from experiments.shared.studies import insight_cells
 
 SIZES = {
   "svhn_cropped": 73_257,

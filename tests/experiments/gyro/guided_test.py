@@ -12,10 +12,10 @@ import kdropout_jax as kd
 from experiments import guided
 from experiments.shared import claims_guided
 from experiments.shared import config as config_lib
-from experiments.shared import guided_cells
-from experiments.shared import report
-from experiments.shared import setup
-from experiments.shared import two_tasks
+from experiments.shared.reporting import report
+from experiments.shared.running import setup
+from experiments.shared.studies import guided_cells
+from experiments.shared.studies import two_tasks
 
 SMALL = two_tasks.Sizes(16, 60, 16, 5e-3, 2)
 

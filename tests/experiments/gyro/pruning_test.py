@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 
 from experiments import pruning
-from experiments.shared import figures
-from experiments.shared import insight_cells
-from experiments.shared import setup as setup_lib
-from experiments.shared import snapshots
-from experiments.shared import sweeps
-from experiments.shared import ticket_rounds
-from experiments.shared import tickets
+from experiments.shared.reporting import figures
+from experiments.shared.running import setup as setup_lib
+from experiments.shared.running import snapshots
+from experiments.shared.studies import insight_cells
+from experiments.shared.studies import ticket_rounds
+from experiments.shared.studies import tickets
+from experiments.shared.sweeping import sweeps
 from kdropout_jax.training import loop
 from kdropout_jax.training import state as state_lib
 

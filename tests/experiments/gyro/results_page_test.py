@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from experiments.shared import page_gyro
-from experiments.shared import pages
+from experiments.shared.results import page_gyro
+from experiments.shared.results import pages
 
 
 def write(folder, name, **numbers):

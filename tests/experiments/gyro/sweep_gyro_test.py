@@ -12,16 +12,16 @@ from absl.testing import flagsaver
 import kdropout_jax as kd
 from experiments import sweep
 from experiments.shared import claims
-from experiments.shared import figures
-from experiments.shared import gyro_grid
-from experiments.shared import gyro_report
-from experiments.shared import gyro_rows
-from experiments.shared import gyro_tables
-from experiments.shared import networks
-from experiments.shared import predictions
 from experiments.shared import scales
-from experiments.shared import sweeps
-from experiments.shared import workdirs
+from experiments.shared.reporting import figures
+from experiments.shared.results import gyro_report
+from experiments.shared.results import gyro_tables
+from experiments.shared.running import networks
+from experiments.shared.running import predictions
+from experiments.shared.running import workdirs
+from experiments.shared.studies import gyro_rows
+from experiments.shared.sweeping import gyro_grid
+from experiments.shared.sweeping import sweeps
 from kdropout_jax.masks import diagnostics
 
 _STEPS = 2400  # of the cpu scale

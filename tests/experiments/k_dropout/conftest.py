@@ -8,7 +8,7 @@ from absl import flags as absl_flags
 from absl.testing import flagsaver
 
 from experiments.shared import scales
-from experiments.shared import sweeps
+from experiments.shared.sweeping import sweeps
 
 TINY = dataclasses.replace(
   scales.SMOKE,

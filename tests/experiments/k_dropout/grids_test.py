@@ -2,10 +2,10 @@
 
 import pytest
 
-from experiments.shared import grids
-from experiments.shared import gyro_grid
 from experiments.shared import scales
-from experiments.shared import sweep_rows
+from experiments.shared.sweeping import grids
+from experiments.shared.sweeping import gyro_grid
+from experiments.shared.sweeping import sweep_rows
 
 ALL = [(name, scale) for name in grids.GRIDS for scale in scales.SCALES]
 

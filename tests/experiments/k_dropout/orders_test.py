@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from experiments.shared import orders
+from experiments.shared.studies import orders
 
 ORDERS = ("every_epoch", "rows", "once")
 NOISE = np.array([0.1, -0.1, 0.0, 0.2, -0.2])

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from experiments.shared import claims
-from experiments.shared import report
-from experiments.shared import sweep_report
+from experiments.shared.reporting import report
+from experiments.shared.results import sweep_report
 
 
 def rows_of(pooled, standard):

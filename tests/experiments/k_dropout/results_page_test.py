@@ -2,8 +2,8 @@
 
 import json
 
-from experiments.shared import page_kdropout
-from experiments.shared import pages
+from experiments.shared.results import page_kdropout
+from experiments.shared.results import pages
 
 
 def page_of(folder):

@@ -13,12 +13,12 @@ from experiments import connectivity
 from experiments import ensembles
 from experiments import interference
 from experiments import subnet_dynamics
-from experiments.shared import connected
-from experiments.shared import dynamics
-from experiments.shared import gradients
-from experiments.shared import members
-from experiments.shared import networks
-from experiments.shared import trained
+from experiments.shared.running import gradients
+from experiments.shared.running import networks
+from experiments.shared.studies import connected
+from experiments.shared.studies import dynamics
+from experiments.shared.studies import members
+from experiments.shared.sweeping import trained
 from kdropout_jax.analysis import ensembles as ensembles_lib
 
 

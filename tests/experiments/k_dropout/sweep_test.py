@@ -7,8 +7,8 @@ import pytest
 
 from experiments import restarts
 from experiments import sweep
-from experiments.shared import grids
-from experiments.shared import sweeps
+from experiments.shared.sweeping import grids
+from experiments.shared.sweeping import sweeps
 
 
 @pytest.fixture

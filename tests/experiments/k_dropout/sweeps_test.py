@@ -7,11 +7,11 @@ import json
 import numpy as np
 import pytest
 
-from experiments.shared import grids
-from experiments.shared import runner
 from experiments.shared import scales
-from experiments.shared import setup as setup_lib
-from experiments.shared import sweeps
+from experiments.shared.running import runner
+from experiments.shared.running import setup as setup_lib
+from experiments.shared.sweeping import grids
+from experiments.shared.sweeping import sweeps
 from kdropout_jax.training import loop
 
 

@@ -1,0 +1,1 @@
+"""From paired differences to verdicts: contrasts, intervals, power, rules."""

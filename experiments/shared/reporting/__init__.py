@@ -1,0 +1,1 @@
+"""What every experiment leaves: tables, figures, numbers, a passport."""

@@ -1,0 +1,1 @@
+"""Tables and pages of single experiments, ours beside the papers'."""

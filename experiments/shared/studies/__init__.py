@@ -1,0 +1,1 @@
+"""What single experiments compute beyond training: subnets, tickets, tasks."""

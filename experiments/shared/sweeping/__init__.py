@@ -1,0 +1,1 @@
+"""Many runs: cells named by their settings, grids, shards, what they found."""
