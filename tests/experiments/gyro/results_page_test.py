@@ -128,3 +128,25 @@ def test_speed_is_a_median_over_rounds(tmp_path, part, phase, start):
   ]
   write(tmp_path, "throughput", iterations=rows)
   assert cells(tmp_path, start)[2] == "+2.0 to +5.0"
+
+
+@pytest.mark.parametrize(("none", "said"), [(60.0, True), (40.0, False)])
+def test_rows_where_no_dropout_is_best_are_named(tmp_path, none, said):
+  values = {"none": none, "conventional": 50.0, "gyro": 51.0}
+  rows = [accuracy(method, 0, v, 1.0) for method, v in values.items()]
+  write(tmp_path, "accuracy_table", numbers={"rows": rows})
+  page = pages.text(page_gyro.PAPER, tmp_path)
+  assert ("best of the four on CIFAR10/LeNet." in page) == said
+
+
+def test_bert_stands_beside_the_larger_class(tmp_path):
+  scores = {
+    "model": {"accuracy": 63.421, "f1": 73.1},
+    "baseline": {"accuracy": 66.49, "f1": 79.87},
+  }
+  assert "## BERT" not in pages.text(page_gyro.PAPER, tmp_path)
+  facts = {"scores": scores, "fixed_loss": [0.7, 0.25], "steps": 342}
+  (tmp_path / "bert_gyro.json").write_text(json.dumps(facts))
+  found = ["gyro", "63.42", "73.10", "0.7000", "0.2500", "342"]
+  assert cells(tmp_path, "gyro ") == found
+  assert cells(tmp_path, "the larger class")[1:3] == ["66.49", "79.87"]
