@@ -112,3 +112,30 @@ def masked_training(optimizer, loss, params, args):
   run = jax.jit(lambda carry, args: jax.lax.scan(step, carry, args))
   (params, state), losses = run((params, optimizer.init(params)), args)
   return params, state, losses
+
+
+def train_windows(trainer, params, args, k):
+  """Trains windows of k steps, one after another, on small networks.
+
+  Args:
+    trainer: a `kd.subnets.WindowTrainer`.
+    params: of the whole network.
+    args: arrays with a leading axis over all steps, the steps themselves first.
+    k: steps a window.
+
+  Returns:
+    params, the optimizer's state and the losses of all steps.
+  """
+
+  @jax.jit
+  def window(params, state, args):
+    first = jax.tree.map(lambda x: x[0], args)
+    masks = trainer.sample_masks(params, *first)
+    return trainer.train(params, state, masks, *args)
+
+  state, losses = trainer.optimizer.init(params), []
+  for start in range(0, len(args[0]), k):
+    part = jax.tree.map(lambda x, s=start: x[s : s + k], args)
+    params, state, values = window(params, state, part)
+    losses.append(values)
+  return params, state, jnp.concatenate(losses)

@@ -120,21 +120,6 @@ def task(net, run):
   return params, masked, small, (jnp.arange(STEPS), x, y)
 
 
-def train_windows(trainer, params, args):
-  @jax.jit
-  def window(params, state, args):
-    first = jax.tree.map(lambda x: x[0], args)
-    masks = trainer.sample_masks(params, *first)
-    return trainer.train(params, state, masks, *args)
-
-  state, losses = trainer.optimizer.init(params), []
-  for start in range(0, STEPS, K):
-    part = jax.tree.map(lambda x, s=start: x[s : s + K], args)
-    params, state, values = window(params, state, part)
-    losses.append(values)
-  return params, state, jnp.concatenate(losses)
-
-
 @pytest.mark.parametrize(
   "name",
   [
@@ -151,7 +136,7 @@ def test_windows_of_nnx_models_are_masked_training(name):
     if "bernoulli" in name:  # room for every unit
       sizes = {"drop_a": 10, "drop_b": 10}
     trainer = kd.subnets.WindowTrainer(small, optimizer, LAYOUT, sizes=sizes)
-    got = train_windows(trainer, params, args)
+    got = models.train_windows(trainer, params, args, K)
     for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(expected)):
       np.testing.assert_allclose(a, b, rtol=0, atol=1e-9)
     moved = got[0]["b"]["kernel"][...] - params["b"]["kernel"][...]

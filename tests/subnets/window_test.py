@@ -64,21 +64,6 @@ def train_windows(trainer, params, args, save):
   return params, state, jnp.concatenate(losses)
 
 
-def train_whole_windows(trainer, params, args):
-  @jax.jit
-  def window(params, state, args):
-    first = jax.tree.map(lambda x: x[0], args)
-    masks = trainer.sample_masks(params, *first)
-    return trainer.train(params, state, masks, *args)
-
-  state, losses = trainer.optimizer.init(params), []
-  for start in range(0, STEPS, K):
-    part = jax.tree.map(lambda x, s=start: x[s : s + K], args)
-    params, state, values = window(params, state, part)
-    losses.append(values)
-  return params, state, jnp.concatenate(losses)
-
-
 def save_and_restore(window):
   """Through numpy, as a checkpoint goes."""
   leaves, treedef = jax.tree.flatten(window)
@@ -102,7 +87,7 @@ def test_windows_are_masked_training_in_float64(name):
     if name in ("adamw", "rmsprop"):  # saved in the middle of each window
       got = train_windows(trainer, params, args, save_and_restore)
     else:
-      got = train_whole_windows(trainer, params, args)
+      got = models.train_windows(trainer, params, args, K)
     for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(expected)):
       np.testing.assert_allclose(a, b, rtol=0, atol=1e-9)
     assert float(jnp.abs(expected[0]["out"]["bias"]).max()) > 1e-3
@@ -124,7 +109,7 @@ def test_windows_are_masked_training_in_float32(name):
   optimizer = OPTIMIZERS[name]
   expected = models.masked_training(optimizer, loss, params, args)
   trainer = kd.subnets.WindowTrainer(loss, optimizer, models.SHALLOW_LAYOUT)
-  got = train_whole_windows(trainer, params, args)
+  got = models.train_windows(trainer, params, args, K)
   tolerance = 1e-3 if name == "rmsprop" else 1e-6
   assert_close_by_norm(got[0], expected[0], tolerance)
 
@@ -165,7 +150,7 @@ def test_padded_windows_are_exact(case):
     masks = trainer.sample_masks(params, *first)
     window = trainer.begin(params, optimizer.init(params), masks)
     assert {n: t.size for n, t in window.tables.items()} == expected_sizes
-    got = train_whole_windows(trainer, params, args)
+    got = models.train_windows(trainer, params, args, K)
     for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(expected)):
       np.testing.assert_allclose(a, b, rtol=0, atol=1e-9)
 
@@ -177,7 +162,7 @@ def test_frozen_is_the_lazy_optimizer_and_not_masked_training():
     layout = models.SHALLOW_LAYOUT
     optimizer = OPTIMIZERS["momentum"]
     trainer = kd.subnets.WindowTrainer(loss, optimizer, layout, "frozen")
-    got = train_whole_windows(trainer, params, args)
+    got = models.train_windows(trainer, params, args, K)
     lazy = kd.optim.kept_only(optimizer, layout)
 
     def step(carry, args):
