@@ -11,7 +11,10 @@ from experiments.shared.judging import statistics
 from experiments.shared.reporting import plots
 
 GREY = "#9a9a9a"
+_LINES = ("-", "--", ":", "-.")
 _STYLES = ("--", ":", "-.", (0, (5, 1, 1, 1, 1, 1)))
+_MAX_TICKS = 10  # more places on x are left to matplotlib
+_MAX_INSIDE = 6  # more labels stand below the axes, or slant
 
 
 @dataclasses.dataclass
@@ -70,12 +73,14 @@ def draw(path: pathlib.Path, panels: Sequence[Panel], columns: int = 3) -> None:
 
 
 def _fill(ax, panel: Panel) -> None:
-  for (label, (x, values)), colour in zip(
-    panel.lines.items(), plots.COLOURS[1:] * 9
-  ):
+  colours = plots.COLOURS[1:]
+  for i, (label, (x, values)) in enumerate(panel.lines.items()):
+    colour = colours[i % len(colours)]
+    style = _LINES[i // len(colours) % len(_LINES)]
     values = np.atleast_2d(np.asarray(values, np.float64))
     mean, spread = np.nanmean(values, 1), _spread(values, panel.band)
-    ax.plot(x, mean, color=colour, label=label, marker=".", markersize=5)
+    look = dict(color=colour, linestyle=style, marker=".", markersize=5)
+    ax.plot(x, mean, label=label, **look)
     ax.fill_between(x, mean - spread, mean + spread, color=colour, alpha=0.15)
   for (label, value), style in zip(panel.levels.items(), _STYLES * 3):
     ax.axhline(value, color="black", linestyle=style, lw=1, label=label)
@@ -96,10 +101,35 @@ def _fill(ax, panel: Panel) -> None:
     ax.axvline(place, color="black", lw=0.4, alpha=0.5)
   if panel.log_x:
     ax.set_xscale("log")
+    _name_ticks(ax, panel)
   ax.set(title=panel.title, xlabel=panel.x_label, ylabel=panel.y_label)
   ax.grid(alpha=0.3)
   if panel.legend and (panel.lines or panel.levels or panel.paper):
-    ax.legend(frameon=False, fontsize=7)
+    _add_legend(ax)
+
+
+def _name_ticks(ax, panel: Panel) -> None:
+  """Puts a plain number below each place that was measured, if they are few."""
+  places = sorted({float(v) for x, _ in panel.lines.values() for v in x})
+  if 0 < len(places) <= _MAX_TICKS:
+    labels = [f"{place:,g}" for place in places]
+    ax.set_xticks(places, labels=labels, fontsize=7)
+    if len(places) > _MAX_INSIDE:
+      ax.tick_params(axis="x", labelrotation=30)
+    ax.set_xticks([], minor=True)
+
+
+def _add_legend(ax) -> None:
+  if len(ax.get_legend_handles_labels()[1]) <= _MAX_INSIDE:
+    ax.legend(fontsize=7, framealpha=0.6, edgecolor="none")
+    return
+  ax.legend(
+    fontsize=7,
+    frameon=False,
+    ncols=2,
+    loc="upper center",
+    bbox_to_anchor=(0.5, -0.18),
+  )
 
 
 def _spread(values: np.ndarray, band: str) -> np.ndarray:
