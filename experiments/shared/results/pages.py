@@ -49,6 +49,8 @@ def text(paper: Paper, folder: pathlib.Path) -> str:
         for name, command in paper.experiments.items()
       ],
     ),
+    "Minutes are the sum over the processes that shared an experiment, one a"
+    " core where there were two.",
     *paper.before(found),
     "## Verdicts",
     tables.text(("claim", "verdict", "told by", "because"), _verdicts(ours)),
