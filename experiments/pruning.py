@@ -186,7 +186,8 @@ def _panels(rows: list[dict[str, Any]]) -> list[figures.Panel]:
       )
     panels.append(
       figures.Panel(
-        title=f"{label}: pruned {kind}, 95 % intervals over seeds",
+        title=f"{label}: pruned {kind}",
+        y_label="test accuracy (%), 95 % intervals",
         x_label=f"{kind} left (%)",
         log_x=True,
         lines=lines,
