@@ -113,6 +113,7 @@ def _insight(found: pages.Found) -> list[list[str]]:
     lines.append(
       [f"{name}, {label}" if label else name, "+21.9", ours or pages.NOT_RUN]
     )
+  lines += _disagreements(pages.rows(found, "diversity", subnets="last epoch"))
   groups = sweep_rows.group(
     [
       row
@@ -136,6 +137,22 @@ def _insight(found: pages.Found) -> list[list[str]]:
     ]
   )
   return lines
+
+
+def _disagreements(own: Sequence[dict[str, Any]]) -> list[list[str]]:
+  """How often two subnets of the last epoch name an image differently."""
+  return [
+    [
+      f"pairs of subnets that disagree, gyro - conventional (points), {label}",
+      "-",
+      _ours(
+        [row | {"disagreement": 100 * row["disagreement"]} for row in same],
+        "gyro",
+        "disagreement",
+      ),
+    ]
+    for (label,), same in sweep_rows.group(own, "row").items()
+  ]
 
 
 def _speed(timed: Any) -> list[list[str]]:

@@ -111,6 +111,22 @@ def test_tickets_are_counted_by_their_means(tmp_path):
   assert cells(tmp_path, "tickets")[1:] == ["26 of 42", "1 of 2"]
 
 
+def test_disagreement_of_trained_subnets_is_paired(tmp_path):
+  rows = [
+    {"row": "MLP2", "method": method, "subnets": subnets, "seed": seed}
+    | {"disagreement": value, "gain": 1.5}
+    for method, subnets, seed, value in (
+      ("conventional", "last epoch", 0, 0.5),
+      ("gyro", "last epoch", 0, 0.75),
+      ("gyro", "last epoch", 1, 0.1),  # nothing beside it
+      ("conventional", "random", 1, 0.9),
+    )
+  ]
+  write(tmp_path, "diversity", numbers={"rows": rows})
+  assert cells(tmp_path, "pairs of subnets")[1:] == ["-", "+25.00"]
+  assert cells(tmp_path, "feature distance")[1:] == ["+21.9", "+1.5"]
+
+
 @pytest.mark.parametrize(
   ("part", "phase", "start"),
   [
