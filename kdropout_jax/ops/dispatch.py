@@ -30,6 +30,7 @@ MIN_CAPABILITY = 80
 _MAX_SHARE = 0.6
 _MIN_ROWS = 128
 _MIN_WEIGHTS = 1 << 19
+_MAX_WEIGHTS_A_ROW = 1 << 16
 
 _logger = logging.getLogger(__name__)
 
@@ -241,8 +242,12 @@ def _compact_wins(product: str, problem: problems.Problem) -> bool:
   weights = problem.inputs.width * problem.outputs.width
   if share > _MAX_SHARE or rows < _MIN_ROWS or weights < _MIN_WEIGHTS:
     return False
-  if problem.groups <= 2:
+  if problem.groups == 1:
     return True
+  if problem.groups == 2:
+    # Where outputs alone are masked, two copies of columns that no cache holds
+    # are repaid by many rows only.
+    return problem.inputs.masked or weights <= _MAX_WEIGHTS_A_ROW * rows
   # dw spreads rows where outputs alone are masked; forward and dx gather rows
   # where inputs are. Gathering columns of four groups loses (.6 of dense).
   gathers_rows = problem.inputs.masked != (product == "dw")

@@ -65,6 +65,25 @@ def test_auto_runs_dense_where_every_row_has_a_subnet_of_its_own():
   assert _ran("auto", 512) == {(p, "dense") for p in dispatch.PRODUCTS}
 
 
+@pytest.mark.parametrize(
+  ("width", "groups", "masked", "name"),
+  [
+    (4096, 2, False, "compact"),
+    (32_768, 2, False, "dense"),  # two copies of 128 MB
+    (32_768, 2, True, "compact"),
+    (32_768, 1, False, "compact"),
+  ],
+)
+def test_auto_copies_wide_layers_once_alone(width, groups, masked, name):
+  inputs = problems.Side(width)
+  if masked:
+    inputs = dataclasses.replace(EXACT, width=width, num_kept=width // 64)
+  problem = problems.Problem(256, 1, groups, inputs, EXACT)
+  plan = dispatch.plan(problem, "auto")
+  for product in dispatch.PRODUCTS:
+    assert plan.of(product)["default"] == name
+
+
 def test_auto_takes_dense_for_random_counts():
   plan = dispatch.plan(BY_RANDOM, "auto")
   assert all(plan.of(p) == {"default": "dense"} for p in dispatch.PRODUCTS)

@@ -100,6 +100,10 @@ def interleave[Name](
 ) -> dict[Name, Timing]:
   """Times candidates in turn; the first, untimed round compiles.
 
+  Each round has an order of its own, the same in every call: who comes after a
+  candidate that empties the caches, or gives its memory back, pays for it, and
+  that must not always be the same one.
+
   Args:
     candidates: {name: function of nothing that returns arrays}.
     rounds: timed rounds.
@@ -111,10 +115,12 @@ def interleave[Name](
   for run in candidates.values():
     jax.block_until_ready(run())
   seconds = {name: [] for name in candidates}
+  names, random = list(candidates), np.random.default_rng(0)
   for done in range(rounds):
-    for name, run in candidates.items():
+    for place in random.permutation(len(names)):
+      name = names[place]
       start = time.perf_counter()
-      jax.block_until_ready(run())
+      jax.block_until_ready(candidates[name]())
       seconds[name].append(time.perf_counter() - start)
     if on_round is not None:
       on_round(done + 1)
