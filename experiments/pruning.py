@@ -135,12 +135,9 @@ def sign_test(rows: list[dict[str, Any]]) -> str:
 
 def differences(same: list[dict[str, Any]]) -> np.ndarray:
   """Returns gyro minus conventional for each seed that has both, in points."""
-  by_method = {
-    method: {row["seed"]: row["accuracy"] for row in own}
-    for (method,), own in sweep_rows.group(same, "method").items()
-  }
-  gyro, base = (by_method.get(m, {}) for m in ("gyro", "conventional"))
-  return np.array([gyro[seed] - base[seed] for seed in gyro if seed in base])
+  methods = sweep_rows.group(same, "method")
+  gyro, base = (methods.get((m,), []) for m in ("gyro", "conventional"))
+  return sweep_rows.differences(gyro, base)
 
 
 def _line(key: tuple, same: list[dict[str, Any]]) -> tuple[str, ...]:

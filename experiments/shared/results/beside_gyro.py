@@ -52,10 +52,12 @@ def _grid(own: Sequence[dict[str, Any]]) -> list[list[str]]:
   """Figure 1, tables 1, 6 and 2, where all Sigma trained."""
   own = gyro_rows.entering(own)
   cells = [row for row in own if gyro_rows.is_consecutive(row)]
-  fixed = _at(_means(gyro_rows.figure_1(cells), "total"), "Sigma")
-  best = _at(_means(cells, "total", "concurrent"), "Sigma", "tau")
+  fixed = _at(sweep_rows.means(gyro_rows.figure_1(cells), "total"), "Sigma")
+  best = _at(sweep_rows.means(cells, "total", "concurrent"), "Sigma", "tau")
   halves = [
-    _means([r for r in own if _is_scheduled(r, name)], "total", "concurrent")
+    sweep_rows.means(
+      [r for r in own if _is_scheduled(r, name)], "total", "concurrent"
+    )
     for name in ("consecutive", "random")
   ]
   both = halves[0].keys() & halves[1].keys()
@@ -64,8 +66,8 @@ def _grid(own: Sequence[dict[str, Any]]) -> list[list[str]]:
     value - paper_gyro.TABLE_6[name][total][paper_gyro.TABLE_6_TAUS.index(tau)]
     for name, (total, tau, value) in paper_gyro.TABLE_6_CONSECUTIVE.items()
   ]
-  blocks = _means(
-    [row for row in gyro_rows.of_method(own, "blockwise")],
+  blocks = sweep_rows.means(
+    gyro_rows.of_method(own, "blockwise"),
     *("block_of_1024", "rows_per_subnet", "total", "concurrent"),
   )
   wide = [
@@ -114,7 +116,7 @@ def _insight(found: pages.Found) -> list[list[str]]:
       [f"{name}, {label}" if label else name, "+21.9", ours or pages.NOT_RUN]
     )
   lines += _disagreements(pages.rows(found, "diversity", subnets="last epoch"))
-  groups = sweep_rows.group(
+  means = sweep_rows.means(
     [
       row
       for row in pages.rows(found, "pruning", kind="weights")
@@ -122,7 +124,6 @@ def _insight(found: pages.Found) -> list[list[str]]:
     ],
     *("row", "percent_left", "method"),
   )
-  means = {k: np.mean([r["accuracy"] for r in v]) for k, v in groups.items()}
   pairs = [
     mean - means[*key[:2], "conventional"]
     for key, mean in means.items()
@@ -188,14 +189,6 @@ def _is_scheduled(row: dict[str, Any], name: str) -> bool:
   return row["method"] == "gyro" and row["scheduling"] == name
 
 
-def _means(own: Sequence[dict[str, Any]], *names: str) -> dict[Any, float]:
-  """Returns {values of `names`: mean accuracy}."""
-  return {
-    key: float(np.mean([row["accuracy"] for row in same]))
-    for key, same in sweep_rows.group(own, *names).items()
-  }
-
-
 def _at(means: dict[Any, float], *names: str) -> str:
   """Returns where the highest mean is, in words."""
   if not means:
@@ -207,13 +200,12 @@ def _at(means: dict[Any, float], *names: str) -> str:
 
 def _ours(own: Sequence[dict[str, Any]], method: str, measure: str) -> str:
   """Returns a method's paired difference to conventional dropout."""
-  base = {r["seed"]: r[measure] for r in own if r["method"] == "conventional"}
-  differences = [
-    row[measure] - base[row["seed"]]
-    for row in own
-    if row["method"] == method and row["seed"] in base
-  ]
-  return report.paired(differences) if differences else pages.NOT_RUN
+  differences = sweep_rows.differences(
+    gyro_rows.of_method(own, method),
+    gyro_rows.of_method(own, "conventional"),
+    measure,
+  )
+  return report.paired(differences) if differences.size else pages.NOT_RUN
 
 
 def _paper(values: Sequence[Any], method: str, mean: bool = False):

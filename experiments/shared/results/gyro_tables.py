@@ -180,10 +180,7 @@ def _trained(rows: Sequence[Row]) -> str:
 
 
 def _minus(first: Sequence[Row], second: Sequence[Row]) -> str:
-  other = {row["seed"]: row["accuracy"] for row in second}
-  return report.paired(
-    [r["accuracy"] - other[r["seed"]] for r in first if r["seed"] in other]
-  )
+  return report.paired(sweep_rows.differences(first, second))
 
 
 def _mean(rows: Sequence[Row]) -> str:

@@ -1,12 +1,9 @@
 """What the page over the gyro dropout paper's results says."""
 
-import numpy as np
-
 from experiments.shared.judging import power
 from experiments.shared.reporting import tables
 from experiments.shared.results import beside_gyro
 from experiments.shared.results import pages
-from experiments.shared.studies import gyro_rows
 from experiments.shared.studies import gyro_table
 from experiments.shared.sweeping import sweep_rows
 
@@ -84,13 +81,9 @@ def _costly(found: pages.Found) -> list[str]:
   """Says where no dropout is best: there a gain may be the weaker dropout's."""
   labels = []
   for row in gyro_table.rows("cpu"):
-    means = {
-      method: np.mean([r["accuracy"] for r in own])
-      for (method,), own in sweep_rows.group(
-        pages.rows(found, "accuracy_table", **row.names), "method"
-      ).items()
-    }
-    if means and means.get("none", 0) == max(means.values()):
+    own = pages.rows(found, "accuracy_table", **row.names)
+    means = sweep_rows.means(own, "method")
+    if means and means.get(("none",), 0) == max(means.values()):
       labels.append(row.label)
   if not labels:
     return []
@@ -107,21 +100,15 @@ def _costly(found: pages.Found) -> list[str]:
 def _in_the_grid(found: pages.Found) -> str:
   """Says what dropout gives in the grid's longer runs."""
   rows = pages.rows(found, "gyro")
-  means = {
-    name: np.mean([row["accuracy"] for row in same])
-    for name, same in (
-      ("none", gyro_rows.of_method(rows, "none")),
-      ("standard", gyro_rows.of_method(rows, "conventional")),
-      ("gyro", pages.rows(found, "gyro", **_TABLE_3)),
-    )
-    if same
-  }
-  if len(means) < 3:
+  means = sweep_rows.means(rows, "method")
+  table_3 = sweep_rows.means(pages.rows(found, "gyro", **_TABLE_3), "method")
+  if not {("none",), ("conventional",)} <= means.keys() or not table_3:
     return ""
+  none, conventional = means["none",], means["conventional",]
   return (
     " In the grid's longer runs conventional dropout is"
-    f" {means['standard'] - means['none']:+.2f} points over none, and gyro at"
-    f" table 3's Sigma and tau {means['gyro'] - means['standard']:+.2f} over"
+    f" {conventional - none:+.2f} points over none, and gyro at"
+    f" table 3's Sigma and tau {table_3['gyro',] - conventional:+.2f} over"
     " conventional."
   )
 

@@ -10,6 +10,7 @@ from jaxtyping import Float
 
 from experiments.shared import config as config_lib
 from experiments.shared.studies import gyro_table
+from experiments.shared.sweeping import sweep_rows
 from experiments.shared.sweeping import sweeps
 
 Row = dict[str, Any]
@@ -42,15 +43,8 @@ class Found:
 
   def differences(self, method: str, name: str) -> Float[np.ndarray, "S"]:
     """Returns a value minus conventional's, of each seed that both have."""
-    other = {r["seed"]: r[name] for r in self.rows.get(CONVENTIONAL, ())}
-    return np.array(
-      [
-        row[name] - other[row["seed"]]
-        for row in self.rows[method]
-        if row["seed"] in other
-      ],
-      np.float64,
-    )
+    conventional = self.rows.get(CONVENTIONAL, ())
+    return sweep_rows.differences(self.rows[method], conventional, name)
 
 
 def find(row: gyro_table.Row, folder: pathlib.Path) -> Found:

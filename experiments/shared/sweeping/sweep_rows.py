@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 
 from experiments.shared import config as config_lib
 from experiments.shared.judging import trends
@@ -81,6 +82,29 @@ def group(found: Iterable[Row], *names: str) -> dict[tuple, list[Row]]:
   for row in found:
     groups.setdefault(tuple(row.get(n) for n in names), []).append(row)
   return groups
+
+
+def means(
+  found: Iterable[Row], *names: str, measure: str = "accuracy"
+) -> dict[tuple, float]:
+  """Returns {values of the fields: mean of a measure}."""
+  return {
+    key: float(np.mean([row[measure] for row in same]))
+    for key, same in group(found, *names).items()
+  }
+
+
+def differences(
+  first: Iterable[Row], second: Iterable[Row], measure: str = "accuracy"
+) -> Float[np.ndarray, "S"]:
+  """Returns first minus second, one for each seed that both have."""
+  other = {row["seed"]: row[measure] for row in second}
+  return np.array(
+    [
+      row[measure] - other[row["seed"]] for row in first if row["seed"] in other
+    ],
+    np.float64,
+  )
 
 
 def _slopes(found, method: str, setting: str) -> list[Row]:
