@@ -3,7 +3,9 @@
 For patterns that keep an exact count, so that the kept units of T subnets fit
 one rectangular array. Nothing is scattered: small results return to full size
 by an inverse gather and a select, which is tens of times faster on a CPU. All
-index handling is in `Units`; the products only name axes.
+index handling is in `Units`; the products only name axes. What is gathered is
+pinned to row-major order: XLA may else give it transposed to a product, which
+then runs two or three times slower.
 """
 
 import dataclasses
@@ -19,9 +21,6 @@ from kdropout_jax import blocks
 from kdropout_jax.ops import dense
 from kdropout_jax.ops import problems
 
-# Beyond so many groups the columns of the weights are not gathered as well:
-# T copies cost more than the multiplications that they save (measured).
-_MAX_BOTH = 2
 _MAX_UNROLLED = 8
 
 
@@ -43,11 +42,12 @@ class Units:
 
   def take_columns(self, x: Float[Array, "T R W"]) -> Float[Array, "T R N"]:
     """Gathers each group's kept columns."""
-    return self._zero_invalid(_each(_columns, x, self.index), axis=2)
+    small = self._zero_invalid(_each(_columns, x, self.index), axis=2)
+    return _row_major(small)
 
   def take_weights(self, w: Float[Array, "W O"]) -> Float[Array, "T N O"]:
     """Gathers, for each group, the kept rows of a matrix that all share."""
-    return _for_each(_rows, w, self.index)
+    return _row_major(_for_each(_rows, w, self.index))
 
   def put_columns(self, small: Float[Array, "T R N"]) -> Float[Array, "T R W"]:
     """Spreads small columns to full width, zero where dropped."""
@@ -115,7 +115,7 @@ def forward(
   ins, outs = _tables(problem, in_keep, out_keep)
   x = split_rows(problem, x)
   x = x if ins is None else ins.take_columns(x)
-  y = _batched(x, _small_weights(w, ins, outs), 2, 1)
+  y = _row_major(_batched(x, _small_weights(w, ins, outs), 2, 1))
   y = y if outs is None else outs.put_columns(y)
   y = dense.epilogue(merge_rows(problem, y), b, activation)
   if b is None and outs is not None:
@@ -132,7 +132,8 @@ def dx(
 ) -> Float[Array, "B P I"]:
   """As `dense.dx`."""
   ins, outs = _tables(problem, in_keep, out_keep)
-  dy = _small_dy(problem, dy, outs, out_keep)
+  dy = split_rows(problem, dy)
+  dy = dy if outs is None else outs.take_columns(dy)
   dx = _batched(dy, _small_weights(w, ins, outs), 2, 2)
   return merge_rows(problem, dx if ins is None else ins.put_columns(dx))
 
@@ -146,7 +147,8 @@ def dw(
 ) -> Float[Array, "I O"]:
   """As `dense.dw`."""
   ins, outs = _tables(problem, in_keep, out_keep)
-  dy = _small_dy(problem, dy, outs, out_keep)
+  dy = split_rows(problem, dy)
+  dy = dy if outs is None else outs.take_columns(dy)
   x = split_rows(problem, x)
   if ins is None and outs is not None and problem.groups > 1:
     # Rows of the transposed gradient are spread, not columns of each group.
@@ -190,33 +192,22 @@ def merge_rows(
 
 
 def _tables(problem: problems.Problem, in_keep, out_keep):
-  """Returns the index tables of the sides that are gathered."""
+  """Returns the index tables of both sides, None where there is no mask."""
   ins = kept_units(problem.inputs, in_keep)
-  if ins is not None and problem.groups > _MAX_BOTH:
-    return ins, None
   return ins, kept_units(problem.outputs, out_keep)
-
-
-def _small_dy(problem: problems.Problem, dy, outs: Units | None, out_keep):
-  """Returns dy by groups, its dropped columns left out or else zero."""
-  if outs is not None:
-    return outs.take_columns(split_rows(problem, dy))
-  dy = dense.keep_units(problem, problem.outputs, dy, out_keep)
-  return split_rows(problem, dy)
 
 
 def _small_weights(w, ins: Units | None, outs: Units | None):
   """Returns the kept part of `w` for every group, [T, I', O'] (T may be 1).
 
-  Rows first, then columns, each pinned to row-major order: without that XLA
-  may give a gather a transposed layout, which is four times slower.
+  Rows first, then columns: rows are copied whole, columns one by one.
   """
   if ins is None:
     if outs is None:
       return w[None]
     return _row_major(_for_each(_columns, w, outs.index))
-  small = _row_major(ins.take_weights(w))
-  return small if outs is None else _row_major(outs.take_columns(small))
+  small = ins.take_weights(w)
+  return small if outs is None else outs.take_columns(small)
 
 
 def _batched(a, b, a_axis: int, b_axis: int):

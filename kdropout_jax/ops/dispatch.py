@@ -25,12 +25,13 @@ from kdropout_jax.ops import problems
 IMPLEMENTATIONS = ("dense", "compact", "triton")
 PRODUCTS = ("forward", "dx", "dw")
 MIN_CAPABILITY = 80
-# Where small products on a CPU win: the share of the work that is left, rows
-# of a group, and elements of the weights.
-_MAX_SHARE = 0.6
-_MIN_ROWS = 128
-_MIN_WEIGHTS = 1 << 19
-_MAX_WEIGHTS_A_ROW = 1 << 16
+# Where small products on a CPU win: multiplications that a copied weight must
+# spare, fewer where all copies are not far larger than a cache; that many
+# elements; and units of the narrower side.
+_MIN_SPARED = 100
+_MIN_SPARED_NEAR = 60
+_NEAR = 1 << 24
+_MIN_WIDTH = 64
 
 _logger = logging.getLogger(__name__)
 
@@ -220,38 +221,30 @@ def _auto_plan(problem: problems.Problem) -> Plan:
     if reason is not None:
       _log_once(f"auto leaves the kernels out: {reason}")
       kernel = False
+  default = "compact" if _compact_wins(problem) else "dense"
   choices = []
   for product in PRODUCTS:
-    default = "compact" if _compact_wins(product, problem) else "dense"
     cuda = (("cuda", "triton"),) if kernel else ()
     choices.append((product, (*cuda, ("default", default))))
   return Plan(tuple(choices), target if kernel else None)
 
 
-def _compact_wins(product: str, problem: problems.Problem) -> bool:
+def _compact_wins(problem: problems.Problem) -> bool:
   """Says whether small products beat a dense one; measured on two CPU cores.
 
-  Gathering costs the weights' size a group, and multiplying the rows of a group
-  more: so groups must be few, and each of many rows. With more than two, only
-  what gathers or spreads whole rows of the weights pays.
+  Each group copies its kept weights, which its rows repay by what they are
+  spared; gathered rows are repaid by the width of the other side.
   """
-  share = problem.kept_share
-  if _why_not_compact(problem) is not None or share is None:
+  share, copied = problem.kept_share, problem.copied_share
+  if share is None or copied is None or share == 1:
     return False
-  rows = problem.rows * problem.positions // problem.groups
-  weights = problem.inputs.width * problem.outputs.width
-  if share > _MAX_SHARE or rows < _MIN_ROWS or weights < _MIN_WEIGHTS:
+  inputs, outputs = problem.inputs.width, problem.outputs.width
+  if min(inputs, outputs) < _MIN_WIDTH:
     return False
-  if problem.groups == 1:
-    return True
-  if problem.groups == 2:
-    # Where outputs alone are masked, two copies of columns that no cache holds
-    # are repaid by many rows only.
-    return problem.inputs.masked or weights <= _MAX_WEIGHTS_A_ROW * rows
-  # dw spreads rows where outputs alone are masked; forward and dx gather rows
-  # where inputs are. Gathering columns of four groups loses (.6 of dense).
-  gathers_rows = problem.inputs.masked != (product == "dw")
-  return problem.groups <= 4 and gathers_rows
+  rows = problem.rows * problem.positions / problem.groups
+  near = problem.groups * share * inputs * outputs <= _NEAR
+  need = _MIN_SPARED_NEAR if near else _MIN_SPARED
+  return rows * (1 - share) >= need * copied
 
 
 def _kernel_wins(problem: problems.Problem) -> bool:

@@ -68,6 +68,14 @@ class Problem:
     return None if None in shares else math.prod(shares)  # pyright: ignore[reportArgumentType, reportCallIssue]
 
   @property
+  def copied_share(self) -> float | None:
+    """Share of the weights that a group copies: its rows, then its columns."""
+    ins, share = self.inputs.kept_share, self.kept_share
+    if ins is None or share is None:
+      return None
+    return ins * self.inputs.masked + share * self.outputs.masked
+
+  @property
   def transposed(self) -> "Problem":
     """The problem of dx: the same rows, the two sides exchanged."""
     return dataclasses.replace(self, inputs=self.outputs, outputs=self.inputs)

@@ -65,23 +65,47 @@ def test_auto_runs_dense_where_every_row_has_a_subnet_of_its_own():
   assert _ran("auto", 512) == {(p, "dense") for p in dispatch.PRODUCTS}
 
 
+# Cells of docs/results/products.md where one or the other clearly won.
 @pytest.mark.parametrize(
-  ("width", "groups", "masked", "name"),
+  ("rows", "inputs", "outputs", "masks", "rate", "groups", "name"),
   [
-    (4096, 2, False, "compact"),
-    (32_768, 2, False, "dense"),  # two copies of 128 MB
-    (32_768, 2, True, "compact"),
-    (32_768, 1, False, "compact"),
+    (512, 2048, 2048, "both", 0.5, 1, "compact"),
+    (512, 2048, 2048, "both", 0.5, 8, "compact"),
+    (512, 2048, 2048, "both", 0.5, 16, "dense"),  # 32 rows a subnet
+    (512, 2048, 2048, "both", 0.1, 4, "dense"),  # little to spare
+    (512, 3072, 2048, "out", 0.5, 4, "compact"),
+    (512, 3072, 2048, "out", 0.5, 8, "dense"),  # 100 MB of copies
+    (256, 1024, 1024, "in", 0.5, 4, "compact"),
+    (256, 1024, 1024, "in", 0.1, 1, "dense"),
+    (512, 2048, 10, "in", 0.5, 1, "dense"),  # gathers more than it spares
+    (512, 10, 2048, "out", 0.5, 1, "dense"),
+    (512, 1024, 1024, "both", 0.0, 1, "dense"),
   ],
 )
-def test_auto_copies_wide_layers_once_alone(width, groups, masked, name):
-  inputs = problems.Side(width)
-  if masked:
-    inputs = dataclasses.replace(EXACT, width=width, num_kept=width // 64)
-  problem = problems.Problem(256, 1, groups, inputs, EXACT)
+def test_auto_takes_small_products_where_rows_repay_the_copies(
+  rows, inputs, outputs, masks, rate, groups, name
+):
+  def side(width, masked):
+    count = blocks.num_blocks(width, 2)
+    kept = count - int(rate * count)
+    return problems.Side(width, 2, kept, masked=masked)
+
+  ins, outs = masks in ("in", "both"), masks in ("out", "both")
+  problem = problems.Problem(
+    rows, 1, groups, side(inputs, ins), side(outputs, outs)
+  )
   plan = dispatch.plan(problem, "auto")
   for product in dispatch.PRODUCTS:
     assert plan.of(product)["default"] == name
+
+
+def test_auto_counts_positions_as_rows():
+  few = problems.Problem(16, 1, 1, EXACT, EXACT)
+  many = dataclasses.replace(few, positions=32)
+  names = [
+    dispatch.plan(p, "auto").of("forward")["default"] for p in (few, many)
+  ]
+  assert names == ["dense", "compact"]
 
 
 def test_auto_takes_dense_for_random_counts():
