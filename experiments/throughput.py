@@ -21,9 +21,10 @@ themselves, about 15 minutes:
 
   python -m experiments.throughput --part=iteration --part=table7 --rounds=10
 
-Writes throughput.{md,json,png} and figure7.png to --out. Expected on two cores:
-step ratios of 2.2 and more for extraction, about 1.7 for T = 1 in the full-size
-step, 1 and a little more from T = 8; see docs/results/throughput.md.
+Writes throughput.{md,json,png} and figure7.png to --out. Expected on two cores,
+of the k-dropout network's steps: 2.4 for extraction, 2.2 for T = 1 in the
+full-size step, 1.9, 1.6, 1.15 and 1 for T = 2, 4, 8 and 16; see
+docs/results/throughput.md.
 """
 
 import dataclasses

@@ -118,9 +118,11 @@ def forward(
   y = _row_major(_batched(x, _small_weights(w, ins, outs), 2, 1))
   y = y if outs is None else outs.put_columns(y)
   y = dense.epilogue(merge_rows(problem, y), b, activation)
-  if b is None and outs is not None:
-    return y  # Dropped columns are zero already.
-  return dense.keep_units(problem, problem.outputs, y, out_keep)
+  if b is not None or outs is None:  # Else dropped columns are zero already.
+    y = dense.keep_units(problem, problem.outputs, y, out_keep)
+  # Gathers of the next layer and of dw read y column by column: what it is made
+  # from must not be fused into those loops and be computed there unit by unit.
+  return jax.lax.optimization_barrier(y)
 
 
 def dx(

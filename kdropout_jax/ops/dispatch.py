@@ -26,11 +26,11 @@ IMPLEMENTATIONS = ("dense", "compact", "triton")
 PRODUCTS = ("forward", "dx", "dw")
 MIN_CAPABILITY = 80
 # Where small products on a CPU win: multiplications that a copied weight must
-# spare, fewer where all copies are not far larger than a cache; that many
-# elements; and units of the narrower side.
+# spare, fewer where a cache may hold all copies; the elements that it holds;
+# and units of the narrower side.
 _MIN_SPARED = 100
-_MIN_SPARED_NEAR = 60
-_NEAR = 1 << 24
+_MIN_SPARED_CACHED = 60
+_CACHED = 1 << 22
 _MIN_WIDTH = 64
 
 _logger = logging.getLogger(__name__)
@@ -59,12 +59,6 @@ class Plan:
   def of(self, product: str) -> dict[str, str]:
     """Returns {platform: implementation} of one product."""
     return dict(dict(self.choices)[product])
-
-  def uses(self, implementation: str) -> bool:
-    """Says whether any product may run `implementation`."""
-    return any(
-      implementation in self.of(product).values() for product in PRODUCTS
-    )
 
 
 _forced_target: contextvars.ContextVar[Target | None] = contextvars.ContextVar(
@@ -221,16 +215,15 @@ def _auto_plan(problem: problems.Problem) -> Plan:
     if reason is not None:
       _log_once(f"auto leaves the kernels out: {reason}")
       kernel = False
-  default = "compact" if _compact_wins(problem) else "dense"
-  choices = []
-  for product in PRODUCTS:
-    cuda = (("cuda", "triton"),) if kernel else ()
-    choices.append((product, (*cuda, ("default", default))))
-  return Plan(tuple(choices), target if kernel else None)
+  cuda = (("cuda", "triton"),) if kernel else ()
+  cpu = (("cpu", "compact"),) if _compact_wins(problem) else ()
+  choice = (*cuda, *cpu, ("default", "dense"))
+  choices = tuple((product, choice) for product in PRODUCTS)
+  return Plan(choices, target if kernel else None)
 
 
 def _compact_wins(problem: problems.Problem) -> bool:
-  """Says whether small products beat a dense one; measured on two CPU cores.
+  """Says whether small products beat a dense one on a CPU (two cores measured).
 
   Each group copies its kept weights, which its rows repay by what they are
   spared; gathered rows are repaid by the width of the other side.
@@ -242,8 +235,8 @@ def _compact_wins(problem: problems.Problem) -> bool:
   if min(inputs, outputs) < _MIN_WIDTH:
     return False
   rows = problem.rows * problem.positions / problem.groups
-  near = problem.groups * share * inputs * outputs <= _NEAR
-  need = _MIN_SPARED_NEAR if near else _MIN_SPARED
+  cached = problem.groups * share * inputs * outputs <= _CACHED
+  need = _MIN_SPARED_CACHED if cached else _MIN_SPARED
   return rows * (1 - share) >= need * copied
 
 

@@ -139,10 +139,6 @@ def _forward(static, x, w, b, in_keep, out_keep):
     out_keep,
     activation=static.activation,
   )
-  if static.plan.uses("compact"):
-    # Gathers read y and dy column by column: what they were made from must not
-    # be fused into those loops, and be computed there element by element.
-    y = jax.lax.optimization_barrier(y)
   positive = y > 0 if static.activation == "relu" else None
   return y, (x, w, b, positive, in_keep, out_keep)
 

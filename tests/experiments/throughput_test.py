@@ -88,7 +88,7 @@ def test_throughput_command_writes_its_files(tmp_path):
   throughput.main(["throughput"])
   result = json.loads((tmp_path / "throughput.json").read_text())
   assert {row["part"] for row in result["rows"]} == {"op"}
-  assert "auto against dense: worst median" in (
+  assert "Where auto runs dense, the same program twice" in (
     (tmp_path / "throughput.md").read_text()
   )
 
