@@ -157,6 +157,19 @@ def plot(rows, path: pathlib.Path) -> None:
   for name, points in _PUBLISHED.items():
     axes.plot(*zip(*sorted(points.items())), "k*", label=f"{name} (published)")
   axes.axhline(1, color="grey", linewidth=0.8)
+  kept = [1 - rate / 100 for rate in range(96)]
+  for power, label in ((1, "ideal, one side and both"), (2, None)):
+    ideal = [share**-power for share in kept]
+    dropped = [1 - share for share in kept]
+    axes.plot(dropped, ideal, ":", color="grey", lw=1, label=label)
+  axes.set_yscale("log")
+  ticks = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100)
+  axes.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
+  axes.set_yticks([], minor=True)
+  axes.grid(alpha=0.3)
+  slowest = min(speed for points in curves.values() for _, speed in points)
+  axes.set_ylim(min(0.8, 0.9 * slowest), 120)
+  axes.set_xlim(-0.02, 0.95)
   axes.set_xlabel("drop rate")
   axes.set_ylabel("times faster than x @ w")
   axes.legend(fontsize=7)
