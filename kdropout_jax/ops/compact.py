@@ -113,8 +113,7 @@ def forward(
 ) -> Float[Array, "B P O"]:
   """As `dense.forward`; multiplies kept inputs by kept outputs only."""
   ins, outs = _tables(problem, in_keep, out_keep)
-  x = split_rows(problem, x)
-  x = x if ins is None else ins.take_columns(x)
+  x = _small_rows(problem, x, ins)
   y = _row_major(_batched(x, _small_weights(w, ins, outs), 2, 1))
   y = y if outs is None else outs.put_columns(y)
   y = dense.epilogue(merge_rows(problem, y), b, activation)
@@ -134,8 +133,7 @@ def dx(
 ) -> Float[Array, "B P I"]:
   """As `dense.dx`."""
   ins, outs = _tables(problem, in_keep, out_keep)
-  dy = split_rows(problem, dy)
-  dy = dy if outs is None else outs.take_columns(dy)
+  dy = _small_rows(problem, dy, outs)
   dx = _batched(dy, _small_weights(w, ins, outs), 2, 2)
   return merge_rows(problem, dx if ins is None else ins.put_columns(dx))
 
@@ -149,14 +147,11 @@ def dw(
 ) -> Float[Array, "I O"]:
   """As `dense.dw`."""
   ins, outs = _tables(problem, in_keep, out_keep)
-  dy = split_rows(problem, dy)
-  dy = dy if outs is None else outs.take_columns(dy)
-  x = split_rows(problem, x)
+  x, dy = _small_rows(problem, x, ins), _small_rows(problem, dy, outs)
   if ins is None and outs is not None and problem.groups > 1:
     # Rows of the transposed gradient are spread, not columns of each group.
     small = _row_major(_batched(dy, x, 1, 1))
     return _row_major(_row_major(outs.sum_rows(small)).T)
-  x = x if ins is None else ins.take_columns(x)
   small = _row_major(_batched(x, dy, 1, 1))
   small = small if outs is None else _row_major(outs.put_columns(small))
   return jnp.sum(small, axis=0) if ins is None else ins.sum_rows(small)
@@ -197,6 +192,12 @@ def _tables(problem: problems.Problem, in_keep, out_keep):
   """Returns the index tables of both sides, None where there is no mask."""
   ins = kept_units(problem.inputs, in_keep)
   return ins, kept_units(problem.outputs, out_keep)
+
+
+def _small_rows(problem: problems.Problem, x, units: Units | None):
+  """Returns the kept part of the rows of each group, [T, R, W']."""
+  x = split_rows(problem, x)
+  return x if units is None else units.take_columns(x)
 
 
 def _small_weights(w, ins: Units | None, outs: Units | None):
