@@ -12,7 +12,7 @@ blocks of each shape leave of table 7's product, counted, and its time. All
 candidates of a cell take turns in one process; ratios are medians over rounds
 of ratios within a round, with the lowest and the highest beside them. The
 column "ideal" is the ratio of multiplications. Without GLIBC_TUNABLES page
-faults cost both sides about a tenth of a step: report both.
+faults may cost both sides some of a step: report both.
 
 About 40 minutes of two CPU cores for the default star of (a)'s cells (rate .5,
 T = 1, blocks of 32, one of them varied at a time); --full times the whole grid,
@@ -23,7 +23,7 @@ themselves, about 15 minutes:
 
 Writes throughput.{md,json,png} and figure7.png to --out. Expected on two cores,
 of the k-dropout network's steps: 2.4 for extraction, 2.2 for T = 1 in the
-full-size step, 1.9, 1.6, 1.15 and 1 for T = 2, 4, 8 and 16; see
+full-size step, 1.9 and 1.6 for T = 2 and 4, hardly more than 1 from T = 8; see
 docs/results/throughput.md.
 """
 

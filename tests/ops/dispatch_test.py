@@ -65,7 +65,7 @@ def test_auto_runs_dense_where_every_row_has_a_subnet_of_its_own():
   assert _ran("auto", 512) == {(p, "dense") for p in dispatch.PRODUCTS}
 
 
-# Cells of docs/results/products.md where one or the other clearly won.
+# On both sides of the measured rule; docs/results/products.md has the timings.
 @pytest.mark.parametrize(
   ("rows", "inputs", "outputs", "masks", "rate", "groups", "name"),
   [

@@ -99,7 +99,7 @@ def _auto_line(rows) -> str:
     ]
   if same:
     lines += [
-      f"Where auto runs dense, the same program twice, medians are between"
+      "Where auto runs dense, the same program twice, medians are between"
       f" {min(same):.2f} and {max(same):.2f} in {len(same)} cells: the noise."
     ]
   return " ".join(lines)
@@ -157,10 +157,9 @@ def plot(rows, path: pathlib.Path) -> None:
   for name, points in _PUBLISHED.items():
     axes.plot(*zip(*sorted(points.items())), "k*", label=f"{name} (published)")
   axes.axhline(1, color="grey", linewidth=0.8)
-  kept = [1 - rate / 100 for rate in range(96)]
+  dropped = [rate / 100 for rate in range(96)]
   for power, label in ((1, "ideal, one side and both"), (2, None)):
-    ideal = [share**-power for share in kept]
-    dropped = [1 - share for share in kept]
+    ideal = [(1 - rate) ** -power for rate in dropped]
     axes.plot(dropped, ideal, ":", color="grey", lw=1, label=label)
   axes.set_yscale("log")
   ticks = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100)
