@@ -1,7 +1,5 @@
 """Records on disk."""
 
-import json
-
 import numpy as np
 import pytest
 
@@ -36,13 +34,6 @@ def test_a_new_run_starts_an_empty_file(tmp_path):
   path.write_text('{"step": 3, "loss": 1.0}\n')
   metrics.JsonlWriter(path).close()
   assert metrics.read_jsonl(path) == []
-
-
-def test_atomic_writes_leave_no_temporary_file(tmp_path):
-  metrics.write_atomically(tmp_path / "a.json", json.dumps([1]))
-  metrics.write_atomically(tmp_path / "a.json", json.dumps([2]))
-  assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
-  assert json.loads((tmp_path / "a.json").read_text()) == [2]
 
 
 def test_tensorboard_gets_the_mean_over_members(tmp_path):
