@@ -17,11 +17,11 @@ from jaxtyping import Float
 
 from kdropout_jax import _checks
 from kdropout_jax.training import state as state_lib
-from kdropout_jax.training import step as step_lib
+from kdropout_jax.training import task as task_lib
 
 RunFn = Callable[
   [state_lib.TrainState, int, int],
-  tuple[state_lib.TrainState, step_lib.Sums],
+  tuple[state_lib.TrainState, task_lib.Sums],
 ]
 """Trains: (state, start, count) -> (state, sums); `state` may be donated."""
 
@@ -58,7 +58,7 @@ class Window:
   accuracy: Any = 0.0
   num_steps: int = 0
 
-  def add(self, sums: step_lib.Sums, num_steps: int) -> None:
+  def add(self, sums: task_lib.Sums, num_steps: int) -> None:
     """Adds the sums of `num_steps` further steps."""
     self.loss = self.loss + np.asarray(sums.loss, np.float64)
     self.accuracy = self.accuracy + np.asarray(sums.accuracy, np.float64)
@@ -124,7 +124,7 @@ def fit(
   start: int = 0,
   hooks: Sequence[Hook] = (),
   window: Window | None = None,
-  on_progress: Callable[[int, step_lib.Sums, float], None] | None = None,
+  on_progress: Callable[[int, task_lib.Sums, float], None] | None = None,
   should_stop: Callable[[], bool] = lambda: False,
   on_stop: HookFn | None = None,
   max_dispatch: int | None = None,
@@ -180,11 +180,11 @@ def fit(
   return state
 
 
-def check_finite(sums: step_lib.Sums) -> None:
+def check_finite(sums: task_lib.Sums) -> None:
   """Raises `NonFiniteLoss` if a step of the dispatch had such a loss."""
   first_bad = np.asarray(sums.first_bad)
   step = int(first_bad.min())
-  if step != step_lib.NO_STEP:
+  if step != task_lib.NO_STEP:
     member = int(first_bad.argmin())
     raise NonFiniteLoss(
       f"the loss became NaN or infinite at step {step} (member {member} of"

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from kdropout_jax.training import loop
-from kdropout_jax.training import step as step_lib
+from kdropout_jax.training import task as task_lib
 
 
 class FakeDevice:
@@ -23,12 +23,12 @@ class FakeDevice:
     assert state == start
     self.calls.append((start, count))
     is_bad = self.bad_step in range(start, start + count)
-    first_bad = self.bad_step if is_bad else step_lib.NO_STEP
+    first_bad = self.bad_step if is_bad else task_lib.NO_STEP
     steps = np.arange(start, start + count)
-    return state + count, step_lib.Sums(
+    return state + count, task_lib.Sums(
       loss=np.array([steps.sum(), 0.0]),
       accuracy=np.array([count, 0.0]),
-      first_bad=np.array([step_lib.NO_STEP, first_bad], np.uint32),
+      first_bad=np.array([task_lib.NO_STEP, first_bad], np.uint32),
     )
 
 
@@ -105,11 +105,11 @@ def test_a_bad_loss_stops_before_any_hook_and_names_the_step():
 
 
 def test_first_bad_is_the_first_step_that_was_bad():
-  sums = step_lib.Sums.zero()
+  sums = task_lib.Sums.zero()
   for step, loss in enumerate([0.5, jnp.nan, jnp.inf]):
-    sums = step_lib.add_step(sums, step, jnp.float32(loss), jnp.float32(1))
+    sums = sums.add(step, jnp.float32(loss), jnp.float32(1))
   assert int(sums.first_bad) == 1
-  assert int(step_lib.Sums.zero().first_bad) == step_lib.NO_STEP
+  assert int(task_lib.Sums.zero().first_bad) == task_lib.NO_STEP
 
 
 def test_a_request_to_stop_saves_and_says_where():
