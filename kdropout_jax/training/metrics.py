@@ -83,10 +83,13 @@ class TensorBoardWriter:
     )
 
   def write(self, step: int, record: Record) -> None:
-    """Writes the record of `step`."""
+    """Writes the record of `step`; a mean that is not finite is left out."""
     for name, value in files.plain(record).items():
       if isinstance(value, (int, float, list)):
-        self._writer.add_scalar(name, float(np.mean(value)), step)
+        # What is None in a plain record is NaN here.
+        mean = float(np.mean(np.asarray(value, np.float64)))
+        if np.isfinite(mean):
+          self._writer.add_scalar(name, mean, step)
 
   def close(self) -> None:
     """Flushes and closes the file."""

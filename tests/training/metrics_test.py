@@ -42,6 +42,8 @@ def test_tensorboard_gets_the_mean_over_members(tmp_path):
 
   writer = metrics.TensorBoardWriter(tmp_path)
   writer.write(5, {"loss": np.array([1.0, 3.0]), "note": "text"})
+  # A run whose loss becomes NaN still says so itself: no error here.
+  writer.write(6, {"loss": np.array([1.0, np.nan]), "accuracy": np.nan})
   writer.close()
   (path,) = tmp_path.glob("events.*")
   data, found = path.read_bytes(), []
