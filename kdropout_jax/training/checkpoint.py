@@ -19,6 +19,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from kdropout_jax.training import digests
 from kdropout_jax.training import state as state_lib
 
 _DAMAGED = "damaged_checkpoints"
@@ -179,8 +180,10 @@ def _nested(tree: Any) -> dict[str, Any]:
 
 def _digests(tree: Any, extra: Mapping[str, Any]) -> dict[str, str]:
   text = json.dumps(extra, sort_keys=True)
-  digests = state_lib.leaf_digests(tree)
-  return {**digests, "extra": hashlib.sha256(text.encode()).hexdigest()}
+  return {
+    **digests.of_leaves(tree),
+    "extra": hashlib.sha256(text.encode()).hexdigest(),
+  }
 
 
 def _say(message: str) -> None:

@@ -15,6 +15,7 @@ from experiments.run import setup as setup_lib
 from kdropout_jax import UnsupportedError
 from kdropout_jax.training import loop
 from kdropout_jax.training import metrics
+from kdropout_jax.training import task as task_lib
 from tests.experiments.data import loading_test
 
 _FIELDS = dict(
@@ -146,7 +147,7 @@ def test_an_epoch_reshuffles_what_it_is_told(
 
   def step(state, members, batch, number):
     seen.append(batch.inputs.reshape(16, -1).tolist())
-    return state, jax.tree.map(np.asarray, loop.step_lib.Sums.zero())
+    return state, jax.tree.map(np.asarray, task_lib.Sums.zero())
 
   monkeypatch.setattr(setup.program, "step", step)
   setup.feed.run(setup.init(), 0, 8)
