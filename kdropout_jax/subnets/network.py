@@ -7,8 +7,8 @@ from typing import Any
 import jax.numpy as jnp
 
 from kdropout_jax import blocks
+from kdropout_jax.nn import _dropout_rules
 from kdropout_jax.nn import _linen_dropout
-from kdropout_jax.nn import _sites
 from kdropout_jax.nn import linen
 from kdropout_jax.subnets import indexing
 from kdropout_jax.subnets import sites
@@ -122,11 +122,11 @@ def _site_masks(layer: str, site: sites.Site, x, arguments) -> blocks.Masks:
       " every step: use kd.linen.Dropout and pass subnets=ids"
     )
   if isinstance(module, linen.SpatialDropout):
-    dims = _sites.spatial_dims(x)
+    dims = _dropout_rules.spatial_dims(x)
   else:
     dims = module.broadcast_dims
   key = _linen_dropout.run_key(module, arguments.get("rng"))
-  return _linen_dropout.make_site(module, dims).sample(x, key, jnp.asarray(ids))
+  return _linen_dropout.make_rule(module, dims).sample(x, key, jnp.asarray(ids))
 
 
 def _align(keep, ndim: int):

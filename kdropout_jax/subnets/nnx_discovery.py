@@ -161,14 +161,14 @@ def _visit_dropout(visit: sites.Visit, module, inputs, arguments):
   site = sites.Site(inputs.shape[-1], twin, rate, rescale)
   if isinstance(module, _nnx_retrofit.ScheduledDropout):
     key, ids = module.drawn(inputs)
-    masks = module.site.sample(inputs, key, ids)
+    masks = module.rule.sample(inputs, key, ids)
     return visit(
       getattr(module, _MARK), site, inputs, arguments | {"masks": masks}
     )
   ids = arguments.get("subnets")
   if ids is not None and arguments.get("masks") is None:
     key = _nnx_dropout.run_key(module, arguments.get("rngs"))
-    masks = module.site_for(inputs).sample(inputs, key, jnp.asarray(ids))
+    masks = module.rule_for(inputs).sample(inputs, key, jnp.asarray(ids))
     arguments = arguments | {"masks": masks}
   return visit(getattr(module, _MARK), site, inputs, arguments)
 
@@ -180,11 +180,11 @@ def _linen_twin(module, inputs) -> nn.Module:
       module.rate, module.broadcast_dims, deterministic=module.deterministic
     )
   spatial = isinstance(module, _nnx_dropout.Dropout)
-  site = module.site_for(inputs) if spatial else module.site
+  rule = module.rule_for(inputs) if spatial else module.rule
   return linen.Dropout(
     module.rate,
-    site.broadcast_dims,
+    rule.broadcast_dims,
     deterministic=module.deterministic,
-    pattern=lambda rate: site.pattern,
-    rescale=site.rescale,
+    pattern=lambda rate: rule.pattern,
+    rescale=rule.rescale,
   )

@@ -15,7 +15,7 @@ from kdropout_jax import blocks
 from kdropout_jax import functional
 from kdropout_jax import patterns
 from kdropout_jax._types import UnsupportedError
-from kdropout_jax.nn import _visits
+from kdropout_jax.nn import _subnet_visitor
 from kdropout_jax.nn import linen
 
 MASKS = ("in_mask", "out_mask")  # of MaskedDense: Dropout does it all here
@@ -48,7 +48,7 @@ Visit = Callable[[str, Site, Any, dict[str, Any]], Any]
 
 def visitor() -> Visit | None:
   """Returns what is called in place of Dropouts here, for nnx models."""
-  return _visits.VISITOR.get()
+  return _subnet_visitor.VISITOR.get()
 
 
 @contextlib.contextmanager
@@ -76,12 +76,12 @@ def visiting(visit: Visit, resize: bool = False) -> Iterator[None]:
         return _call_resized(module, next_fun, args, kwargs)
     return next_fun(*args, **kwargs)
 
-  token = _visits.VISITOR.set(visit)
+  token = _subnet_visitor.VISITOR.set(visit)
   try:
     with nn.intercept_methods(intercept):
       yield
   finally:
-    _visits.VISITOR.reset(token)
+    _subnet_visitor.VISITOR.reset(token)
 
 
 def check_first_call(layer: str, seen: Mapping[str, Any]) -> None:

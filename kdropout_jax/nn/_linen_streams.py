@@ -107,7 +107,7 @@ def counts(module: nn.Module, names: Iterable[str]) -> dict[str, int]:
   return {name: module.scope.rng_counters.get(name, 0) for name in names}
 
 
-def name(module: nn.Module) -> str:
+def path(module: nn.Module) -> str:
   """Returns a bound module's path, as in ``encoder/Dropout_0``."""
   return "/".join(module.path)
 

@@ -1,7 +1,7 @@
-"""What a dropout site does once it has a key; shared by linen and nnx.
+"""What a dropout does once it has a key; shared by linen and nnx.
 
-A site is one place of a network where units are dropped. Its modules differ
-only in where their key comes from, so everything else stands here.
+Their modules differ only in where a key comes from, so everything else, the
+rule by which one place of a network drops units, stands here.
 """
 
 import dataclasses
@@ -27,11 +27,11 @@ PatternFn = Callable[[float], patterns.Pattern]
 
 
 @dataclasses.dataclass(frozen=True)
-class Site:
-  """The settings of one dropout site, checked.
+class DropoutRule:
+  """How one dropout drops: its settings, checked.
 
   Attributes:
-    pattern: what a mask looks like; its rate is the site's rate.
+    pattern: what a mask looks like; its rate is the rule's rate.
     broadcast_dims: axes of the input that share one mask, as in Flax.
     rescale: as for `kd.dropout`.
     row_layout: as for `kd.dropout`.
@@ -56,8 +56,8 @@ class Site:
     """Probability with which a unit is dropped."""
     return self.pattern.rate
 
-  def broadcast(self, dims: tuple[int, ...]) -> "Site":
-    """Returns this site with other `broadcast_dims`."""
+  def broadcast(self, dims: tuple[int, ...]) -> "DropoutRule":
+    """Returns this rule with other `broadcast_dims`."""
     return dataclasses.replace(self, broadcast_dims=dims)
 
   def run(
@@ -208,8 +208,8 @@ def make(
   pattern: PatternFn = patterns.Bernoulli,
   broadcast_dims: Sequence[int] = (),
   **settings,
-) -> Site:
-  """Builds a site from a module's fields; `pattern` makes a pattern of rate.
+) -> DropoutRule:
+  """Builds a rule from a module's fields; `pattern` makes a pattern of rate.
 
   Raises:
     ValueError: a wrong rate, or a `pattern` that is no such function.
@@ -221,7 +221,7 @@ def make(
       " or functools.partial(kd.Blocks, block_size=64), got"
       f" {pattern!r}"
     )
-  return Site(pattern(rate), tuple(broadcast_dims), **settings)
+  return DropoutRule(pattern(rate), tuple(broadcast_dims), **settings)
 
 
 def spatial_dims(x: Array) -> tuple[int, ...]:

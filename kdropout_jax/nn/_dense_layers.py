@@ -18,7 +18,7 @@ from kdropout_jax._types import Ids
 from kdropout_jax._types import Key
 from kdropout_jax._types import UnsupportedError
 from kdropout_jax.masks import sampling
-from kdropout_jax.nn import _sites
+from kdropout_jax.nn import _dropout_rules
 from kdropout_jax.nn import _streams
 from kdropout_jax.ops import matmul
 
@@ -144,13 +144,13 @@ class DropConnect:
   """The settings of a DropConnect layer, checked.
 
   Attributes:
-    site: rate, pattern and rows, as for dropout.
+    rule: rate, pattern and rows, as for dropout.
     inference: "mean" or "moments".
     activation: applied to the outputs, or None.
     num_samples: draws of "moments".
   """
 
-  site: _sites.Site
+  rule: _dropout_rules.DropoutRule
   inference: Inference
   activation: Callable[[Array], Array] | None
   num_samples: int
@@ -165,10 +165,10 @@ class DropConnect:
         "inference='moments' needs an activation: without one the mean"
         " network is exact"
       )
-    if not isinstance(self.site.pattern, patterns.Bernoulli):
+    if not isinstance(self.rule.pattern, patterns.Bernoulli):
       raise UnsupportedError(
         "inference='moments' assumes weights that are dropped one by one, as"
-        f" kd.Bernoulli does, but the pattern is {self.site.pattern}"
+        f" kd.Bernoulli does, but the pattern is {self.rule.pattern}"
       )
 
   def run(
@@ -183,31 +183,31 @@ class DropConnect:
     subnets: Ids | None = None,
     assignment: Int[Array, "B"] | None = None,
   ) -> Float[Array, "B ... O"]:
-    """Runs a module's call; keys as for `_sites.Site.run`."""
+    """Runs a module's call; keys as for `_dropout_rules.DropoutRule.run`."""
     _streams.check_source(subnets, None, assignment)
-    site, x = self.site, functional.check_inputs(x)
+    rule, x = self.rule, functional.check_inputs(x)
     act = self.activation or (lambda y: y)
-    settings = {"rate": site.rate, "rescale": site.rescale}
-    if deterministic and self.inference == "moments" and site.rate > 0:
+    settings = {"rate": rule.rate, "rescale": rule.rescale}
+    if deterministic and self.inference == "moments" and rule.rate > 0:
       mean, variance = connections.moments(x, w, b, **settings)
       return connections.expected_activation(
         step_key(), mean, variance, act, self.num_samples
       )
-    if deterministic or site.rate == 0:
+    if deterministic or rule.rate == 0:
       return act(connections.drop_connect(x, w, b, None, **settings))
     if subnets is None:
       ids = jnp.arange(x.shape[0], dtype=jnp.uint32)
       key, row_layout, batch_size = step_key(), "contiguous", None
     else:
       ids = _streams.check_subnets(subnets)
-      key, row_layout, batch_size = run_key(), site.row_layout, site.batch_size
+      key, row_layout, batch_size = run_key(), rule.row_layout, rule.batch_size
     width = connections.num_weights(w, b)
     key = _keys.as_threefry(key)
     y = connections.drop_connect(
       x,
       w,
       b,
-      sampling.subnet_masks(key, ids, width, site.pattern),
+      sampling.subnet_masks(key, ids, width, rule.pattern),
       row_layout=row_layout,
       assignment=assignment,
       batch_size=batch_size,
