@@ -68,6 +68,8 @@ class Masks:
 
 _pytrees.register(Masks, data_fields=("keep",))
 
+MasksLike = Masks | Bool[Array, "T W"]
+
 
 def num_blocks(width: int, block_size: int) -> int:
   """Returns the number of blocks, the ragged last one included.
@@ -89,7 +91,7 @@ def expand(
   return units.reshape(groups, blocks * block_size)[:, :width]
 
 
-def as_masks(masks: "Masks | Bool[Array, 'T W']", width: int) -> Masks:
+def as_masks(masks: MasksLike, width: int) -> Masks:
   """Returns `masks` as `Masks`, checked against the width that they mask.
 
   Args:

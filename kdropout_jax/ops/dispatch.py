@@ -12,7 +12,7 @@ import functools
 import importlib.util
 import logging
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +22,8 @@ from kdropout_jax.ops import compact
 from kdropout_jax.ops import dense
 from kdropout_jax.ops import problems
 
-IMPLEMENTATIONS = ("dense", "compact", "triton")
+Implementation = Literal["auto", "dense", "compact", "triton"]
+IMPLEMENTATIONS = get_args(Implementation)[1:]  # Those that have a name.
 PRODUCTS = ("forward", "dx", "dw")
 MIN_CAPABILITY = 80
 # Where small products on a CPU win: multiplications that a copied weight must

@@ -8,11 +8,10 @@ dx, dw) are dispatched one by one, and each skips both kinds of dropped block.
 import dataclasses
 import functools
 import math
-from typing import Literal
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Float
 
 from kdropout_jax import _types
 from kdropout_jax import blocks
@@ -20,18 +19,14 @@ from kdropout_jax.ops import dense
 from kdropout_jax.ops import dispatch
 from kdropout_jax.ops import problems
 
-MasksLike = blocks.Masks | Bool[Array, "T W"]
-Implementation = Literal["auto", "dense", "compact", "triton"]
-Activation = Literal["relu"]
-
 
 def masked_matmul(
   x: Float[Array, "B ... I"],
   w: Float[Array, "I O"],
   *,
-  in_mask: MasksLike | None = None,
-  out_mask: MasksLike | None = None,
-  implementation: Implementation = "auto",
+  in_mask: blocks.MasksLike | None = None,
+  out_mask: blocks.MasksLike | None = None,
+  implementation: dispatch.Implementation = "auto",
 ) -> Float[Array, "B ... O"]:
   """Multiplies masked rows by `w` and skips the blocks that masks drop.
 
@@ -70,10 +65,10 @@ def masked_dense(
   w: Float[Array, "I O"],
   b: Float[Array, "O"] | None = None,
   *,
-  activation: Activation | None = None,
-  in_mask: MasksLike | None = None,
-  out_mask: MasksLike | None = None,
-  implementation: Implementation = "auto",
+  activation: dense.Activation | None = None,
+  in_mask: blocks.MasksLike | None = None,
+  out_mask: blocks.MasksLike | None = None,
+  implementation: dispatch.Implementation = "auto",
 ) -> Float[Array, "B ... O"]:
   """`masked_matmul` with a bias and a ReLU in the same kernel.
 
@@ -94,8 +89,7 @@ def masked_dense(
     UnsupportedError: as for `masked_matmul`.
   """
   x, w, b = _check_operands(x, w, b)
-  if activation not in (None, "relu"):
-    raise ValueError(f"activation must be 'relu' or None, got {activation!r}")
+  dense.check_activation(activation)
   ins = _check_mask("in_mask", in_mask, w.shape[0])
   outs = _check_mask("out_mask", out_mask, w.shape[1])
   groups = _check_groups(ins, outs)

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import kdropout_jax as kd
+from experiments.bench import shapes as named
 from experiments.shared import claims_gyro
 from experiments.shared.benchmarks import block_work
 from experiments.shared.benchmarks import iteration_bench
@@ -18,7 +19,6 @@ from experiments.shared.reporting import figures
 from experiments.shared.reporting import report
 from experiments.shared.reporting import tables
 from experiments.shared.sweeping import sweep_rows
-from kdropout_jax.ops import problems
 
 _CLAIMS = tuple(
   claim.name
@@ -97,7 +97,7 @@ def count_table_7(
     One row a shape and rate, in per cent of the product without masks; means
     over 16 draws of masks with exact counts (of single units: Bernoulli).
   """
-  product = problems.TABLE_7
+  product = named.TABLE_7
   whole = block_work.count(
     np.ones((1, product.inputs), bool), product.rows, product.outputs
   )
@@ -120,7 +120,7 @@ def _masks(groups: int, units: int, rate: float) -> np.ndarray:
   """Returns masks of table 7's inputs, bool [draws, T, I]."""
   pattern = kd.Bernoulli(rate) if units == 1 else kd.Blocks(rate, units)
   ids = jnp.arange(_DRAWS * groups)
-  key, width = jax.random.key(0), problems.TABLE_7.inputs
+  key, width = jax.random.key(0), named.TABLE_7.inputs
   masks = kd.subnet_masks(key, ids, width, pattern).dense()
   return np.asarray(masks).reshape(_DRAWS, groups, width)
 
@@ -154,7 +154,7 @@ def table_7(
         "" if speed is None else f"{speed:.2f}",
       ]
     )
-  product = problems.TABLE_7
+  product = named.TABLE_7
   header = (
     *("block", "rate", "FLOPs, %", "global loads, %", "shared loads, %"),
     *("x over x @ w here", "paper's speed-up"),

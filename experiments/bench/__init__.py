@@ -1,0 +1,1 @@
+"""Timed programs of the op, of steps and iterations, and their tables."""
