@@ -174,3 +174,15 @@ def index_table(
   length = keep.shape[1] if length is None else length
   order = jnp.argsort(~keep, axis=1, stable=True).astype(jnp.int32)
   return order[:, :length], jnp.sum(keep, axis=1, dtype=jnp.int32)
+
+
+Table = tuple[Int[Array, "T G"], Int[Array, "T"]] | None
+Tables = tuple[Table, Table]
+
+
+def index_tables(
+  in_keep: Bool[Array, "T G"] | None, out_keep: Bool[Array, "T G"] | None
+) -> Tables:
+  """Returns `index_table` of both sides of a product, None without a mask."""
+  ins, outs = (k if k is None else index_table(k) for k in (in_keep, out_keep))
+  return ins, outs

@@ -123,27 +123,22 @@ def _product(static, x, w, b, in_keep, out_keep):
 
 
 def _forward(static, x, w, b, in_keep, out_keep):
-  y = _run(
-    "forward",
-    static,
-    x,
-    w,
-    b,
-    in_keep,
-    out_keep,
-    activation=static.activation,
-  )
-  positive = y > 0 if static.activation == "relu" else None
-  return y, (x, w, b, positive, in_keep, out_keep)
+  # Once a mask: the products of the backward pass take the same tables.
+  tables = dispatch.tables(static.plan, in_keep, out_keep)
+  masks = (in_keep, out_keep)
+  activation = static.activation
+  y = _run("forward", static, tables, x, w, b, *masks, activation=activation)
+  positive = y > 0 if activation == "relu" else None
+  return y, (x, w, b, positive, masks, tables)
 
 
 def _backward(static, residuals, dy):
-  x, w, b, positive, in_keep, out_keep = residuals
+  x, w, b, positive, masks, tables = residuals
   if positive is not None:
     dy = jnp.where(positive, dy, jnp.zeros((), dy.dtype))
-  dx = _run("dx", static, dy, w, in_keep, out_keep)
-  dw = _run("dw", static, x, dy, in_keep, out_keep)
-  db = _bias_gradient(static, b, dy, positive, out_keep)
+  dx = _run("dx", static, tables, dy, w, *masks)
+  dw = _run("dw", static, tables, x, dy, *masks)
+  db = _bias_gradient(static, b, dy, positive, masks[1])
   return dx, dw, db, None, None
 
 
@@ -160,17 +155,17 @@ def _bias_gradient(static, b, dy, positive, out_keep):
   return jnp.sum(dy, axis=(0, 1), dtype=wide).astype(b.dtype)
 
 
-def _run(product, static, *arrays, **options):
+def _run(product, static, tables, *arrays, **options):
   """Runs a product; whoever differentiates it is told that it cannot be."""
 
-  def run(*arrays):
+  def run(tables, *arrays):
     return dispatch.call(
-      product, static.plan, static.problem, *arrays, **options
+      product, static.plan, static.problem, tables, *arrays, **options
     )
 
   once = jax.custom_jvp(run)
   once.defjvp(_refuse)
-  return once(*arrays)
+  return once(tables, *arrays)
 
 
 def _refuse(primals, tangents):
