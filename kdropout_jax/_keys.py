@@ -13,6 +13,9 @@ from jaxtyping import Array
 
 from kdropout_jax._types import Key
 
+SUBNETS = "subnets"
+"""Name of the run-long stream; a per-step key has no business in it."""
+
 _IMPL = "threefry2x32"
 
 

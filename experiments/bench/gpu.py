@@ -28,9 +28,9 @@ from absl import flags
 
 from experiments.bench import products
 from experiments.bench import report as bench_report
+from experiments.bench import shapes
 from experiments.bench import steps
 from experiments.report import tables
-from kdropout_jax.ops import problems
 
 # Of its own, so that one process (of tests) can import several binaries.
 FLAGS = flags.FlagValues()
@@ -144,7 +144,7 @@ def measure(deadline: float):
 def full_jobs():
   """Yields (name, function that returns rows), the important ones first."""
   yield from _op_jobs(
-    [problems.SQUARE_4096_IN, problems.SQUARE_4096, problems.SPARSEDROP],
+    [shapes.SQUARE_4096_IN, shapes.SQUARE_4096, shapes.SPARSEDROP],
     [(0.5, 1, 128), (0.5, 8, 128), (0.5, 1, 32)],
     "bfloat16",
   )
@@ -154,12 +154,12 @@ def full_jobs():
   )
   yield from _step_jobs([wide])
   yield from _op_jobs(
-    [problems.SQUARE_4096_IN, problems.SPARSEDROP, problems.TABLE_7],
+    [shapes.SQUARE_4096_IN, shapes.SPARSEDROP, shapes.TABLE_7],
     [(rate, 1, 128) for rate in (0.0, 0.25, 0.75, 0.9)],
     "bfloat16",
   )
   yield from _op_jobs(
-    [problems.SQUARE_4096, problems.KDROPOUT_HIDDEN, problems.MLP_FIRST],
+    [shapes.SQUARE_4096, shapes.KDROPOUT_HIDDEN, shapes.MLP_FIRST],
     [(0.5, 1, 128), (0.5, 8, 32), (0.5, 1, 1)],
     "float32",
   )
@@ -168,7 +168,7 @@ def full_jobs():
 
 def smoke_jobs():
   """Yields the same kinds of job at sizes for any machine."""
-  shape = problems.Shape("smoke", 32, 64, 64)
+  shape = shapes.Shape("smoke", 32, 64, 64)
   yield from _op_jobs([shape], [(0.5, 1, 32)], "float32")
   net = steps.Network("smoke", 64, 2, True, inputs=32, batch_size=128)
   yield from _step_jobs([net], ["sequential T=1", "extracted T=1 k=97 frozen"])

@@ -41,14 +41,14 @@ from experiments.bench import figure_7
 from experiments.bench import iterations as iterations_lib
 from experiments.bench import products
 from experiments.bench import report as bench_report
+from experiments.bench import shapes
 from experiments.bench import steps
 from experiments.gyro import paper
 from experiments.report import study
 from experiments.report import tables
 from experiments.run import presets
-from kdropout_jax.ops import problems
 
-_SHAPE_NAMES = tuple(shape.name for shape in problems.SHAPES)
+_SHAPE_NAMES = tuple(shape.name for shape in shapes.SHAPES)
 _PART_NAMES = ("op", "step", "iteration", "table7")
 # Of its own, so that one process (of tests) can import several binaries.
 FLAGS = flags.FlagValues()
@@ -78,19 +78,19 @@ _CANDIDATES = flags.DEFINE_list(
 )
 _RATES = flags.DEFINE_list(
   "rates",
-  [f"{rate:g}" for rate in problems.RATES],
+  [f"{rate:g}" for rate in shapes.RATES],
   "Drop rates.",
   flag_values=FLAGS,
 )
 _GROUPS = flags.DEFINE_list(
   "groups",
-  [str(count) for count in problems.GROUPS],
+  [str(count) for count in shapes.GROUPS],
   "Subnets T.",
   flag_values=FLAGS,
 )
 _BLOCKS = flags.DEFINE_list(
   "block_sizes",
-  [str(size) for size in problems.BLOCK_SIZES],
+  [str(size) for size in shapes.BLOCK_SIZES],
   "Units a block.",
   flag_values=FLAGS,
 )
@@ -243,7 +243,7 @@ def time_iterations():
 
 def time_table_7():
   """Returns rows of `auto` for table 7's product at the paper's rates."""
-  shape = problems.TABLE_7
+  shape = shapes.TABLE_7
   if _SMOKE.value:
     shape = dataclasses.replace(shape, inputs=64, outputs=64)
   groups, rows = shape.rows // presets.BLOCK_ROWS, []
@@ -295,19 +295,19 @@ def _sized_iteration(net):
 
 
 def _shapes():
-  shapes = {shape.name: shape for shape in problems.SHAPES}
+  by_name = {shape.name: shape for shape in shapes.SHAPES}
   if _SMOKE.value:
-    return [problems.Shape("smoke", 32, 64, 128)]
+    return [shapes.Shape("smoke", 32, 64, 128)]
   if _SHAPES.value is None:
     on_cpu = jax.default_backend() == "cpu"
-    return [s for n, s in shapes.items() if not (on_cpu and "4096" in n)]
-  unknown = set(_SHAPES.value) - set(shapes)
+    return [s for n, s in by_name.items() if not (on_cpu and "4096" in n)]
+  unknown = set(_SHAPES.value) - set(by_name)
   if unknown:
     raise app.UsageError(
-      f"--shapes must be among {', '.join(shapes)}, got"
+      f"--shapes must be among {', '.join(by_name)}, got"
       f" {', '.join(sorted(unknown))}"
     )
-  return [shapes[name] for name in _SHAPES.value]
+  return [by_name[name] for name in _SHAPES.value]
 
 
 def _flops_per_call() -> float:

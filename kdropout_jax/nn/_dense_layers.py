@@ -4,7 +4,6 @@ import dataclasses
 from collections.abc import Callable
 from typing import Literal
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
@@ -20,6 +19,7 @@ from kdropout_jax._types import UnsupportedError
 from kdropout_jax.masks import sampling
 from kdropout_jax.nn import _dropout_rules
 from kdropout_jax.nn import _streams
+from kdropout_jax.ops import dense
 from kdropout_jax.ops import matmul
 
 Inference = Literal["mean", "moments"]
@@ -105,13 +105,13 @@ def masked_dense(
   rows = RowRule(module.row_layout, assignment, module.batch_size)
   rows.check(in_mask, out_mask)
   if in_mask is None and out_mask is None:
-    return activate(flax_call(x), module.activation)
+    return dense.activate(flax_call(x), module.activation)
   why = rows.why_not_contiguous(x, in_mask, out_mask)
   if not is_plain:
     why = "a precision or a dot_general of its own"
   if why:
     check_auto(module.implementation, why)
-    y = activate(flax_call(rows.mask(x, in_mask)), module.activation)
+    y = dense.activate(flax_call(rows.mask(x, in_mask)), module.activation)
     return rows.mask(y, out_mask)
   return matmul.masked_dense(
     *operands(),
@@ -130,13 +130,6 @@ def check_auto(implementation: str, why: str) -> None:
       f" product, but this layer has {why}; use implementation='auto', which"
       " masks densely here"
     )
-
-
-def activate(y: Float[Array, "..."], activation: str | None):
-  """Applies the activation that the op may fuse: "relu" or None."""
-  if activation not in (None, "relu"):
-    raise ValueError(f"activation must be 'relu' or None, got {activation!r}")
-  return y if activation is None else jax.nn.relu(y)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -15,10 +15,10 @@ from experiments.bench import gpu
 from experiments.bench import iterations
 from experiments.bench import products
 from experiments.bench import report as bench_report
+from experiments.bench import shapes as named
 from experiments.bench import steps
 from experiments.bench import throughput
 from experiments.gyro import paper
-from kdropout_jax.ops import problems
 
 
 @pytest.fixture(autouse=True)
@@ -32,7 +32,7 @@ def restored_flags():
     flagsaver.restore_flag_values(old, values)
 
 
-SHAPE = problems.Shape("small", 16, 64, 96)
+SHAPE = named.Shape("small", 16, 64, 96)
 
 
 @pytest.mark.parametrize("direction", products.DIRECTIONS)
@@ -48,7 +48,7 @@ def test_op_cell_times_every_candidate_that_runs_here(direction):
 
 
 def test_star_varies_one_thing_at_a_time():
-  shape = problems.Shape("wide", 16, 128, 128)
+  shape = named.Shape("wide", 16, 128, 128)
   cells = list(products.star([shape], (0.5, 0.9), (1, 4), (1, 32), "float32"))
   found = {(c.rate, c.groups, c.block_size) for c in cells}
   assert found == {(0.5, 1, 32), (0.9, 1, 32), (0.5, 4, 32), (0.5, 1, 1)}
