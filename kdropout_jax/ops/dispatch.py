@@ -180,17 +180,25 @@ def _branch(
       return batchable(*arrays, tables)
 
   else:
-    plain = getattr({"dense": dense, "compact": compact}[name], product)
-
-    def run(tables, *arrays):
-      del tables
-      return plain(problem, *arrays, **options)
+    run = _without_tables(name, product, problem, options)
 
   def scoped(tables, *arrays):
     with jax.named_scope(f"kd_{product}_{name}"):
       return run(tables, *arrays)
 
   return scoped
+
+
+def _without_tables(
+  name: str, product: str, problem: problems.Problem, options: dict[str, Any]
+) -> Callable:
+  plain = getattr({"dense": dense, "compact": compact}[name], product)
+
+  def run(tables, *arrays):
+    del tables
+    return plain(problem, *arrays, **options)
+
+  return run
 
 
 def _batchable(
