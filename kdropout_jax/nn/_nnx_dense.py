@@ -14,6 +14,7 @@ from kdropout_jax._types import Ids
 from kdropout_jax.nn import _dense_layers
 from kdropout_jax.nn import _dropout_rules
 from kdropout_jax.nn import _nnx_dropout
+from kdropout_jax.nn import _subnet_visitor
 
 
 class MaskedDense(nnx.Linear):
@@ -55,6 +56,8 @@ class MaskedDense(nnx.Linear):
     self.row_layout = row_layout
     self.batch_size = batch_size
 
+  visited_as = ""  # its name, in a model that `kd.subnets` runs
+
   def __call__(
     self,
     inputs: Float[Array, "B ... I"],
@@ -65,6 +68,8 @@ class MaskedDense(nnx.Linear):
     assignment: Int[Array, "B"] | None = None,
   ) -> Float[Array, "B ... O"]:
     """Applies the layer; arguments as for `kd.linen.MaskedDense`."""
+    if _subnet_visitor.visitor_of(self) is not None:
+      in_mask = out_mask = None  # The visitor of the dropouts masks all.
     plain = (None, jax.lax.dot_general, None, None)
     own = (
       self.precision,

@@ -20,6 +20,7 @@ from kdropout_jax._types import Key
 from kdropout_jax.masks import sampling
 from kdropout_jax.nn import _dropout_rules
 from kdropout_jax.nn import _streams
+from kdropout_jax.nn import _subnet_visitor
 
 Rngs = nnx.Rngs | nnx.RngStream | Key
 
@@ -89,6 +90,8 @@ class Dropout(nnx.Module):
     self.rngs = fork(rngs, rng_collection)
     self.layer_key = draw_layer_key(rngs, self.rngs)
 
+  visited_as = ""  # its layer's name, in a model that `kd.subnets` runs
+
   def __call__(
     self,
     inputs: Float[Array, "B ... W"],
@@ -113,6 +116,18 @@ class Dropout(nnx.Module):
     Raises:
       ValueError: no key, no `deterministic`, wrong inputs.
     """
+    visit = _subnet_visitor.visitor_of(self)
+    if visit is not None and self.rate > 0.0:
+      return visit(
+        self.visited_as,
+        _subnet_visitor.Visited(
+          inputs.shape[-1],
+          self.rule_for(inputs),
+          is_deterministic(self, deterministic),
+          lambda: self._draw(inputs, subnets, masks, rngs),
+        ),
+        inputs,
+      )
     return self.rule_for(inputs).run(
       inputs,
       is_deterministic(self, deterministic),
@@ -139,6 +154,16 @@ class Dropout(nnx.Module):
     """Returns the settings for inputs like these."""
     del inputs
     return self.rule
+
+  def _draw(self, inputs, subnets, masks, rngs) -> blocks.Masks | None:
+    """Returns the masks that a call with these arguments applies."""
+    if masks is not None:
+      width = masks.shape[-1] if isinstance(masks, jax.Array) else masks.width
+      return blocks.as_masks(masks, width)
+    if subnets is None:
+      return None
+    ids = _streams.check_subnets(subnets)
+    return self.rule_for(inputs).sample(inputs, run_key(self, rngs), ids)
 
   def set_view(self, deterministic: bool | None = None):
     """Serves `nnx.view`.
