@@ -57,7 +57,7 @@ def subnet_ids(
   """
   config.check_schedule(schedule)
   _checks.check_positive("batch_size", batch_size)
-  step = _check_step(step)
+  step = check_step(step)
   draw_key = functools.partial(_draw_key, key, schedule, layer)
   match schedule:
     case config.Standard():
@@ -115,6 +115,46 @@ def site_ids(
   )(jnp.arange(num_sites, dtype=jnp.uint32))
 
 
+def distinct_steps(
+  steps: UInt[Array, "steps"], schedule: config.Schedule
+) -> tuple[UInt[Array, "D"], Int[Array, "steps"] | None]:
+  """Returns steps that train all that `steps` train, and where each finds it.
+
+  Steps of one window train the same subnets, so that one of them stands for
+  all. How many windows `steps` can touch must be known beforehand: where the
+  schedule's numbers are traced, or steps of a window differ, each step stands
+  for itself.
+
+  Args:
+    steps: consecutive steps.
+    schedule: which subnets train when.
+
+  Returns:
+    uint32 [D]; and int32 [steps] of places among them, None if D is `steps`.
+  """
+  count = steps.shape[0]
+  window, length = _windows(schedule)
+  distinct = (count + length - 2) // length + 1
+  if window is None or distinct >= count:
+    return steps, None
+  places = jax.vmap(window)(steps)
+  places = (places - places[0]).astype(jnp.int32)
+  numbers = jnp.arange(distinct, dtype=jnp.int32)
+  first = jnp.sum(places[None, :] < numbers[:, None], axis=1, dtype=jnp.int32)
+  return steps[jnp.minimum(first, count - 1)], places
+
+
+def _windows(schedule: config.Schedule):
+  """Returns from step to window and the shortest window's steps, or None, 1."""
+  match schedule:
+    case config.Sequential(k=k) if _checks.is_concrete(k) and np.ndim(k) == 0:
+      return lambda step: step // _uint32(k), int(k)
+    case config.Gyro(scheduling="consecutive", rows_per_subnet=None):
+      length = max(schedule.window_steps[0], 1)
+      return lambda step: _gyro_window(step, schedule)[0], length
+  return None, 1
+
+
 def draw_key(key: Key, step: Step) -> Key:
   """Returns the key that a schedule draws with at `step`.
 
@@ -123,7 +163,7 @@ def draw_key(key: Key, step: Step) -> Key:
     step: number of the training step, from 0.
   """
   own = _keys.named(_keys.as_threefry(key), _DRAW)
-  return jax.random.fold_in(own, _check_step(step))
+  return jax.random.fold_in(own, check_step(step))
 
 
 def _gyro_ids(step, draw_key, schedule: config.Gyro, batch_size: int) -> Ids:
@@ -244,7 +284,8 @@ def _draw_key(key: Key, schedule: config.Schedule, layer) -> Key:
   return jax.random.fold_in(key, layer)
 
 
-def _check_step(step: Step) -> UInt[Array, ""]:
+def check_step(step: Step) -> UInt[Array, ""]:
+  """Returns `step` as uint32, or raises a ValueError that names the rule."""
   if isinstance(step, (int, np.integer)) and not isinstance(step, bool):
     if step < 0:
       raise ValueError(f"step must be >= 0, got {step}")

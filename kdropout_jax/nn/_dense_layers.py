@@ -173,11 +173,11 @@ class DropConnect:
     step_key: Callable[[], Key],
     run_key: Callable[[], Key],
     *,
-    subnets: Ids | None = None,
+    subnets: Ids | blocks.Masks | None = None,
     assignment: Int[Array, "B"] | None = None,
   ) -> Float[Array, "B ... O"]:
     """Runs a module's call; keys as for `_dropout_rules.DropoutRule.run`."""
-    _streams.check_source(subnets, None, assignment)
+    ids, masks = _streams.source(subnets, None, assignment)
     rule, x = self.rule, functional.check_inputs(x)
     act = self.activation or (lambda y: y)
     settings = {"rate": rule.rate, "rescale": rule.rescale}
@@ -188,19 +188,20 @@ class DropConnect:
       )
     if deterministic or rule.rate == 0:
       return act(connections.drop_connect(x, w, b, None, **settings))
+    row_layout, batch_size = rule.row_layout, rule.batch_size
     if subnets is None:
       ids = jnp.arange(x.shape[0], dtype=jnp.uint32)
-      key, row_layout, batch_size = step_key(), "contiguous", None
-    else:
-      ids = _streams.check_subnets(subnets)
-      key, row_layout, batch_size = run_key(), rule.row_layout, rule.batch_size
-    width = connections.num_weights(w, b)
-    key = _keys.as_threefry(key)
+      row_layout, batch_size = "contiguous", None
+    if masks is None:
+      key = _keys.as_threefry(step_key() if subnets is None else run_key())
+      ids = _streams.check_subnets(ids)
+      width = connections.num_weights(w, b)
+      masks = sampling.subnet_masks(key, ids, width, rule.pattern)
     y = connections.drop_connect(
       x,
       w,
       b,
-      sampling.subnet_masks(key, ids, width, rule.pattern),
+      masks,
       row_layout=row_layout,
       assignment=assignment,
       batch_size=batch_size,

@@ -67,7 +67,7 @@ class DropoutRule:
     step_key: Callable[[], Key],
     run_key: Callable[[], Key],
     *,
-    subnets: Ids | None = None,
+    subnets: Ids | blocks.Masks | None = None,
     masks: functional.MasksLike | None = None,
     assignment: Int[Array, "B"] | None = None,
   ) -> Float[Array, "..."]:
@@ -78,11 +78,12 @@ class DropoutRule:
       deterministic: whether nothing is dropped.
       step_key: gives the key of this call, for conventional dropout.
       run_key: gives the layer's run-long key, for the masks of `subnets`.
-      subnets: ids [T] of the subnets that train; None: conventional dropout.
+      subnets: ids [T] of the subnets that train, or their masks, sampled
+        before; None: conventional dropout.
       masks: masks in place of sampled ones.
       assignment: int32 [B] of slots in [0, T).
     """
-    _streams.check_source(subnets, masks, assignment)
+    subnets, masks = _streams.source(subnets, masks, assignment)
     if subnets is not None or masks is not None:
       x = functional.check_inputs(x)
     if deterministic or self.rate in (0.0, 1.0):

@@ -8,6 +8,7 @@ from flax import linen as nn
 from flax.linen import dtypes
 from jaxtyping import Array, Float, Int
 
+from kdropout_jax import blocks
 from kdropout_jax import functional
 from kdropout_jax import patterns
 from kdropout_jax._types import Ids
@@ -138,7 +139,7 @@ class DropConnectDense(nn.Module):
     deterministic: bool | None = None,
     rng: Key | None = None,
     *,
-    subnets: Ids | None = None,
+    subnets: Ids | blocks.Masks | None = None,
     assignment: Int[Array, "B"] | None = None,
   ) -> Float[Array, "B ... O"]:
     """Applies the layer to the last axis of `inputs`; see `Dropout`."""

@@ -68,7 +68,7 @@ class Dropout(nn.Module):
     deterministic: bool | None = None,
     rng: Key | None = None,
     *,
-    subnets: Ids | None = None,
+    subnets: Ids | blocks.Masks | None = None,
     assignment: Int[Array, "B"] | None = None,
     masks: functional.MasksLike | None = None,
   ) -> Float[Array, "B ... W"]:
@@ -79,7 +79,8 @@ class Dropout(nn.Module):
       deterministic: as the field; exactly one of the two must be given.
       rng: overrides the module's stream: the per-step key or, with `subnets`,
         the layer's run-long key.
-      subnets: ids [T] of the subnets that train at this step.
+      subnets: ids [T] of the subnets that train at this step, or their
+        masks, as `kd.masks_for_steps` samples them.
       assignment: int32 [B] of slots in [0, T), overriding `row_layout`.
       masks: masks to apply in place of sampled ones, such as those of
         `masks`.
@@ -98,12 +99,12 @@ class Dropout(nn.Module):
     )
 
   def masks(
-    self, width: int, subnets: Ids, rng: Key | None = None
+    self, width: int, subnets: Ids | blocks.Masks, rng: Key | None = None
   ) -> blocks.Masks:
     """Draws the masks of `subnets` over `width` units without applying them.
 
     For `MaskedDense` and other places that use one mask twice; give them to
-    `__call__` by ``masks=``.
+    `__call__` by ``masks=``. Masks in the place of ids are handed on.
     """
     return draw_masks(self, width, subnets, rng)
 
@@ -138,7 +139,7 @@ class SpatialDropout(nn.Module):
     deterministic: bool | None = None,
     rng: Key | None = None,
     *,
-    subnets: Ids | None = None,
+    subnets: Ids | blocks.Masks | None = None,
     assignment: Int[Array, "B"] | None = None,
     masks: functional.MasksLike | None = None,
   ) -> Float[Array, "B ... C"]:
@@ -154,7 +155,7 @@ class SpatialDropout(nn.Module):
     )
 
   def masks(
-    self, width: int, subnets: Ids, rng: Key | None = None
+    self, width: int, subnets: Ids | blocks.Masks, rng: Key | None = None
   ) -> blocks.Masks:
     """Draws masks over `width` channels, as `Dropout.masks` does."""
     return draw_masks(self, width, subnets, rng)
@@ -193,9 +194,11 @@ def run_key(module: nn.Module, rng: Key | None) -> Key:
 
 
 def draw_masks(
-  module: nn.Module, width: int, subnets: Ids, rng: Key | None
+  module: nn.Module, width: int, subnets: Ids | blocks.Masks, rng: Key | None
 ) -> blocks.Masks:
   """Draws a module's masks over its last axis."""
+  if isinstance(subnets, blocks.Masks):
+    return blocks.as_masks(subnets, width)
   ids = _streams.check_subnets(subnets)
   key = _keys.as_threefry(run_key(module, rng))
   return sampling.subnet_masks(key, ids, width, make_rule(module).pattern)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
+from kdropout_jax import blocks
 from kdropout_jax import functional
 from kdropout_jax import patterns
 from kdropout_jax._types import Ids
@@ -161,7 +162,7 @@ class DropConnectDense(nnx.Module):
     *,
     deterministic: bool | None = None,
     rngs: _nnx_dropout.Rngs | None = None,
-    subnets: Ids | None = None,
+    subnets: Ids | blocks.Masks | None = None,
     assignment: Int[Array, "B"] | None = None,
   ) -> Float[Array, "B ... O"]:
     """Applies the layer to the last axis of `inputs`; see `Dropout`."""

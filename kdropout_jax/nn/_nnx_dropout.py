@@ -98,7 +98,7 @@ class Dropout(nnx.Module):
     *,
     deterministic: bool | None = None,
     rngs: Rngs | None = None,
-    subnets: Ids | None = None,
+    subnets: Ids | blocks.Masks | None = None,
     assignment: Int[Array, "B"] | None = None,
     masks: functional.MasksLike | None = None,
   ) -> Float[Array, "B ... W"]:
@@ -109,7 +109,8 @@ class Dropout(nnx.Module):
       deterministic: overrides the attribute.
       rngs: overrides the module's: streams or a key for this call or, with
         `subnets`, the layer's run-long key (streams are not asked for it).
-      subnets: ids [T] of the subnets that train at this step.
+      subnets: ids [T] of the subnets that train at this step, or their
+        masks, as `kd.masks_for_steps` samples them.
       assignment: int32 [B] of slots in [0, T), overriding `row_layout`.
       masks: masks to apply in place of sampled ones.
 
@@ -139,13 +140,15 @@ class Dropout(nnx.Module):
     )
 
   def masks(
-    self, width: int, subnets: Ids, rngs: Key | None = None
+    self, width: int, subnets: Ids | blocks.Masks, rngs: Key | None = None
   ) -> blocks.Masks:
     """Draws the masks of `subnets` over `width` units without applying them.
 
     For `MaskedDense` and other places that use one mask twice; give them to
-    `__call__` by ``masks=``.
+    `__call__` by ``masks=``. Masks in the place of ids are handed on.
     """
+    if isinstance(subnets, blocks.Masks):
+      return blocks.as_masks(subnets, width)
     ids = _streams.check_subnets(subnets)
     key = _keys.as_threefry(run_key(self, rngs))
     return sampling.subnet_masks(key, ids, width, self.rule.pattern)
