@@ -16,17 +16,12 @@ for _flag in _FLAGS:
     _given = os.environ.get("XLA_FLAGS", "")
     os.environ["XLA_FLAGS"] = f"{_given} {_flag}".strip()
 
-import typing  # noqa: E402
-
 import jax  # noqa: E402
 import jaxtyping  # noqa: E402
 import pytest  # noqa: E402
-from flax.linen import linear  # noqa: E402
 
 from tests import shapes  # noqa: E402, F401
 
-# A field that ours inherit; beartype wants to ask what is one.
-typing.runtime_checkable(linear.PromoteDtypeFn)
 jaxtyping.install_import_hook("kdropout_jax", "tests.shapes.accepted")
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
