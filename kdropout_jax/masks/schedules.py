@@ -13,7 +13,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Int, UInt
+from jaxtyping import Array, Bool, Int, UInt
 
 from kdropout_jax import _checks
 from kdropout_jax import _keys
@@ -81,6 +81,38 @@ def subnet_ids(
     case config.Gyro():
       return _gyro_ids(step, draw_key, schedule, batch_size)
   raise AssertionError(schedule)
+
+
+def site_ids(
+  step: Step,
+  key: Key,
+  schedule: config.Schedule,
+  batch_size: int,
+  num_sites: int,
+) -> UInt[Array, "..."]:
+  """Returns the ids of all sites of a network, from one draw of numbers.
+
+  Args:
+    step: as for `subnet_ids`, like the others.
+    key: the run-long key.
+    schedule: which subnets train when.
+    batch_size: rows of a full batch.
+    num_sites: places L where units are dropped.
+
+  Returns:
+    uint32 [T], or [L, T] where each layer draws its own.
+
+  >>> import jax, kdropout_jax as kd
+  >>> schedule = kd.Pooled(50, m=2, per_layer=True)
+  >>> site_ids(0, jax.random.key(0), schedule, 8, num_sites=3).shape
+  (3, 2)
+  """
+  config.check_schedule(schedule)
+  if not schedule.per_layer:
+    return subnet_ids(step, key, schedule, batch_size)
+  return jax.vmap(
+    lambda layer: subnet_ids(step, key, schedule, batch_size, layer)
+  )(jnp.arange(num_sites, dtype=jnp.uint32))
 
 
 def draw_key(key: Key, step: Step) -> Key:
@@ -152,7 +184,7 @@ def _counted(window: UInt[Array, ""], count: int) -> Ids:
 def _draw(key: Key, count: int, pool_size, replacement: bool) -> Ids:
   pool_size = jnp.asarray(pool_size, jnp.int32)
   if replacement:
-    return jax.random.randint(key, (count,), 0, pool_size).astype(jnp.uint32)
+    return _integers(key, count, pool_size).astype(jnp.uint32)
   return _draw_distinct(key, count, pool_size)
 
 
@@ -164,16 +196,40 @@ def _draw_distinct(key: Key, count: int, pool_size: Int[Array, ""]) -> Ids:
   is already in. The order is not uniform, hence the shuffle.
   """
   pick_key, order_key = jax.random.split(key)
-  tops = pool_size - count + jnp.arange(count, dtype=jnp.int32)
-  picks = jax.random.randint(pick_key, (count,), 0, tops + 1)
-
-  def place(i, chosen):
-    taken = jnp.any(chosen == picks[i])
-    return chosen.at[i].set(jnp.where(taken, tops[i], picks[i]))
-
-  empty = jnp.full((count,), -1, jnp.int32)
-  chosen = jax.lax.fori_loop(0, count, place, empty)
+  first = pool_size - count
+  tops = first + jnp.arange(count, dtype=jnp.int32)
+  picks = _integers(pick_key, count, tops + 1)
+  chosen = jnp.where(_is_taken(picks, first), tops, picks)
   return jax.random.permutation(order_key, chosen).astype(jnp.uint32)
+
+
+def _is_taken(
+  picks: Int[Array, "T"], first: Int[Array, ""]
+) -> Bool[Array, "T"]:
+  """Returns which picks are in by the time that they are drawn.
+
+  Pick i is in if an earlier pick equals it, or if it is the top of an earlier
+  slot j (number first + j), which joined in place of a pick that was in. So
+  whether i is in follows slot j, j another one, ..: pointers, which halve
+  their number of steps at each pass. A loop over the slots would cost a GPU
+  several launches a slot.
+  """
+  count = picks.shape[0]
+  slots = jnp.arange(count, dtype=jnp.int32)
+  is_earlier = slots[None, :] < slots[:, None]
+  taken = jnp.any((picks[None, :] == picks[:, None]) & is_earlier, axis=1)
+  slot = picks - first
+  # Without an earlier slot to follow, a pick points at itself.
+  follows = jnp.where((slot >= 0) & (slot < slots), slot, slots)
+  for _ in range((count - 1).bit_length()):
+    taken |= taken[follows]
+    follows = follows[follows]
+  return taken
+
+
+def _integers(key: Key, count: int, stop: Int[Array, "..."]) -> Array:
+  # The type is named: the default one, and so the bits, follow the x64 mode.
+  return jax.random.randint(key, (count,), 0, stop, jnp.int32)
 
 
 def _draw_key(key: Key, schedule: config.Schedule, layer) -> Key:
@@ -204,4 +260,6 @@ def _check_step(step: Step) -> UInt[Array, ""]:
 
 
 def _uint32(value) -> UInt[Array, ""]:
+  if isinstance(value, int):  # Above 2**31 it would not fit a default integer.
+    return jnp.asarray(value, jnp.uint32)
   return jnp.asarray(value).astype(jnp.uint32)

@@ -185,8 +185,12 @@ class Conformance:
     plan = dispatch.plan(case.problem, self.implementation)
     x, w, b, dy, in_keep, out_keep = arrays
     args = arguments(product, x, w, b if bias else None, dy, in_keep, out_keep)
-    run = jax.jit(lambda *a: dispatch.call(product, plan, case.problem, *a))
-    return np.asarray(run(*args))
+
+    def run(*arrays):
+      tables = dispatch.tables(plan, *arrays[-2:])
+      return dispatch.call(product, plan, case.problem, tables, *arrays)
+
+    return np.asarray(jax.jit(run)(*args))
 
   def check(self, case, product, got, arrays, bias=True):
     x, w, b, dy, in_keep, out_keep = arrays

@@ -92,8 +92,24 @@ class Normed(nn.Module):
     return nn.Dense(3)(kd.linen.Dropout(0.5, deterministic=False)(x))
 
 
-def test_a_module_that_cannot_be_small_is_refused():
+def test_a_normalisation_before_the_dropout_stays_whole():
   model = Normed(nn.LayerNorm())
+  rngs = {"params": jax.random.key(0), "dropout": jax.random.key(1)}
+  variables = model.init(rngs, jnp.ones((4, 5)))
+  found = kd.subnets.layout(model, variables, jnp.ones((4, 5)), check=True)
+  assert found.as_dict() == {"Dense_1/kernel": {0: "Dropout_0"}}
+
+
+class Stubborn(nn.Module):
+  """A scale of eight units, whatever comes in."""
+
+  @nn.compact
+  def __call__(self, x):
+    return x * self.param("scale", nn.initializers.normal(), (8,))[None]
+
+
+def test_a_module_that_cannot_be_small_is_refused():
+  model = Normed(Stubborn())
   rngs = {"params": jax.random.key(0), "dropout": jax.random.key(1)}
   variables = model.init(rngs, jnp.ones((4, 5)))
   with pytest.raises(kd.UnsupportedError, match="does not run on the small"):

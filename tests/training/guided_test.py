@@ -17,6 +17,7 @@ from kdropout_jax.training import program as program_lib
 from kdropout_jax.training import rng
 from kdropout_jax.training import state as state_lib
 from kdropout_jax.training import step as step_lib
+from kdropout_jax.training import task as task_lib
 from tests import tolerance
 
 CONFIG = kd.Guided(total=6, concurrent=3, temperature=0.1, explore=0.3)
@@ -35,7 +36,7 @@ class Net(nn.Module):
 
 
 def make(run_steps=guided.run_steps, **fields):
-  task = step_lib.Task(
+  task = task_lib.Task(
     **{
       "model": Net(fields.get("row_layout", "contiguous")),
       "make_optimizer": optax.sgd,
@@ -52,7 +53,7 @@ def make(run_steps=guided.run_steps, **fields):
 def examples():
   rows = np.random.default_rng(0)
   inputs = rows.normal(size=(48, 5)).astype(np.float32)
-  return step_lib.Data(inputs, (inputs[:, :3]).argmax(1).astype(np.int32))
+  return task_lib.Data(inputs, (inputs[:, :3]).argmax(1).astype(np.int32))
 
 
 def start(program, *schedules):

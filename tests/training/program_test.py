@@ -19,6 +19,7 @@ from kdropout_jax.training import program as program_lib
 from kdropout_jax.training import rng
 from kdropout_jax.training import state as state_lib
 from kdropout_jax.training import step as step_lib
+from kdropout_jax.training import task as task_lib
 from tests import tolerance
 
 _B, _N, _TRAIN = 16, 60, 50
@@ -71,13 +72,13 @@ def examples():
   rows = np.random.default_rng(0)
   inputs = rows.normal(size=(_N, 5)).astype(np.float32)
   labels = (inputs[:, :3]).argmax(1).astype(np.int32)
-  return step_lib.Data(inputs, labels)
+  return task_lib.Data(inputs, labels)
 
 
 def make(num_devices=1, *, run_steps=step_lib.run_steps, **fields):
   model = {k: fields[k] for k in ("row_layout", "rescale") if k in fields}
   model = Net(site=fields.pop("site", kd.linen.Dropout), **model)
-  task = step_lib.Task(
+  task = task_lib.Task(
     **{
       "model": model,
       "make_optimizer": optax.sgd,
@@ -156,20 +157,21 @@ _SCHEDULES = {
 """T above, equal to and below eight devices."""
 
 
-def masks_of_a_step(task, member, state, start, count, data, shard):
+def masks_of_a_step(worker, state, start, count, data):
   """Has the signature of `run_steps`; returns all rows' masks as params."""
   del count
-  batch, everyone = data.take(shard.rows), {}
+  rows, everyone = worker.shard.rows, {}
   for name, schedule in _SCHEDULES.items():
-    member = dataclasses.replace(member, schedule=schedule)
-    ids, slots = step_lib.subnets(task, member, start, batch, shard)
-    masks = kd.subnet_masks(jax.random.key(1), ids, 10, kd.Bernoulli())
-    rows = functional.row_masks(
-      masks.dense(), shard.rows.shape[0], task.row_layout, slots
+    member = dataclasses.replace(worker.member, schedule=schedule)
+    worker = dataclasses.replace(worker, member=member)
+    found = step_lib.subnets(worker, start, data.take(rows))
+    masks = kd.subnet_masks(jax.random.key(1), found.ids, 10, kd.Bernoulli())
+    own = functional.row_masks(
+      masks.dense(), rows.shape[0], worker.task.row_layout, found.slots
     )
-    everyone[name] = jax.lax.all_gather(rows, parallel.AXIS, tiled=True)
+    everyone[name] = jax.lax.all_gather(own, parallel.AXIS, tiled=True)
   state = dataclasses.replace(state, params=everyone)
-  return state, step_lib.Sums.zero()
+  return state, task_lib.Sums.zero()
 
 
 @pytest.mark.parametrize(
@@ -323,7 +325,7 @@ def test_a_subnet_is_evaluated_as_a_network_of_its_own():
       subnets=jnp.array([subnet]),
       rngs={"subnets": key},
     )
-    found, _ = step_lib.losses_and_hits(logits, examples().labels[:40])
+    found, _ = task_lib.losses_and_hits(logits, examples().labels[:40])
     tolerance.assert_sums_close(got["loss"][0, i], found.mean(), _LENGTH)
   with pytest.raises(ValueError, match="needs examples, got 3 to 3"):
     program.evaluate(state, data, 3, 3, members=members)
@@ -341,7 +343,7 @@ def test_a_subnet_is_evaluated_as_a_network_of_its_own():
 )
 def test_a_task_that_does_not_fit_is_refused(fields, num_devices, message):
   with pytest.raises(ValueError, match=message):
-    task = step_lib.Task(
+    task = task_lib.Task(
       **{
         "model": Net(),
         "make_optimizer": optax.sgd,

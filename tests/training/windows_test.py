@@ -13,6 +13,7 @@ from kdropout_jax.training import parallel
 from kdropout_jax.training import program
 from kdropout_jax.training import state
 from kdropout_jax.training import step
+from kdropout_jax.training import task as task_lib
 from kdropout_jax.training import windows
 from tests import tolerance
 
@@ -41,7 +42,7 @@ class Net(nn.Module):
 def make_task(
   pattern=kd.ExactCount, norm=False, optimizer=optax.adam, **fields
 ):
-  return step.Task(
+  return task_lib.Task(
     model=Net(pattern, norm),
     make_optimizer=optimizer,
     batch_size=8,
@@ -53,7 +54,7 @@ def make_task(
 def make_data():
   rng = np.random.default_rng(0)
   inputs = rng.normal(size=(48, 5)).astype(np.float32)
-  return step.Data(inputs, rng.integers(0, 3, 48).astype(np.int32))
+  return task_lib.Data(inputs, rng.integers(0, 3, 48).astype(np.int32))
 
 
 def make_members(ks=(4, 4), m=1):

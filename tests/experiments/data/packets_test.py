@@ -5,11 +5,11 @@ import hashlib
 import numpy as np
 import pytest
 
-from experiments.datasets import kdd
-from experiments.datasets import packets as packets_builder
-from experiments.datasets import unsw_nb15
-from experiments.shared import data
-from experiments.shared.data import packets
+from experiments import data
+from experiments.data import packets
+from experiments.data.builders import kdd
+from experiments.data.builders import packets as packets_builder
+from experiments.data.builders import unsw_nb15
 from tests import tolerance
 
 
@@ -191,7 +191,7 @@ def test_damaged_rows_are_named(spoil, message, samples, tmp_path, monkeypatch):
 def test_numbers_that_are_not_finite_are_refused(
   samples, tmp_path, monkeypatch
 ):
-  from experiments.shared.data import prepared
+  from experiments.data import prepared
 
   columns = prepared.columns
 

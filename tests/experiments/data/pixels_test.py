@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.shared import data
+from experiments import data
 from tests import tolerance
 
 

@@ -11,12 +11,12 @@ import pytest
 from safetensors import numpy as safetensors_numpy
 
 import kdropout_jax as kd
-from experiments.shared import config
-from experiments.shared import models
-from experiments.shared.models import bert
-from experiments.shared.models import bert_weights
-from experiments.shared.models import encoder
-from experiments.shared.running import setup
+from experiments import models
+from experiments.models import bert
+from experiments.models import bert_weights
+from experiments.models import encoder
+from experiments.run import config
+from experiments.run import setup
 from kdropout_jax.training import state as state_lib
 from tests import tolerance
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from experiments.shared.models import convolution
+from experiments.models import convolution
 from tests import tolerance
 
 _LAYOUT = ("NHWC", "HWIO", "NHWC")

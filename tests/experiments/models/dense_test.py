@@ -9,9 +9,9 @@ import pytest
 from flax import linen as nn
 
 import kdropout_jax as kd
-from experiments.shared import models
-from experiments.shared.models import inits
-from experiments.shared.models import mlp
+from experiments import models
+from experiments.models import inits
+from experiments.models import mlp
 from tests import tolerance
 
 _BATCH, _IN, _HIDDEN, _OUT = 8, 6, 16, 3

@@ -9,9 +9,9 @@ import pytest
 from flax import nnx
 
 import kdropout_jax as kd
-from experiments.shared import models
-from experiments.shared.models import nnx_twins
+from experiments import models
 from tests import tolerance
+from tests.experiments.models import nnx_twins
 
 _BLOCKS = functools.partial(kd.Blocks, block_size=4)
 LENGTH = 5 * 6 * 3 + 3 * 8

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 import kdropout_jax as kd
-from experiments.shared import models
-from experiments.shared.models import autoencoder
-from experiments.shared.models import resnet
+from experiments import models
+from experiments.models import autoencoder
+from experiments.models import resnet
 from kdropout_jax.training import step as step_lib
 from tests import tolerance
 
