@@ -17,12 +17,7 @@ for _flag in _FLAGS:
     os.environ["XLA_FLAGS"] = f"{_given} {_flag}".strip()
 
 import jax  # noqa: E402
-import jaxtyping  # noqa: E402
 import pytest  # noqa: E402
-
-from tests import shapes  # noqa: E402, F401
-
-jaxtyping.install_import_hook("kdropout_jax", "tests.shapes.accepted")
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
