@@ -71,6 +71,11 @@ def num_seeds() -> int | None:
   return FLAGS.num_seeds
 
 
+def depth() -> int:
+  """Returns the hidden layers; the two of the paper's text by default."""
+  return FLAGS.depth or 2
+
+
 def refuse_depth() -> None:
   """Raises a ValueError for ``--depth`` where each model has its own."""
   if FLAGS.depth is not None:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -53,6 +53,13 @@ class Panel:
   grey_dots: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   legend: bool = True
   band: Literal["deviation", "interval"] = "deviation"
+
+
+def drawing(
+  panels: Sequence[Panel], columns: int = 3
+) -> Callable[[pathlib.Path], None]:
+  """Returns what draws panels in rows of `columns`."""
+  return lambda path: draw(path, panels, columns)
 
 
 def draw(path: pathlib.Path, panels: Sequence[Panel], columns: int = 3) -> None:
