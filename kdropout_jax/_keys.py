@@ -14,6 +14,9 @@ from jaxtyping import Array
 from kdropout_jax._types import Key
 from kdropout_jax._types import UnsupportedError
 
+SUBNETS = "subnets"
+"""Name of the run-long stream; a per-step key has no business in it."""
+
 _IMPL = "threefry2x32"
 
 

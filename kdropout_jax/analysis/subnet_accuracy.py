@@ -208,8 +208,8 @@ def _check_layers(fn, params, masks: Mapping[str, blocks.Masks]) -> None:
   """Raises a ValueError unless masks name the model's dropout layers."""
   found = set()
 
-  def visit(layer, site, x, arguments):
-    del site, arguments
+  def visit(layer, dropout, x):
+    del dropout
     found.add(layer)
     return x
 

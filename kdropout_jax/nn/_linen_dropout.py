@@ -12,7 +12,7 @@ from kdropout_jax import patterns
 from kdropout_jax._types import Ids
 from kdropout_jax._types import Key
 from kdropout_jax.masks import sampling
-from kdropout_jax.nn import _sites
+from kdropout_jax.nn import _dropout_rules
 from kdropout_jax.nn import _streams
 
 
@@ -56,7 +56,7 @@ class Dropout(nn.Module):
   broadcast_dims: Sequence[int] = ()
   deterministic: bool | None = None
   rng_collection: str = "dropout"
-  pattern: _sites.PatternFn = patterns.Bernoulli
+  pattern: _dropout_rules.PatternFn = patterns.Bernoulli
   rescale: functional.Rescale = "expected"
   row_layout: functional.RowLayout = "contiguous"
   batch_size: int | None = None
@@ -88,7 +88,7 @@ class Dropout(nn.Module):
     Raises:
       ValueError: no key stream, both or no `deterministic`, wrong inputs.
     """
-    return make_site(self, self.broadcast_dims).run(
+    return make_rule(self, self.broadcast_dims).run(
       inputs,
       nn.merge_param("deterministic", self.deterministic, deterministic),
       lambda: step_key(self, rng),
@@ -127,7 +127,7 @@ class SpatialDropout(nn.Module):
   rate: float
   deterministic: bool | None = None
   rng_collection: str = "dropout"
-  pattern: _sites.PatternFn = patterns.Bernoulli
+  pattern: _dropout_rules.PatternFn = patterns.Bernoulli
   rescale: functional.Rescale = "expected"
   row_layout: functional.RowLayout = "contiguous"
   batch_size: int | None = None
@@ -144,7 +144,7 @@ class SpatialDropout(nn.Module):
     masks: functional.MasksLike | None = None,
   ) -> Float[Array, "B ... C"]:
     """Drops channels of `inputs`; arguments as for `Dropout`."""
-    return make_site(self, _sites.spatial_dims(inputs)).run(
+    return make_rule(self, _dropout_rules.spatial_dims(inputs)).run(
       inputs,
       nn.merge_param("deterministic", self.deterministic, deterministic),
       lambda: step_key(self, rng),
@@ -161,9 +161,11 @@ class SpatialDropout(nn.Module):
     return draw_masks(self, width, subnets, rng)
 
 
-def make_site(module, broadcast_dims: Sequence[int] = ()) -> _sites.Site:
-  """Builds the site of a module from its fields."""
-  return _sites.make(
+def make_rule(
+  module, broadcast_dims: Sequence[int] = ()
+) -> _dropout_rules.DropoutRule:
+  """Builds the rule of a module from its fields."""
+  return _dropout_rules.make(
     module.rate,
     module.pattern,
     broadcast_dims,
@@ -199,4 +201,4 @@ def draw_masks(
     return blocks.as_masks(subnets, width)
   ids = _streams.check_subnets(subnets)
   key = _keys.as_threefry(run_key(module, rng))
-  return sampling.subnet_masks(key, ids, width, make_site(module).pattern)
+  return sampling.subnet_masks(key, ids, width, make_rule(module).pattern)

@@ -18,8 +18,9 @@ from kdropout_jax import patterns
 from kdropout_jax._types import Ids
 from kdropout_jax._types import Key
 from kdropout_jax.masks import sampling
-from kdropout_jax.nn import _sites
+from kdropout_jax.nn import _dropout_rules
 from kdropout_jax.nn import _streams
+from kdropout_jax.nn import _subnet_visitor
 
 Rngs = nnx.Rngs | nnx.RngStream | Key
 
@@ -68,7 +69,7 @@ class Dropout(nnx.Module):
     broadcast_dims: Sequence[int] = (),
     deterministic: bool | None = False,
     rng_collection: str = "dropout",
-    pattern: _sites.PatternFn = patterns.Bernoulli,
+    pattern: _dropout_rules.PatternFn = patterns.Bernoulli,
     rescale: functional.Rescale = "expected",
     row_layout: functional.RowLayout = "contiguous",
     batch_size: int | None = None,
@@ -78,7 +79,7 @@ class Dropout(nnx.Module):
     self.broadcast_dims = tuple(broadcast_dims)
     self.deterministic = deterministic
     self.rng_collection = rng_collection
-    self.site = _sites.make(
+    self.rule = _dropout_rules.make(
       rate,
       pattern,
       broadcast_dims,
@@ -88,6 +89,8 @@ class Dropout(nnx.Module):
     )
     self.rngs = fork(rngs, rng_collection)
     self.layer_key = draw_layer_key(rngs, self.rngs)
+
+  visited_as = ""  # its layer's name, in a model that `kd.subnets` runs
 
   def __call__(
     self,
@@ -114,7 +117,19 @@ class Dropout(nnx.Module):
     Raises:
       ValueError: no key, no `deterministic`, wrong inputs.
     """
-    return self.site_for(inputs).run(
+    visit = _subnet_visitor.visitor_of(self)
+    if visit is not None and self.rate > 0.0:
+      return visit(
+        self.visited_as,
+        _subnet_visitor.Visited(
+          inputs.shape[-1],
+          self.rule_for(inputs),
+          is_deterministic(self, deterministic),
+          lambda: self._draw(inputs, subnets, masks, rngs),
+        ),
+        inputs,
+      )
+    return self.rule_for(inputs).run(
       inputs,
       is_deterministic(self, deterministic),
       lambda: step_key(self, rngs),
@@ -136,12 +151,23 @@ class Dropout(nnx.Module):
       return blocks.as_masks(subnets, width)
     ids = _streams.check_subnets(subnets)
     key = _keys.as_threefry(run_key(self, rngs))
-    return sampling.subnet_masks(key, ids, width, self.site.pattern)
+    return sampling.subnet_masks(key, ids, width, self.rule.pattern)
 
-  def site_for(self, inputs: Float[Array, "..."]) -> _sites.Site:
+  def rule_for(self, inputs: Float[Array, "..."]) -> _dropout_rules.DropoutRule:
     """Returns the settings for inputs like these."""
     del inputs
-    return self.site
+    return self.rule
+
+  def _draw(self, inputs, subnets, masks, rngs) -> blocks.Masks | None:
+    """Returns the masks that a call with these arguments applies."""
+    subnets, masks = _streams.source(subnets, masks, None)
+    if masks is not None:
+      width = masks.shape[-1] if isinstance(masks, jax.Array) else masks.width
+      return blocks.as_masks(masks, width)
+    if subnets is None:
+      return None
+    ids = _streams.check_subnets(subnets)
+    return self.rule_for(inputs).sample(inputs, run_key(self, rngs), ids)
 
   def set_view(self, deterministic: bool | None = None):
     """Serves `nnx.view`.
@@ -173,9 +199,9 @@ class SpatialDropout(Dropout):
       raise ValueError("broadcast_dims of spatial dropout are all positions")
     super().__init__(rate, **settings)
 
-  def site_for(self, inputs: Float[Array, "..."]) -> _sites.Site:
+  def rule_for(self, inputs: Float[Array, "..."]) -> _dropout_rules.DropoutRule:
     """Returns the settings with all positions of `inputs` sharing a mask."""
-    return self.site.broadcast(_sites.spatial_dims(inputs))
+    return self.rule.broadcast(_dropout_rules.spatial_dims(inputs))
 
 
 def fork(rngs, rng_collection: str):

@@ -2,11 +2,11 @@
 
 import jax.numpy as jnp
 
+from kdropout_jax import _keys
 from kdropout_jax import blocks
 from kdropout_jax._types import Ids
 
-STREAM = "subnets"
-"""Name of the run-long stream; a per-step key has no business in it."""
+STREAM = _keys.SUBNETS
 
 
 def check_subnets(subnets) -> Ids:

@@ -6,9 +6,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import input_dependent
-from experiments.shared import config
-from experiments.shared import methods
+from experiments.k_dropout import input_dependent
+from experiments.run import config
+from experiments.run import methods
 
 
 def test_labels_share_out_the_slots():

@@ -5,9 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from experiments.shared import claims
-from experiments.shared.reporting import report
-from experiments.shared.results import sweep_report
+from experiments.k_dropout import claims
+from experiments.k_dropout import sweep
+from experiments.report import study
 
 
 def rows_of(pooled, standard):
@@ -28,7 +28,7 @@ def test_planted_differences_are_judged(difference, outcome):
   standard = np.array([50.0, 51.0, 49.0, 50.5, 49.5])
   noise = np.array([0.1, -0.1, 0.2, -0.2, 0.0])
   rows = rows_of(standard + difference + noise, standard)
-  (verdict,) = report.judge(["pool_200_is_equal"], rows, scale="cpu")
+  (verdict,) = study.judge(claims.named("pool_200_is_equal"), rows, scale="cpu")
   assert verdict.outcome == outcome
 
 
@@ -38,21 +38,23 @@ def test_a_bootstrap_over_images_stands_beside(monkeypatch):
   rows = rows_of([49.0] * 5, [50.0] * 5)
   for i, row in enumerate(rows):
     hits[i] = np.arange(100) < (49 if row["method"] == "pooled" else 50)
-  (verdict,) = report.judge(["pool_200_is_equal"], rows, scale="cpu", hits=hits)
+  (verdict,) = study.judge(
+    claims.named("pool_200_is_equal"), rows, scale="cpu", hits=hits
+  )
   (finding,) = verdict.findings.values()
   low, high = finding.bootstrap
   assert low < -1.0 < high <= 0.0  # Some resamples miss that one image.
 
 
 def test_every_claim_of_a_sweep_is_known():
-  for names in sweep_report.CLAIMS.values():
+  for names in sweep.CLAIMS.values():
     for name in names:
-      assert claims.named(name).paper == "k-dropout"
+      assert claims.named(name)[0].paper == "k-dropout"
 
 
 def test_plain_data():
   value = {"a": np.arange(2), 3: (np.float32(0.5), float("nan")), "b": np.True_}
-  found = report.plain(value)
+  found = study.plain(value)
   assert json.loads(json.dumps(found, allow_nan=False)) == {
     "a": [0, 1],
     "3": [0.5, None],
@@ -61,15 +63,15 @@ def test_plain_data():
 
 
 def test_points():
-  assert report.points([0.4, 0.5, 0.6]) == "50.00 +- 10.00"
-  assert report.points([0.4]) == "40.00"
-  assert report.points([]) == "-"
+  assert study.points([0.4, 0.5, 0.6]) == "50.00 +- 10.00"
+  assert study.points([0.4]) == "40.00"
+  assert study.points([]) == "-"
 
 
 def test_minutes_add_up(tmp_path):
-  assert report.add_minutes(tmp_path, "x", 60) == 1
-  assert report.add_minutes(tmp_path, "y", 30) == 0.5
-  assert report.add_minutes(tmp_path, "x", 60) == 2
+  assert study.add_minutes(tmp_path, "x", 60) == 1
+  assert study.add_minutes(tmp_path, "y", 30) == 0.5
+  assert study.add_minutes(tmp_path, "x", 60) == 2
 
 
 def test_a_table_over_rates_has_one_column_a_method():
@@ -81,7 +83,7 @@ def test_a_table_over_rates_has_one_column_a_method():
     base | {"method": "sequential", "k": 2, "rate": 0.5, "accuracy": 42.0},
     base | {"method": "sequential", "k": 2, "rate": 0.5, "accuracy": 43.0},
   ]
-  header, lines = sweep_report.table("rate", rows)
+  header, lines = sweep.table("rate", rows)
   assert header == ["drop rate", "none m=1", "standard", "sequential k=2 m=1"]
   assert lines == [
     ["0", "40.00", "", ""],

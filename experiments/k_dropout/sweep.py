@@ -1,0 +1,316 @@
+"""The report of a sweep: tables, figures and verdicts of a grid."""
+
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from experiments.cells import rows as cell_rows
+from experiments.cells import sweeps
+from experiments.k_dropout import claims
+from experiments.k_dropout import derived as derived_lib
+from experiments.k_dropout import frozen_batches
+from experiments.k_dropout import grids
+from experiments.k_dropout import paper
+from experiments.k_dropout import sizes
+from experiments.report import figures
+from experiments.report import rows as rows_lib
+from experiments.report import study
+
+Row = rows_lib.Row
+
+CLAIMS = {
+  "sequential": (
+    "sixty_subnets_suffice",
+    "large_k_falls_behind",
+    "transition_at_485",
+    "m_does_not_matter_at_low_k",
+    *(f"large_m_hurts_at_large_k_{order}" for order in sizes.ORDERS),
+    *(f"large_m_is_below_none_{order}" for order in sizes.ORDERS),
+  ),
+  "pooled": (
+    "pool_50_is_close",
+    "pool_200_is_equal",
+    "every_pool_helps",
+    "m_does_not_matter_to_pools",
+    "sequential_is_like_pooled",
+  ),
+}
+"""Claims that a grid can tell; the others are reported without verdicts."""
+
+_BY = {
+  "sequential": ("sequential", "k"),
+  "transition": ("sequential", "k"),
+  "pooled": ("pooled", "pool_size"),
+}
+"""{grid: (method, what its figure has on x)}; the others are lists."""
+
+_SETTING = ("shuffle", "method", "k", "pool_size", "m", "rate")
+
+
+def write(
+  grid: str,
+  cells: sweeps.Cells,
+  folder: pathlib.Path,
+  scale: sizes.Scale,
+  minutes: float,
+  publish: str | None = None,
+) -> None:
+  """Writes the report of a finished grid.
+
+  Args:
+    grid: its name.
+    cells: its cells.
+    folder: of the sweep.
+    scale: the size.
+    minutes: that the grid took.
+    publish: a second folder for the report.
+  """
+  depth = cells[0].num_hidden or 0
+  rows = cell_rows.rows(cells, folder)
+  hits = cell_rows.hits(cells, folder)
+  judged = rows
+  if grid == "pooled":
+    # Sequential cells, where they are there, for the comparison at equal P.
+    partners = grids.get("sequential", scale, depth)
+    others = cell_rows.rows(partners, folder)
+    judged = rows + [r for r in others if r["method"] == "sequential"]
+  header, lines = table(grid, rows)
+  drawn = panels(grid, rows, scale, depth)
+  derived = derived_lib.derived(judged) if grid in CLAIMS else []
+  study.write(
+    study.Report(
+      name=grid,
+      title=f"Sweep: {grid}",
+      scale=scale.name,
+      setting=study.describe(cells[0]),
+      header=header,
+      table=lines,
+      numbers={"rows": rows, "derived": derived},
+      seeds=sorted({cell.seed for cell in cells}),
+      verdicts=study.judge(
+        claims.named(*CLAIMS.get(grid, ())),
+        [*judged, *derived],
+        scale=scale.name,
+        hits=hits,
+      ),
+      notes=notes(rows, grid),
+      minutes=minutes,
+    ),
+    folder,
+    draw=lambda path: draw(path, drawn),
+    publish=publish,
+  )
+
+
+def table(grid: str, rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
+  """Returns header and rows of a grid's table."""
+  if grid in _BY:
+    return _matrix(grid, rows)
+  if grid == "rate":
+    return _by_rate(rows)
+  header = ["order", "method", "setting", "k / T", "epochs a window"]
+  header += ["steps", "subnets", "test accuracy"]
+  lines = []
+  for same in rows_lib.group(rows, *_SETTING).values():
+    first = same[0]
+    lines.append(
+      [
+        first["shuffle"],
+        first["method"],
+        label(first),
+        *_window(first),
+        f"{first['steps']:,}",
+        f"{first['num_subnets']:,}",
+        _mean(same),
+      ]
+    )
+  return header, lines
+
+
+def label(row: Row) -> str:
+  """Returns a row's hyperparameters in words."""
+  names = ("k", "pool_size", "m")
+  if row["method"] == "pooled":
+    names = ("pool_size", "m")
+  words = [f"{n}={row[n]}" for n in names if row.get(n) is not None]
+  if row["method"] != "none" and row["rate"] != 0.5:
+    words.append(f"rate={row['rate']}")
+  return " ".join(words)
+
+
+def panels(
+  grid: str, rows: Sequence[Row], scale: sizes.Scale, depth: int
+) -> list[figures.Panel]:
+  """Returns the panels of a grid's figure."""
+  if grid in _BY:
+    return _line_panels(
+      grid, rows, with_paper=scale.name == "paper" and depth == 3
+    )
+  if grid == "rate":
+    return [_rate_panel(rows)]
+  groups = rows_lib.group(rows, "shuffle")
+  return [
+    figures.Panel(
+      title=f"batches: {shuffle}",
+      dots={
+        f"{same[0]['method']} {label(same[0])}".strip(): _values(same)
+        for same in rows_lib.group(chosen, *_SETTING).values()
+      },
+    )
+    for (shuffle,), chosen in groups.items()
+  ]
+
+
+def notes(rows: Sequence[Row], grid: str) -> list[str]:
+  """Returns sentences on the transition, and what frozen batches cost."""
+  if grid not in ("sequential", "transition"):
+    return []
+  found = []
+  for (shuffle,) in rows_lib.group(rows, "shuffle"):
+    at = derived_lib.transition(rows, shuffle)
+    if at is not None:
+      place = f"k = {at.k:g}" if np.isfinite(at.k) else "no k"
+      found.append(
+        f"Transition (m = 1, batches: {shuffle}): {place} is the smallest more"
+        f" than a point below standard; bootstrap over seeds {at.low:g} to"
+        f" {at.high:g}, found in {at.found:.0%} of the resamples."
+      )
+  return found + frozen_batches.notes(rows)
+
+
+def draw(path: pathlib.Path, found: Sequence[figures.Panel]) -> None:
+  """Draws a grid's figure."""
+  figures.draw(path, found, columns=3 if len(found) > 2 else len(found) or 1)
+
+
+def _matrix(grid: str, rows: Sequence[Row]):
+  """One row an order and k (or pool), one column an m."""
+  method, by = _BY[grid]
+  chosen = [row for row in rows if row["method"] == method]
+  ms = sorted({row["m"] for row in chosen})
+  header = ["order", by]
+  if by == "k":
+    header += ["k / T", "epochs a window"]
+  header += [f"m = {m}" for m in ms]
+  lines = []
+  for shuffle in dict.fromkeys(row["shuffle"] for row in rows):
+    for name in ("none", "standard"):
+      same = [r for r in rows if (r["method"], r["shuffle"]) == (name, shuffle)]
+      if same:
+        # In the first column of an m: they have none.
+        before = [""] * (len(header) - 2 - len(ms))
+        after = [""] * (len(ms) - 1)
+        lines.append([shuffle, name, *before, _mean(same), *after])
+    for value in sorted({r[by] for r in chosen if r["shuffle"] == shuffle}):
+      cells = [
+        [
+          r
+          for r in chosen
+          if (r["shuffle"], r[by], r["m"]) == (shuffle, value, m)
+        ]
+        for m in ms
+      ]
+      line = [shuffle, f"{value:,}"]
+      if by == "k":
+        first = next(same for same in cells if same)[0]
+        line += _window(first)
+      lines.append(line + [_mean(same) for same in cells])
+  return header, lines
+
+
+def _by_rate(rows: Sequence[Row]):
+  """One row a drop rate, one column a method; no dropout has rate 0."""
+  columns, found = {}, {}
+  for row in rows:
+    rate = 0.0 if row["method"] == "none" else row["rate"]
+    setting = label({**row, "rate": 0.5})  # The rate has its own column.
+    name = f"{row['method']} {setting}".strip()
+    columns[name] = None
+    found.setdefault((rate, name), []).append(row)
+  lines = []
+  for rate in sorted({rate for rate, _ in found}):
+    cells = [found.get((rate, name), ()) for name in columns]
+    lines.append([f"{rate:g}", *(_mean(c) if c else "" for c in cells)])
+  return ["drop rate", *columns], lines
+
+
+def _line_panels(grid: str, rows, with_paper: bool) -> list[figures.Panel]:
+  method, by = _BY[grid]
+  found = []
+  for (shuffle,), same in rows_lib.group(rows, "shuffle").items():
+    chosen = [row for row in same if row["method"] == method]
+    lines = {}
+    for (m,), of_m in sorted(rows_lib.group(chosen, "m").items()):
+      places = rows_lib.group(of_m, by)
+      x = sorted(key[0] for key in places)
+      lines[f"m = {m}"] = (x, _aligned([places[(v,)] for v in x]))
+    found.append(
+      figures.Panel(
+        title=f"{grid}, batches: {shuffle}",
+        x_label=by.replace("_", " "),
+        log_x=True,
+        lines=lines,
+        levels={
+          name: float(np.mean(_values(line)))
+          for name in ("none", "standard")
+          if (line := [r for r in same if r["method"] == name])
+        },
+        paper=_paper(grid) if with_paper else {},
+      )
+    )
+  return found
+
+
+def _paper(grid: str) -> dict[str, Any]:
+  if grid == "sequential":
+    x, lines = paper.FIGURE_1_KS, paper.FIGURE_1_SEQUENTIAL
+  else:
+    x = paper.FIGURE_1_POOL_SIZES
+    lines = paper.FIGURE_1_POOLED
+  return {f"paper, m = {m}": (x, y) for m, y in lines.items()}
+
+
+def _rate_panel(rows) -> figures.Panel:
+  lines = {}
+  for (method,), same in rows_lib.group(rows, "method").items():
+    if method == "none":
+      continue
+    places = rows_lib.group(same, "rate")
+    x = sorted(key[0] for key in places)
+    name = f"{method} {label({**same[0], 'rate': 0.5})}".strip()
+    lines[name] = (x, _aligned([places[(v,)] for v in x]))
+  none = [row for row in rows if row["method"] == "none"]
+  return figures.Panel(
+    title="drop rate",
+    x_label="rate (probability of dropping)",
+    lines=lines,
+    levels={"none": float(np.mean(_values(none)))} if none else {},
+  )
+
+
+def _aligned(columns: list[list[Row]]) -> np.ndarray:
+  """Returns [n, S], NaN where a cell has fewer seeds."""
+  width = max(map(len, columns))
+  found = np.full((len(columns), width), np.nan)
+  for i, same in enumerate(columns):
+    found[i, : len(same)] = _values(same)
+  return found
+
+
+def _values(rows: Sequence[Row]) -> list[float]:
+  return [row["accuracy"] for row in rows]
+
+
+def _mean(rows: Sequence[Row]) -> str:
+  if not rows:
+    return "not run"
+  return study.points(np.array(_values(rows)) / 100)
+
+
+def _window(row: Row) -> list[str]:
+  """Returns k / T and epochs a window: scaling cannot keep both."""
+  if row["method"] != "sequential":
+    return ["", ""]
+  return [f"{row['k_over_T']:.4g}", f"{row['epochs_per_window']:.4g}"]
