@@ -160,6 +160,7 @@ class Dropout(nnx.Module):
 
   def _draw(self, inputs, subnets, masks, rngs) -> blocks.Masks | None:
     """Returns the masks that a call with these arguments applies."""
+    subnets, masks = _streams.source(subnets, masks, None)
     if masks is not None:
       width = masks.shape[-1] if isinstance(masks, jax.Array) else masks.width
       return blocks.as_masks(masks, width)

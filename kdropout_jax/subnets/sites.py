@@ -16,6 +16,7 @@ from kdropout_jax import patterns
 from kdropout_jax._types import UnsupportedError
 from kdropout_jax.nn import _dropout_rules
 from kdropout_jax.nn import _linen_dropout
+from kdropout_jax.nn import _streams
 from kdropout_jax.nn import _subnet_visitor
 from kdropout_jax.nn import linen
 
@@ -106,7 +107,9 @@ def _visit_dropout(
     rule = _linen_dropout.make_rule(module, module.broadcast_dims)
 
   def draw() -> blocks.Masks | None:
-    masks, ids = arguments.get("masks"), arguments.get("subnets")
+    ids, masks = _streams.source(
+      arguments.get("subnets"), arguments.get("masks"), None
+    )
     if masks is not None:
       return blocks.as_masks(
         masks,
