@@ -1,1 +1,1 @@
-"""Experiments: thin binaries over `experiments.shared`."""
+"""Experiments: a folder a paper, over what all of them share."""

@@ -21,12 +21,12 @@ from typing import Any
 
 from absl import flags as absl_flags
 
-from experiments.shared import config as config_lib
-from experiments.shared import flags
-from experiments.shared import methods
-from experiments.shared.reporting import plots
-from experiments.shared.reporting import tables
-from experiments.shared.running import runner
+from experiments.report import plots
+from experiments.report import tables
+from experiments.run import config as config_lib
+from experiments.run import flags
+from experiments.run import methods
+from experiments.run import runner
 from kdropout_jax.training import metrics
 
 if "scale" not in absl_flags.FLAGS:

@@ -20,9 +20,9 @@ from absl import app
 from absl import flags
 from absl import logging
 
-from experiments.shared.data import preparation
-from experiments.shared.data import prepared
-from experiments.shared.data import registry
+from experiments.data import preparation
+from experiments.data import prepared
+from experiments.data import registry
 
 
 def prepare_all(names: Sequence[str], data_dir, local_files) -> list[str]:

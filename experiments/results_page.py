@@ -10,13 +10,13 @@ import pathlib
 
 from absl import flags as absl_flags
 
-from experiments.shared import flags
-from experiments.shared.results import page_gyro
-from experiments.shared.results import page_kdropout
-from experiments.shared.results import pages
+from experiments.gyro import page as gyro_page
+from experiments.k_dropout import page as k_dropout_page
+from experiments.report import page
+from experiments.run import flags
 from kdropout_jax.training import metrics
 
-PAPERS = {"k-dropout": page_kdropout.PAPER, "gyro": page_gyro.PAPER}
+PAPERS = {"k-dropout": k_dropout_page.PAPER, "gyro": gyro_page.PAPER}
 
 
 def main(argv: list[str]) -> None:
@@ -24,7 +24,7 @@ def main(argv: list[str]) -> None:
   name = absl_flags.FLAGS.paper
   folder = pathlib.Path(absl_flags.FLAGS.folder or f"docs/results/{name}")
   folder.mkdir(parents=True, exist_ok=True)
-  text = pages.text(PAPERS[name], folder)
+  text = page.text(PAPERS[name], folder)
   metrics.write_atomically(folder / "README.md", text)
   print(f"{folder / 'README.md'} is written")
 

@@ -17,27 +17,24 @@ and the same command without ``--shard`` then writes table.md, figure, numbers
 and verdicts.
 """
 
-import pathlib
-import time
-
 from absl import flags as absl_flags
 
-from experiments.shared import flags
-from experiments.shared import scales
-from experiments.shared.reporting import figures
-from experiments.shared.reporting import report
-from experiments.shared.results import gyro_report
-from experiments.shared.results import sweep_report
-from experiments.shared.sweeping import estimates
-from experiments.shared.sweeping import experiment_flags
-from experiments.shared.sweeping import grids
-from experiments.shared.sweeping import gyro_grid
-from experiments.shared.sweeping import sweep_rows
-from experiments.shared.sweeping import sweeps
+from experiments.cells import experiment
+from experiments.cells import flags as experiment_flags
+from experiments.cells import sweeps
+from experiments.gyro.grid import cells as gyro_grid
+from experiments.gyro.grid import report as gyro_report
+from experiments.k_dropout import grids
+from experiments.k_dropout import sizes
+from experiments.k_dropout import sweep
+from experiments.report import study
+from experiments.run import config as config_lib
+from experiments.run import flags
 
-absl_flags.DEFINE_string(
-  "grid", "sequential", "grid: " + ", ".join(grids.GRIDS)
-)
+_GYRO = "gyro"
+_GRIDS = (*grids.GRIDS, _GYRO)
+
+absl_flags.DEFINE_string("grid", "sequential", "grid: " + ", ".join(_GRIDS))
 experiment_flags.define()
 experiment_flags.define_sharing()
 
@@ -46,89 +43,25 @@ FLAGS = absl_flags.FLAGS
 
 def main(argv: list[str]) -> None:
   del argv
-  scale = experiment_flags.scale()
+  scale = experiment_flags.scale(sizes.SCALES)
   cells = _cells(scale)
-  folder = experiment_flags.folder()
-  max_members = FLAGS.max_members or scale.max_members
-  if FLAGS.dry_run:
-    print(estimates.describe(cells, folder, max_members, FLAGS.shard))
-    return
-  began = time.perf_counter()
-  sweeps.run(
-    cells,
-    folder,
-    max_members=max_members,
-    which=FLAGS.shard,
-    data_dir=FLAGS.data_dir,
-    progress=FLAGS.progress,
-  )
-  minutes = report.add_minutes(folder, FLAGS.grid, time.perf_counter() - began)
-  left = len(sweeps.unfinished(cells, folder))
-  if FLAGS.shard != "0/1":
-    print(f"shard {FLAGS.shard} is done; {left} of {len(cells)} cells are left")
-    return
-  if FLAGS.grid == "gyro":
-    page, panels = gyro_report.page(cells, folder, scale.name, minutes)
-    report.write(
-      page,
-      folder,
-      draw=lambda path: figures.draw(path, panels, columns=2),
-      publish=FLAGS.publish,
-    )
-  else:
-    write(cells, folder, scale, minutes)
+  store = experiment_flags.store(scale.max_members)
+
+  def report() -> study.Report:
+    if FLAGS.grid == _GYRO:
+      return gyro_report.report(cells, store.folder, scale.name)
+    return sweep.report(FLAGS.grid, cells, store.folder, scale)
+
+  experiment.share_cells(store, FLAGS.grid, cells, report)
 
 
-def _cells(scale: scales.Scale) -> sweeps.Cells:
+def _cells(scale: sizes.Scale) -> sweeps.Cells:
   """Returns the cells of the grid that the flags say."""
-  if FLAGS.grid != "gyro":
+  config_lib.check_choice("grid", FLAGS.grid, _GRIDS)
+  if FLAGS.grid != _GYRO:
     return grids.get(FLAGS.grid, scale, FLAGS.depth)
   experiment_flags.refuse_depth()
-  return gyro_grid.cells(scale, FLAGS.num_seeds)
-
-
-def write(
-  cells: sweeps.Cells,
-  folder: pathlib.Path,
-  scale: scales.Scale,
-  minutes: float,
-) -> None:
-  """Writes the report of a finished grid of the k-dropout paper."""
-  grid, depth = FLAGS.grid, cells[0].num_hidden or 0
-  rows = sweep_rows.rows(cells, folder)
-  hits = sweep_rows.hits(cells, folder)
-  judged = rows
-  if grid == "pooled":
-    # Sequential cells, where they are there, for the comparison at equal P.
-    partners = grids.get("sequential", scale, FLAGS.depth)
-    others = sweep_rows.rows(partners, folder)
-    judged = rows + [r for r in others if r["method"] == "sequential"]
-  header, table = sweep_report.table(grid, rows)
-  panels = sweep_report.panels(grid, rows, scale, depth)
-  derived = sweep_rows.derived(judged) if grid in sweep_report.CLAIMS else []
-  report.write(
-    report.Report(
-      name=grid,
-      title=f"Sweep: {grid}",
-      scale=scale.name,
-      setting=report.describe(cells[0]),
-      header=header,
-      table=table,
-      numbers={"rows": rows, "derived": derived},
-      seeds=sorted({cell.seed for cell in cells}),
-      verdicts=report.judge(
-        sweep_report.CLAIMS.get(grid, ()),
-        [*judged, *derived],
-        scale=scale.name,
-        hits=hits,
-      ),
-      notes=sweep_report.notes(rows, grid),
-      minutes=minutes,
-    ),
-    folder,
-    draw=lambda path: sweep_report.draw(path, panels),
-    publish=FLAGS.publish,
-  )
+  return gyro_grid.cells(scale.name, experiment_flags.num_seeds())
 
 
 if __name__ == "__main__":

@@ -16,8 +16,8 @@ import jax
 import numpy as np
 from absl import flags as absl_flags
 
-from experiments.shared import flags
-from experiments.shared.running import runner
+from experiments.run import flags
+from experiments.run import runner
 
 flags.define_run()
 

@@ -23,6 +23,7 @@ from kdropout_jax.functional import spatial_dropout
 from kdropout_jax.masks import guided
 from kdropout_jax.masks.guided import Guided
 from kdropout_jax.masks.sampling import layer_masks
+from kdropout_jax.masks.sampling import masks_for_steps
 from kdropout_jax.masks.sampling import subnet_masks
 from kdropout_jax.masks.schedules import subnet_ids
 from kdropout_jax.nn import linen
@@ -56,6 +57,7 @@ __all__ = (
   "layer_masks",
   "linen",
   "masked_matmul",
+  "masks_for_steps",
   "nnx",
   "optim",
   "spatial_dropout",

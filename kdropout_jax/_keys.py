@@ -12,6 +12,10 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from kdropout_jax._types import Key
+from kdropout_jax._types import UnsupportedError
+
+SUBNETS = "subnets"
+"""Name of the run-long stream; a per-step key has no business in it."""
 
 _IMPL = "threefry2x32"
 
@@ -28,11 +32,19 @@ def as_threefry(key: Key) -> Key:
 
   Raises:
     ValueError: `key` is no key.
+    UnsupportedError: ``jax_threefry_partitionable`` is False: the same key
+      would give other masks.
 
   >>> import jax
   >>> as_threefry(jax.random.key(0, impl="rbg")).dtype
   key<fry>
   """
+  if not jax.config.jax_threefry_partitionable:  # pyright: ignore[reportAttributeAccessIssue]
+    raise UnsupportedError(
+      "jax_threefry_partitionable=False draws other bits from the same key, so"
+      " masks could not be rebuilt elsewhere: leave the flag at True, JAX's"
+      " default"
+    )
   dtype = getattr(key, "dtype", None)
   if dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key):
     if str(jax.random.key_impl(key)) == _IMPL:

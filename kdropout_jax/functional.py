@@ -20,7 +20,7 @@ from kdropout_jax import patterns
 Rescale = Literal["expected", "realised", "at_test"]
 RowLayout = Literal["contiguous", "tiled"]
 
-MasksLike = blocks.Masks | Bool[Array, "T W"]
+MasksLike = blocks.MasksLike
 
 
 def dropout(

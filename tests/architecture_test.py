@@ -126,40 +126,69 @@ def test_a_step_is_folded_into_a_key_in_three_places_only():
         assert str(path.relative_to(_ROOT / "kdropout_jax")) in homes
 
 
-def test_flags_are_defined_in_one_file_a_binary():
-  """Library code never reads flags; shared ones live in files of flags."""
-  for path in (_ROOT / "experiments" / "shared").rglob("*.py"):
-    if not path.name.endswith("flags.py"):
+def test_flags_are_defined_in_binaries_and_files_of_flags():
+  """What is imported for its functions never defines a flag."""
+  for path in (_ROOT / "experiments").rglob("*.py"):
+    is_binary = '__name__ == "__main__"' in path.read_text()
+    if not path.name.endswith("flags.py") and not is_binary:
       assert "flags.DEFINE" not in code_of(path), path
 
 
-# Rooms of experiments/shared, the lowest first; a file of no room stands at
-# the bottom, but for the few that are read by name and put rooms together.
-_FLOORS = (
-  *("models", "data", "papers", "judging", "reporting", "running"),
-  *("sweeping", "studies", "results", "benchmarks"),
-)
+# A package of the experiments may import from itself and from those named
+# here; what lies beside them, by name, puts packages together and may import
+# any. No paper imports another, and a report knows neither a run nor a paper.
+_LOW = {"models", "data", "judge"}
+_SHARED = _LOW | {"report", "run", "cells"}
+_PAPERS = {"k_dropout", "gyro"}
+_EXPERIMENTS = {
+  **{package: set() for package in ("models", "data", "judge")},
+  "report": {"judge"},
+  "run": _LOW | {"report"},
+  "cells": _LOW | {"report", "run"},
+  **{paper: _SHARED for paper in _PAPERS},
+  "bench": _SHARED | _PAPERS,
+}
 
 
-def floor_of(name):
-  return _FLOORS.index(name) if name in _FLOORS else -1
+def wrong_experiment_arrows(path):
+  parts = path.relative_to(_ROOT / "experiments").parts
+  package = parts[0]
+  for name in imports_of(path):
+    first, _, rest = name.partition(".")
+    target = rest.partition(".")[0]
+    if first == "experiments" and target not in _EXPERIMENTS[package] | {
+      package
+    }:
+      yield f"{package} -> {target}"
 
 
-@pytest.mark.parametrize("room", _FLOORS)
-def test_rooms_of_the_experiments_import_downwards(room):
-  folder = _ROOT / "experiments" / "shared" / room
-  files = sorted(folder.rglob("*.py"))
+def packages_of_the_experiments():
+  found = (_ROOT / "experiments").rglob("*.py")
+  return {
+    path.relative_to(_ROOT / "experiments").parts[0]
+    for path in found
+    if path.parent.name != "experiments"
+  }
+
+
+@pytest.mark.parametrize("package", sorted(_EXPERIMENTS))
+def test_imports_of_the_experiments_follow_the_arrows(package):
+  files = sorted((_ROOT / "experiments" / package).rglob("*.py"))
   assert len(files) > 2
   for path in files:
-    for name in imports_of(path):
-      parts = name.split(".")
-      if parts[:2] == ["experiments", "shared"]:
-        assert floor_of(parts[2]) <= floor_of(room), f"{path}: {name}"
+    assert list(wrong_experiment_arrows(path)) == [], path
 
 
-def test_every_room_of_the_experiments_has_a_floor():
-  folders = (_ROOT / "experiments" / "shared").glob("*/__init__.py")
-  assert {path.parent.name for path in folders} == set(_FLOORS)
+def test_every_package_of_the_experiments_has_arrows():
+  assert packages_of_the_experiments() == set(_EXPERIMENTS)
+
+
+def test_a_wrong_arrow_of_the_experiments_is_seen(tmp_path, monkeypatch):
+  monkeypatch.setitem(globals(), "_ROOT", tmp_path)
+  path = tmp_path / "experiments" / "report" / "x.py"
+  path.parent.mkdir(parents=True)
+  path.write_text("from experiments.k_dropout import claims\n")
+  assert list(wrong_experiment_arrows(path)) == ["report -> k_dropout"]
 
 
 def public_objects():

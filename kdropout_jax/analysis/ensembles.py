@@ -42,8 +42,9 @@ def average(logits: Float[Array, "M B C"]) -> Float[Array, "B C"]:
     ValueError: a wrong shape or dtype, or no member.
 
   >>> import jax.numpy as jnp
-  >>> jnp.exp(average(jnp.log(jnp.array([[[0.5, 0.5]], [[1.0, 0.0]]]))))
-  Array([[0.75, 0.25]], dtype=float32)
+  >>> both = jnp.log(jnp.array([[[0.5, 0.5]], [[1.0, 0.0]]]))
+  >>> jnp.exp(average(both)).round(3).tolist()
+  [[0.75, 0.25]]
   """
   _check_members(logits)
   log_probs = jax.nn.log_softmax(logits.astype(jnp.float32))

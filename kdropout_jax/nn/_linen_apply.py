@@ -8,10 +8,10 @@ from flax import linen as nn
 from kdropout_jax import config
 from kdropout_jax._types import Key
 from kdropout_jax._types import Step
-from kdropout_jax.nn import _scopes
-from kdropout_jax.nn import _sites
-from kdropout_jax.nn import _visits
-from kdropout_jax.nn import intercept as intercept_lib
+from kdropout_jax.nn import _dropout_rules
+from kdropout_jax.nn import _linen_streams
+from kdropout_jax.nn import _subnet_visitor
+from kdropout_jax.nn import intercept as interception
 
 
 def apply(
@@ -21,7 +21,7 @@ def apply(
   schedule: config.Schedule,
   step: Step,
   key: Key,
-  pattern: _sites.PatternFn | None = None,
+  pattern: _dropout_rules.PatternFn | None = None,
   batch_size: int | None = None,
   **kwargs,
 ):
@@ -59,13 +59,15 @@ def apply(
   >>> bool((y == y[:1]).all())
   True
   """
-  _visits.refuse("kd.linen.apply")
-  follower = intercept_lib.Follower(schedule, step, key, pattern, batch_size)
+  _subnet_visitor.refuse("kd.linen.apply")
+  follower = interception.ScheduleInterceptor(
+    schedule, step, key, pattern, batch_size
+  )
   mutable = kwargs.pop("mutable", False)
-  rngs = _scopes.as_rngs(kwargs.pop("rngs", None))
+  rngs = _linen_streams.as_rngs(kwargs.pop("rngs", None))
 
   def run(streams):
-    filters = _scopes.distinct(mutable)
+    filters = _linen_streams.distinct(mutable)
     return model.apply(
       variables, *args, rngs={**rngs, **streams}, mutable=filters, **kwargs
     )
@@ -81,7 +83,7 @@ def intercept(
   schedule: config.Schedule,
   step: Step,
   key: Key,
-  pattern: _sites.PatternFn | None = None,
+  pattern: _dropout_rules.PatternFn | None = None,
   batch_size: int | None = None,
 ) -> Iterator[None]:
   """Makes the dropouts of linen models called inside follow a schedule.
@@ -113,15 +115,15 @@ def intercept(
     UnsupportedError: a module that is neither dropout nor attention reads the
       dropout stream; or opened where `kd.subnets` runs a small network.
   """
-  _visits.refuse("kd.linen.intercept")
+  _subnet_visitor.refuse("kd.linen.intercept")
   with _following(
-    intercept_lib.Follower(schedule, step, key, pattern, batch_size)
+    interception.ScheduleInterceptor(schedule, step, key, pattern, batch_size)
   ):
     yield
 
 
 @contextlib.contextmanager
-def _following(follower: intercept_lib.Follower) -> Iterator[None]:
+def _following(follower: interception.ScheduleInterceptor) -> Iterator[None]:
   with nn.intercept_methods(follower):
     yield
   if not follower.seen:

@@ -8,13 +8,14 @@ from flax import linen as nn
 from flax.linen import dtypes
 from jaxtyping import Array, Float, Int
 
+from kdropout_jax import blocks
 from kdropout_jax import functional
 from kdropout_jax import patterns
 from kdropout_jax._types import Ids
 from kdropout_jax._types import Key
+from kdropout_jax.nn import _dense_layers
+from kdropout_jax.nn import _dropout_rules
 from kdropout_jax.nn import _linen_dropout
-from kdropout_jax.nn import _products
-from kdropout_jax.nn import _sites
 
 
 class MaskedDense(nn.Dense):
@@ -67,7 +68,7 @@ class MaskedDense(nn.Dense):
       UnsupportedError: the named implementation cannot do this here.
     """
     own = (self.precision, self.dot_general, self.dot_general_cls)
-    return _products.masked_dense(
+    return _dense_layers.masked_dense(
       self,
       inputs,
       super().__call__,
@@ -117,7 +118,7 @@ class DropConnectDense(nn.Module):
   features: int
   rate: float = 0.5
   deterministic: bool | None = None
-  inference: _products.Inference = "mean"
+  inference: _dense_layers.Inference = "mean"
   activation: Callable[[Array], Array] | None = None
   num_samples: int = 1000
   use_bias: bool = True
@@ -126,7 +127,7 @@ class DropConnectDense(nn.Module):
   kernel_init: Callable[..., Any] = nn.initializers.lecun_normal()
   bias_init: Callable[..., Any] = nn.initializers.zeros_init()
   rng_collection: str = "dropout"
-  pattern: _sites.PatternFn = patterns.Bernoulli
+  pattern: _dropout_rules.PatternFn = patterns.Bernoulli
   rescale: functional.Rescale = "expected"
   row_layout: functional.RowLayout = "contiguous"
   batch_size: int | None = None
@@ -138,15 +139,15 @@ class DropConnectDense(nn.Module):
     deterministic: bool | None = None,
     rng: Key | None = None,
     *,
-    subnets: Ids | None = None,
+    subnets: Ids | blocks.Masks | None = None,
     assignment: Int[Array, "B"] | None = None,
   ) -> Float[Array, "B ... O"]:
     """Applies the layer to the last axis of `inputs`; see `Dropout`."""
     deterministic = nn.merge_param(
       "deterministic", self.deterministic, deterministic
     )
-    layer = _products.DropConnect(
-      _linen_dropout.make_site(self),
+    layer = _dense_layers.DropConnect(
+      _linen_dropout.make_rule(self),
       self.inference,
       self.activation,
       self.num_samples,

@@ -12,7 +12,7 @@ from kdropout_jax import patterns
 from kdropout_jax._types import Ids
 from kdropout_jax._types import Key
 from kdropout_jax.masks import sampling
-from kdropout_jax.nn import _sites
+from kdropout_jax.nn import _dropout_rules
 from kdropout_jax.nn import _streams
 
 
@@ -56,7 +56,7 @@ class Dropout(nn.Module):
   broadcast_dims: Sequence[int] = ()
   deterministic: bool | None = None
   rng_collection: str = "dropout"
-  pattern: _sites.PatternFn = patterns.Bernoulli
+  pattern: _dropout_rules.PatternFn = patterns.Bernoulli
   rescale: functional.Rescale = "expected"
   row_layout: functional.RowLayout = "contiguous"
   batch_size: int | None = None
@@ -68,7 +68,7 @@ class Dropout(nn.Module):
     deterministic: bool | None = None,
     rng: Key | None = None,
     *,
-    subnets: Ids | None = None,
+    subnets: Ids | blocks.Masks | None = None,
     assignment: Int[Array, "B"] | None = None,
     masks: functional.MasksLike | None = None,
   ) -> Float[Array, "B ... W"]:
@@ -79,7 +79,8 @@ class Dropout(nn.Module):
       deterministic: as the field; exactly one of the two must be given.
       rng: overrides the module's stream: the per-step key or, with `subnets`,
         the layer's run-long key.
-      subnets: ids [T] of the subnets that train at this step.
+      subnets: ids [T] of the subnets that train at this step, or their
+        masks, as `kd.masks_for_steps` samples them.
       assignment: int32 [B] of slots in [0, T), overriding `row_layout`.
       masks: masks to apply in place of sampled ones, such as those of
         `masks`.
@@ -87,7 +88,7 @@ class Dropout(nn.Module):
     Raises:
       ValueError: no key stream, both or no `deterministic`, wrong inputs.
     """
-    return make_site(self, self.broadcast_dims).run(
+    return make_rule(self, self.broadcast_dims).run(
       inputs,
       nn.merge_param("deterministic", self.deterministic, deterministic),
       lambda: step_key(self, rng),
@@ -98,12 +99,12 @@ class Dropout(nn.Module):
     )
 
   def masks(
-    self, width: int, subnets: Ids, rng: Key | None = None
+    self, width: int, subnets: Ids | blocks.Masks, rng: Key | None = None
   ) -> blocks.Masks:
     """Draws the masks of `subnets` over `width` units without applying them.
 
     For `MaskedDense` and other places that use one mask twice; give them to
-    `__call__` by ``masks=``.
+    `__call__` by ``masks=``. Masks in the place of ids are handed on.
     """
     return draw_masks(self, width, subnets, rng)
 
@@ -126,7 +127,7 @@ class SpatialDropout(nn.Module):
   rate: float
   deterministic: bool | None = None
   rng_collection: str = "dropout"
-  pattern: _sites.PatternFn = patterns.Bernoulli
+  pattern: _dropout_rules.PatternFn = patterns.Bernoulli
   rescale: functional.Rescale = "expected"
   row_layout: functional.RowLayout = "contiguous"
   batch_size: int | None = None
@@ -138,12 +139,12 @@ class SpatialDropout(nn.Module):
     deterministic: bool | None = None,
     rng: Key | None = None,
     *,
-    subnets: Ids | None = None,
+    subnets: Ids | blocks.Masks | None = None,
     assignment: Int[Array, "B"] | None = None,
     masks: functional.MasksLike | None = None,
   ) -> Float[Array, "B ... C"]:
     """Drops channels of `inputs`; arguments as for `Dropout`."""
-    return make_site(self, _sites.spatial_dims(inputs)).run(
+    return make_rule(self, _dropout_rules.spatial_dims(inputs)).run(
       inputs,
       nn.merge_param("deterministic", self.deterministic, deterministic),
       lambda: step_key(self, rng),
@@ -154,15 +155,17 @@ class SpatialDropout(nn.Module):
     )
 
   def masks(
-    self, width: int, subnets: Ids, rng: Key | None = None
+    self, width: int, subnets: Ids | blocks.Masks, rng: Key | None = None
   ) -> blocks.Masks:
     """Draws masks over `width` channels, as `Dropout.masks` does."""
     return draw_masks(self, width, subnets, rng)
 
 
-def make_site(module, broadcast_dims: Sequence[int] = ()) -> _sites.Site:
-  """Builds the site of a module from its fields."""
-  return _sites.make(
+def make_rule(
+  module, broadcast_dims: Sequence[int] = ()
+) -> _dropout_rules.DropoutRule:
+  """Builds the rule of a module from its fields."""
+  return _dropout_rules.make(
     module.rate,
     module.pattern,
     broadcast_dims,
@@ -191,9 +194,11 @@ def run_key(module: nn.Module, rng: Key | None) -> Key:
 
 
 def draw_masks(
-  module: nn.Module, width: int, subnets: Ids, rng: Key | None
+  module: nn.Module, width: int, subnets: Ids | blocks.Masks, rng: Key | None
 ) -> blocks.Masks:
   """Draws a module's masks over its last axis."""
+  if isinstance(subnets, blocks.Masks):
+    return blocks.as_masks(subnets, width)
   ids = _streams.check_subnets(subnets)
   key = _keys.as_threefry(run_key(module, rng))
-  return sampling.subnet_masks(key, ids, width, make_site(module).pattern)
+  return sampling.subnet_masks(key, ids, width, make_rule(module).pattern)

@@ -9,7 +9,7 @@ from kdropout_jax import _keys
 from kdropout_jax import config
 from kdropout_jax._types import Key
 from kdropout_jax._types import UnsupportedError
-from kdropout_jax.nn import _scopes
+from kdropout_jax.nn import _linen_streams
 from kdropout_jax.nn import _streams
 from kdropout_jax.nn import intercept
 
@@ -83,7 +83,7 @@ def _collect(key, carrier, model, variables, args, kwargs):
       variables,
       *args,
       rngs={**rngs, **streams},
-      mutable=_scopes.distinct(mutable),
+      mutable=_linen_streams.distinct(mutable),
       **kwargs,
     )
 
@@ -107,7 +107,7 @@ class _NoCarrierError(UnsupportedError):
   """A transform around a dropout carries no collection for its key."""
 
 
-class _Recorder(intercept.Follower):
+class _Recorder(intercept.ScheduleInterceptor):
   """Leaves each dropout's key in a collection that transforms carry out.
 
   Attributes:
@@ -133,9 +133,9 @@ class _Recorder(intercept.Follower):
     if not inner and intercept.is_deterministic(context, args, kwargs):
       return next_fun(*args, **{**kwargs, "rng": self.key})
     streams = {*self.streams, _streams.STREAM}
-    before = _scopes.counts(module, streams)
+    before = _linen_streams.counts(module, streams)
     out = super().ours(next_fun, args, kwargs, context)
-    for stream, count in _scopes.counts(module, streams).items():
+    for stream, count in _linen_streams.counts(module, streams).items():
       if not self.finding and count == before[stream] + 1:
         rng = flax_scope.LazyRng.create(module.scope.rngs[stream], count)
         self._record(module, rng.as_jax_rng())
@@ -147,9 +147,9 @@ class _Recorder(intercept.Follower):
         break
     else:
       raise _NoCarrierError(
-        f"the transform around {_scopes.name(module)!r} carries no collection"
-        " that a key could leave it by; let it carry 'intermediates', as in"
-        " variable_axes={'intermediates': 0}"
+        f"the transform around {_linen_streams.path(module)!r} carries no"
+        " collection that a key could leave it by; let it carry"
+        " 'intermediates', as in variable_axes={'intermediates': 0}"
       )
     number = 0
     while module.has_variable(collection, f"{_PREFIX}{number}"):

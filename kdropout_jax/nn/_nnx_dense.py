@@ -8,13 +8,14 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
+from kdropout_jax import blocks
 from kdropout_jax import functional
 from kdropout_jax import patterns
 from kdropout_jax._types import Ids
+from kdropout_jax.nn import _dense_layers
+from kdropout_jax.nn import _dropout_rules
 from kdropout_jax.nn import _nnx_dropout
-from kdropout_jax.nn import _products
-from kdropout_jax.nn import _sites
-from kdropout_jax.nn import _visits
+from kdropout_jax.nn import _subnet_visitor
 
 
 class MaskedDense(nnx.Linear):
@@ -68,7 +69,7 @@ class MaskedDense(nnx.Linear):
     assignment: Int[Array, "B"] | None = None,
   ) -> Float[Array, "B ... O"]:
     """Applies the layer; arguments as for `kd.linen.MaskedDense`."""
-    if _visits.visitor_of(self) is not None:
+    if _subnet_visitor.visitor_of(self) is not None:
       in_mask = out_mask = None  # The visitor of the dropouts masks all.
     plain = (None, jax.lax.dot_general, None, None)
     own = (
@@ -77,7 +78,7 @@ class MaskedDense(nnx.Linear):
       self.preferred_element_type,
       out_sharding,
     )
-    return _products.masked_dense(
+    return _dense_layers.masked_dense(
       self,
       inputs,
       lambda x: super(MaskedDense, self).__call__(x, out_sharding),
@@ -125,11 +126,11 @@ class DropConnectDense(nnx.Module):
     *,
     rate: float = 0.5,
     deterministic: bool | None = False,
-    inference: _products.Inference = "mean",
+    inference: _dense_layers.Inference = "mean",
     activation: Callable[[Array], Array] | None = None,
     num_samples: int = 1000,
     rng_collection: str = "dropout",
-    pattern: _sites.PatternFn = patterns.Bernoulli,
+    pattern: _dropout_rules.PatternFn = patterns.Bernoulli,
     rescale: functional.Rescale = "expected",
     row_layout: functional.RowLayout = "contiguous",
     batch_size: int | None = None,
@@ -142,14 +143,16 @@ class DropConnectDense(nnx.Module):
     self.dtype = parameters.dtype
     self.deterministic = deterministic
     self.rng_collection = rng_collection
-    site = _sites.make(
+    rule = _dropout_rules.make(
       rate,
       pattern,
       rescale=rescale,
       row_layout=row_layout,
       batch_size=batch_size,
     )
-    self.layer = _products.DropConnect(site, inference, activation, num_samples)
+    self.layer = _dense_layers.DropConnect(
+      rule, inference, activation, num_samples
+    )
     self.rngs = _nnx_dropout.fork(rngs, rng_collection)
     self.layer_key = _nnx_dropout.draw_layer_key(rngs, self.rngs)
 
@@ -159,7 +162,7 @@ class DropConnectDense(nnx.Module):
     *,
     deterministic: bool | None = None,
     rngs: _nnx_dropout.Rngs | None = None,
-    subnets: Ids | None = None,
+    subnets: Ids | blocks.Masks | None = None,
     assignment: Int[Array, "B"] | None = None,
   ) -> Float[Array, "B ... O"]:
     """Applies the layer to the last axis of `inputs`; see `Dropout`."""

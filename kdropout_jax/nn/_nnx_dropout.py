@@ -18,9 +18,9 @@ from kdropout_jax import patterns
 from kdropout_jax._types import Ids
 from kdropout_jax._types import Key
 from kdropout_jax.masks import sampling
-from kdropout_jax.nn import _sites
+from kdropout_jax.nn import _dropout_rules
 from kdropout_jax.nn import _streams
-from kdropout_jax.nn import _visits
+from kdropout_jax.nn import _subnet_visitor
 
 Rngs = nnx.Rngs | nnx.RngStream | Key
 
@@ -69,7 +69,7 @@ class Dropout(nnx.Module):
     broadcast_dims: Sequence[int] = (),
     deterministic: bool | None = False,
     rng_collection: str = "dropout",
-    pattern: _sites.PatternFn = patterns.Bernoulli,
+    pattern: _dropout_rules.PatternFn = patterns.Bernoulli,
     rescale: functional.Rescale = "expected",
     row_layout: functional.RowLayout = "contiguous",
     batch_size: int | None = None,
@@ -79,7 +79,7 @@ class Dropout(nnx.Module):
     self.broadcast_dims = tuple(broadcast_dims)
     self.deterministic = deterministic
     self.rng_collection = rng_collection
-    self.site = _sites.make(
+    self.rule = _dropout_rules.make(
       rate,
       pattern,
       broadcast_dims,
@@ -98,7 +98,7 @@ class Dropout(nnx.Module):
     *,
     deterministic: bool | None = None,
     rngs: Rngs | None = None,
-    subnets: Ids | None = None,
+    subnets: Ids | blocks.Masks | None = None,
     assignment: Int[Array, "B"] | None = None,
     masks: functional.MasksLike | None = None,
   ) -> Float[Array, "B ... W"]:
@@ -109,26 +109,27 @@ class Dropout(nnx.Module):
       deterministic: overrides the attribute.
       rngs: overrides the module's: streams or a key for this call or, with
         `subnets`, the layer's run-long key (streams are not asked for it).
-      subnets: ids [T] of the subnets that train at this step.
+      subnets: ids [T] of the subnets that train at this step, or their
+        masks, as `kd.masks_for_steps` samples them.
       assignment: int32 [B] of slots in [0, T), overriding `row_layout`.
       masks: masks to apply in place of sampled ones.
 
     Raises:
       ValueError: no key, no `deterministic`, wrong inputs.
     """
-    visit = _visits.visitor_of(self)
+    visit = _subnet_visitor.visitor_of(self)
     if visit is not None and self.rate > 0.0:
       return visit(
         self.visited_as,
-        _visits.Visited(
+        _subnet_visitor.Visited(
           inputs.shape[-1],
-          self.site_for(inputs),
+          self.rule_for(inputs),
           is_deterministic(self, deterministic),
           lambda: self._draw(inputs, subnets, masks, rngs),
         ),
         inputs,
       )
-    return self.site_for(inputs).run(
+    return self.rule_for(inputs).run(
       inputs,
       is_deterministic(self, deterministic),
       lambda: step_key(self, rngs),
@@ -139,21 +140,23 @@ class Dropout(nnx.Module):
     )
 
   def masks(
-    self, width: int, subnets: Ids, rngs: Key | None = None
+    self, width: int, subnets: Ids | blocks.Masks, rngs: Key | None = None
   ) -> blocks.Masks:
     """Draws the masks of `subnets` over `width` units without applying them.
 
     For `MaskedDense` and other places that use one mask twice; give them to
-    `__call__` by ``masks=``.
+    `__call__` by ``masks=``. Masks in the place of ids are handed on.
     """
+    if isinstance(subnets, blocks.Masks):
+      return blocks.as_masks(subnets, width)
     ids = _streams.check_subnets(subnets)
     key = _keys.as_threefry(run_key(self, rngs))
-    return sampling.subnet_masks(key, ids, width, self.site.pattern)
+    return sampling.subnet_masks(key, ids, width, self.rule.pattern)
 
-  def site_for(self, inputs: Float[Array, "..."]) -> _sites.Site:
+  def rule_for(self, inputs: Float[Array, "..."]) -> _dropout_rules.DropoutRule:
     """Returns the settings for inputs like these."""
     del inputs
-    return self.site
+    return self.rule
 
   def _draw(self, inputs, subnets, masks, rngs) -> blocks.Masks | None:
     """Returns the masks that a call with these arguments applies."""
@@ -163,7 +166,7 @@ class Dropout(nnx.Module):
     if subnets is None:
       return None
     ids = _streams.check_subnets(subnets)
-    return self.site_for(inputs).sample(inputs, run_key(self, rngs), ids)
+    return self.rule_for(inputs).sample(inputs, run_key(self, rngs), ids)
 
   def set_view(self, deterministic: bool | None = None):
     """Serves `nnx.view`.
@@ -195,9 +198,9 @@ class SpatialDropout(Dropout):
       raise ValueError("broadcast_dims of spatial dropout are all positions")
     super().__init__(rate, **settings)
 
-  def site_for(self, inputs: Float[Array, "..."]) -> _sites.Site:
+  def rule_for(self, inputs: Float[Array, "..."]) -> _dropout_rules.DropoutRule:
     """Returns the settings with all positions of `inputs` sharing a mask."""
-    return self.site.broadcast(_sites.spatial_dims(inputs))
+    return self.rule.broadcast(_dropout_rules.spatial_dims(inputs))
 
 
 def fork(rngs, rng_collection: str):

@@ -15,9 +15,9 @@ from kdropout_jax._types import Key
 from kdropout_jax._types import Step
 from kdropout_jax._types import UnsupportedError
 from kdropout_jax.masks import schedules
+from kdropout_jax.nn import _dropout_rules
 from kdropout_jax.nn import _nnx_dropout
-from kdropout_jax.nn import _sites
-from kdropout_jax.nn import _visits
+from kdropout_jax.nn import _subnet_visitor
 
 
 class RunKey(nnx.Variable):
@@ -36,11 +36,11 @@ class ScheduledDropout(nnx.Module):
   streams, so that optimizers and `nnx.reseed` pass them by.
   """
 
-  def __init__(self, dropout: nnx.Dropout, schedule, site, run_key, layer_key):
+  def __init__(self, dropout: nnx.Dropout, schedule, rule, run_key, layer_key):
     self.rate = dropout.rate
     self.deterministic = dropout.deterministic
     self.schedule = schedule
-    self.site = site
+    self.rule = rule
     self.run_key = RunKey(jax.random.key_data(run_key))
     self.layer_key = _nnx_dropout.LayerKey(jax.random.key_data(layer_key))
     self.step = StepNumber(jnp.zeros(layer_key.shape, jnp.uint32))
@@ -63,20 +63,20 @@ class ScheduledDropout(nnx.Module):
     """
     del rngs
     is_off = _nnx_dropout.is_deterministic(self, deterministic)
-    visit = _visits.visitor_of(self)
+    visit = _subnet_visitor.visitor_of(self)
     if visit is not None and self.rate > 0.0:
-      dropout = _visits.Visited(
+      dropout = _subnet_visitor.Visited(
         inputs.shape[-1],
-        self.site,
+        self.rule,
         is_off,
-        lambda: self.site.sample(inputs, *self.drawn(inputs)),
+        lambda: self.rule.sample(inputs, *self.drawn(inputs)),
       )
       return visit(self.visited_as, dropout, inputs)
     if is_off:
       return inputs
     inputs = functional.check_inputs(inputs)
     key, ids = self.drawn(inputs)
-    return self.site.run(inputs, False, lambda: key, lambda: key, subnets=ids)
+    return self.rule.run(inputs, False, lambda: key, lambda: key, subnets=ids)
 
   def drawn(self, inputs: Float[Array, "B ..."]) -> tuple[Key, Ids]:
     """Returns the layer key, and the ids of the current step's subnets."""
@@ -85,7 +85,7 @@ class ScheduledDropout(nnx.Module):
       self.step[...],
       self.run_key[...],
       self.schedule,
-      self.site.batch_size or max(inputs.shape[0], 1),
+      self.rule.batch_size or max(inputs.shape[0], 1),
       jax.random.key_data(key)[-1] if self.schedule.per_layer else None,
     )
     return key, ids
@@ -105,7 +105,7 @@ def retrofit(
   *,
   schedule: config.Schedule,
   key: Key,
-  pattern: _sites.PatternFn | None = None,
+  pattern: _dropout_rules.PatternFn | None = None,
   batch_size: int | None = None,
 ) -> nnx.Module:
   """Replaces every `nnx.Dropout` of a model by one that follows a schedule.
@@ -146,14 +146,14 @@ def retrofit(
   if key.ndim:
     raise ValueError(f"key must be a single key, got shape {key.shape}")
   pattern = patterns.Bernoulli if pattern is None else pattern
-  _sites.make(0.5, pattern, batch_size=batch_size)  # Checks both.
+  _dropout_rules.make(0.5, pattern, batch_size=batch_size)  # Checks both.
   places = _dropouts(model)
   for parent, name, path, dropout in places:
-    site = _sites.make(
+    rule = _dropout_rules.make(
       dropout.rate, pattern, dropout.broadcast_dims, batch_size=batch_size
     )
     run_key, layer_key = _layer_keys(key, path, dropout)
-    new = ScheduledDropout(dropout, schedule, site, run_key, layer_key)
+    new = ScheduledDropout(dropout, schedule, rule, run_key, layer_key)
     _replace(parent, name, dropout, new)
   return model
 

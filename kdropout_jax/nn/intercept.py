@@ -21,10 +21,10 @@ from kdropout_jax import patterns
 from kdropout_jax._types import Key
 from kdropout_jax._types import UnsupportedError
 from kdropout_jax.masks import schedules
+from kdropout_jax.nn import _dropout_rules
 from kdropout_jax.nn import _linen_dense
 from kdropout_jax.nn import _linen_dropout
-from kdropout_jax.nn import _scopes
-from kdropout_jax.nn import _sites
+from kdropout_jax.nn import _linen_streams
 
 _OURS = (
   _linen_dropout.Dropout,
@@ -34,7 +34,7 @@ _OURS = (
 _ATTENTION = nn.MultiHeadDotProductAttention
 
 
-class Follower:
+class ScheduleInterceptor:
   """The interceptor: answers dropouts, feeds attention, refuses others.
 
   Attributes:
@@ -50,7 +50,9 @@ class Follower:
     if self.key.ndim:
       raise ValueError(f"key must be a single key, got shape {self.key.shape}")
     self.pattern = patterns.Bernoulli if pattern is None else pattern
-    _sites.make(0.5, self.pattern, batch_size=batch_size)  # Checks both.
+    _dropout_rules.make(
+      0.5, self.pattern, batch_size=batch_size
+    )  # Checks both.
     self.schedule, self.step, self.batch_size = schedule, step, batch_size
     self.seen = 0
     self._rows = 0
@@ -85,7 +87,7 @@ class Follower:
       kwargs: see `args`.
       variables: of the model.
     """
-    _scopes.check_concrete(self.step, args, kwargs, variables)
+    _linen_streams.check_concrete(self.step, args, kwargs, variables)
     self._rows = self.batch_size or _leading_axis(args, kwargs)
     if not self.schedule.per_layer:
       self._ids(None)  # Checks the step.
@@ -115,23 +117,23 @@ class Follower:
   def _enter(self, context, args, kwargs) -> None:
     """Puts the run-long key into the root scope of the outermost call."""
     module = context.module
-    if _scopes.is_lifted_root(module):
+    if _linen_streams.is_lifted_root(module):
       raise UnsupportedError(
         f"a lifted transform stands around the whole {type(module).__name__},"
         " so its keys are split before kd.linen.intercept sees them; use"
         " kd.linen.apply, which passes them in"
       )
-    root = _scopes.root_of(module)
-    root.mutable = _scopes.distinct(root.mutable)
-    _scopes.add_streams(module, ("dropout",), self.key)
+    root = _linen_streams.root_of(module)
+    root.mutable = _linen_streams.distinct(root.mutable)
+    _linen_streams.add_streams(module, ("dropout",), self.key)
     if context.method_name == "setup":
       return  # The arguments come with the call itself.
-    run = _scopes.rerun(module, context.method_name, args, kwargs)
+    run = _linen_streams.rerun(module, context.method_name, args, kwargs)
     streams = self.prepare(run, args, kwargs, module.variables)
-    _scopes.add_streams(module, streams, self.key)
+    _linen_streams.add_streams(module, streams, self.key)
     if root is not self._root:  # Else a second call of one forward pass.
       self._root = root
-      _scopes.restart(root.rng_counters, streams)
+      _linen_streams.restart(root.rng_counters, streams)
 
   def _answer(self, next_fun, args, kwargs, context):
     module = context.module
@@ -143,12 +145,14 @@ class Follower:
       return next_fun(*args, **kwargs)  # A subclass; see its super() call.
     if isinstance(module, _ATTENTION):
       return self._attention(next_fun, args, kwargs, context)
-    before = _scopes.counts(module, self.streams)
+    before = _linen_streams.counts(module, self.streams)
     out = next_fun(*args, **kwargs)
-    if not self.finding and _scopes.counts(module, self.streams) != before:
+    if (
+      not self.finding and _linen_streams.counts(module, self.streams) != before
+    ):
       raise UnsupportedError(
-        f"{type(module).__name__} {_scopes.name(module)!r} reads a dropout"
-        f" stream ({', '.join(sorted(self.streams))}) by itself: under a"
+        f"{_named(module)} reads a dropout stream"
+        f" ({', '.join(sorted(self.streams))}) by itself: under a"
         " run-long key its noise would be the same at every step. Let it read"
         " a stream of its own"
       )
@@ -164,18 +168,18 @@ class Follower:
     deterministic = nn.merge_param(
       "deterministic", module.deterministic, deterministic
     )
-    site = _sites.make(
+    rule = _dropout_rules.make(
       module.rate,
       self.pattern,
       module.broadcast_dims,
       batch_size=self._rows,
     )
-    if deterministic or site.rate in (0.0, 1.0):
-      return site.without_masks(inputs, deterministic)
+    if deterministic or rule.rate in (0.0, 1.0):
+      return rule.without_masks(inputs, deterministic)
     _check_rank(module, inputs)
     key = self.layer_key(module, module.rng_collection)
     ids = self._ids(key)
-    return site.run(inputs, False, lambda: key, lambda: key, subnets=ids)
+    return rule.run(inputs, False, lambda: key, lambda: key, subnets=ids)
 
   def ours(self, next_fun, args, kwargs, context):
     """Answers this library's modules: they know what to do with subnets."""
@@ -203,8 +207,8 @@ class Follower:
     """Returns the run-long key of a dropout."""
     if not module.has_rng(stream):
       raise ValueError(
-        f"{type(module).__name__} {_scopes.name(module)!r} reads the stream"
-        f" {stream!r}, which a transform around it does not pass on: name it"
+        f"{_named(module)} reads the stream {stream!r},"
+        " which a transform around it does not pass on: name it"
         f" in split_rngs={{{stream!r}: True}}"
       )
     return module.make_rng(stream)
@@ -245,11 +249,16 @@ def _bind(context, args, kwargs) -> dict:
   return inspect.signature(context.orig_method).bind(*args, **kwargs).arguments
 
 
+def _named(module: nn.Module) -> str:
+  """Returns what errors call a module: its class and its path."""
+  return f"{type(module).__name__} {_linen_streams.path(module)!r}"
+
+
 def _check_rank(module: nn.Module, inputs) -> None:
   if jnp.ndim(inputs) < 2:
     raise ValueError(
-      f"inputs of {type(module).__name__} {_scopes.name(module)!r} must have"
-      " rows as their leading axis and units as their last, got shape"
+      f"inputs of {_named(module)} must have rows as their leading axis"
+      " and units as their last, got shape"
       f" {jnp.shape(inputs)}: under a vmap over examples features would pass"
       " for rows; apply the model to the whole batch"
     )

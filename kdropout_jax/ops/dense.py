@@ -5,6 +5,8 @@ The three products share one signature with the other implementations. `x` is
 `in_keep` and `out_keep` are bool [T, G] or None.
 """
 
+from typing import Literal, get_args
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
@@ -13,6 +15,7 @@ from kdropout_jax import blocks
 from kdropout_jax.ops import problems
 
 Keep = Bool[Array, "T G"] | None
+Activation = Literal["relu"]
 
 
 def forward(
@@ -118,4 +121,18 @@ def epilogue(
   """Returns `y` with the bias added and the activation applied."""
   if b is not None:
     y = y + b[None, None, :]
-  return jax.nn.relu(y) if activation == "relu" else y
+  return activate(y, activation)
+
+
+def check_activation(activation: str | None) -> None:
+  """Raises a ValueError unless `activation` is "relu" or None."""
+  if activation not in (None, *get_args(Activation)):
+    raise ValueError(f"activation must be 'relu' or None, got {activation!r}")
+
+
+def activate(
+  y: Float[Array, "..."], activation: str | None
+) -> Float[Array, "..."]:
+  """Applies an activation that the op may fuse: "relu" or None."""
+  check_activation(activation)
+  return y if activation is None else jax.nn.relu(y)

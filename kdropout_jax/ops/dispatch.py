@@ -12,17 +12,19 @@ import functools
 import importlib.util
 import logging
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
 
 from kdropout_jax import _types
+from kdropout_jax import blocks
 from kdropout_jax.ops import compact
 from kdropout_jax.ops import dense
 from kdropout_jax.ops import problems
 
-IMPLEMENTATIONS = ("dense", "compact", "triton")
+Implementation = Literal["auto", "dense", "compact", "triton"]
+IMPLEMENTATIONS = get_args(Implementation)[1:]  # Those that have a name.
 PRODUCTS = ("forward", "dx", "dw")
 MIN_CAPABILITY = 80
 # Where small products on a CPU win: multiplications that a copied weight must
@@ -121,8 +123,20 @@ def unsupported(
   return None
 
 
+def tables(
+  plan: Plan, in_keep: dense.Keep, out_keep: dense.Keep
+) -> blocks.Tables | None:
+  """Returns the index tables that a plan's kernels share, None without any."""
+  return None if plan.target is None else blocks.index_tables(in_keep, out_keep)
+
+
 def call(
-  product: str, plan: Plan, problem: problems.Problem, *arrays, **options
+  product: str,
+  plan: Plan,
+  problem: problems.Problem,
+  tables: blocks.Tables | None,
+  *arrays,
+  **options,
 ):
   """Runs one product as planned: `dense.forward`, `dense.dx` or `dense.dw`.
 
@@ -130,6 +144,7 @@ def call(
     product: "forward", "dx" or "dw".
     plan: the choice, made by `plan`.
     problem: the static facts.
+    tables: what `tables` made for this plan and these masks.
     *arrays: the arrays of the product, None where one is absent.
     **options: its static options.
   """
@@ -138,9 +153,11 @@ def call(
     for platform, name in plan.of(product).items()
   }
   if len(branches) == 1:
-    return branches["default"](*arrays)
+    return branches["default"](tables, *arrays)
   default = branches.pop("default")
-  return jax.lax.platform_dependent(*arrays, default=default, **branches)
+  return jax.lax.platform_dependent(
+    tables, *arrays, default=default, **branches
+  )
 
 
 def _branch(
@@ -155,17 +172,33 @@ def _branch(
 
     assert target is not None  # `plan` sees to it.
     capability = target.compute_capability
-    run = functools.partial(getattr(triton_matmul, product), capability)
-    run = _batchable(functools.partial(run, **options), product, problem)
-  else:
-    run = getattr({"dense": dense, "compact": compact}[name], product)
-    run = functools.partial(run, problem, **options)
+    kernel = functools.partial(getattr(triton_matmul, product), capability)
+    kernel = functools.partial(kernel, **options)
+    batchable = _batchable(kernel, product, problem)
 
-  def scoped(*arrays):
+    def run(tables, *arrays):
+      return batchable(*arrays, tables)
+
+  else:
+    run = _without_tables(name, product, problem, options)
+
+  def scoped(tables, *arrays):
     with jax.named_scope(f"kd_{product}_{name}"):
-      return run(*arrays)
+      return run(tables, *arrays)
 
   return scoped
+
+
+def _without_tables(
+  name: str, product: str, problem: problems.Problem, options: dict[str, Any]
+) -> Callable:
+  plain = getattr({"dense": dense, "compact": compact}[name], product)
+
+  def run(tables, *arrays):
+    del tables
+    return plain(problem, *arrays, **options)
+
+  return run
 
 
 def _batchable(

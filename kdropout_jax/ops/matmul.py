@@ -8,11 +8,10 @@ dx, dw) are dispatched one by one, and each skips both kinds of dropped block.
 import dataclasses
 import functools
 import math
-from typing import Literal
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Float
 
 from kdropout_jax import _types
 from kdropout_jax import blocks
@@ -20,18 +19,14 @@ from kdropout_jax.ops import dense
 from kdropout_jax.ops import dispatch
 from kdropout_jax.ops import problems
 
-MasksLike = blocks.Masks | Bool[Array, "T W"]
-Implementation = Literal["auto", "dense", "compact", "triton"]
-Activation = Literal["relu"]
-
 
 def masked_matmul(
   x: Float[Array, "B ... I"],
   w: Float[Array, "I O"],
   *,
-  in_mask: MasksLike | None = None,
-  out_mask: MasksLike | None = None,
-  implementation: Implementation = "auto",
+  in_mask: blocks.MasksLike | None = None,
+  out_mask: blocks.MasksLike | None = None,
+  implementation: dispatch.Implementation = "auto",
 ) -> Float[Array, "B ... O"]:
   """Multiplies masked rows by `w` and skips the blocks that masks drop.
 
@@ -70,10 +65,10 @@ def masked_dense(
   w: Float[Array, "I O"],
   b: Float[Array, "O"] | None = None,
   *,
-  activation: Activation | None = None,
-  in_mask: MasksLike | None = None,
-  out_mask: MasksLike | None = None,
-  implementation: Implementation = "auto",
+  activation: dense.Activation | None = None,
+  in_mask: blocks.MasksLike | None = None,
+  out_mask: blocks.MasksLike | None = None,
+  implementation: dispatch.Implementation = "auto",
 ) -> Float[Array, "B ... O"]:
   """`masked_matmul` with a bias and a ReLU in the same kernel.
 
@@ -94,8 +89,7 @@ def masked_dense(
     UnsupportedError: as for `masked_matmul`.
   """
   x, w, b = _check_operands(x, w, b)
-  if activation not in (None, "relu"):
-    raise ValueError(f"activation must be 'relu' or None, got {activation!r}")
+  dense.check_activation(activation)
   ins = _check_mask("in_mask", in_mask, w.shape[0])
   outs = _check_mask("out_mask", out_mask, w.shape[1])
   groups = _check_groups(ins, outs)
@@ -129,27 +123,22 @@ def _product(static, x, w, b, in_keep, out_keep):
 
 
 def _forward(static, x, w, b, in_keep, out_keep):
-  y = _run(
-    "forward",
-    static,
-    x,
-    w,
-    b,
-    in_keep,
-    out_keep,
-    activation=static.activation,
-  )
-  positive = y > 0 if static.activation == "relu" else None
-  return y, (x, w, b, positive, in_keep, out_keep)
+  # Once a mask: the products of the backward pass take the same tables.
+  tables = dispatch.tables(static.plan, in_keep, out_keep)
+  masks = (in_keep, out_keep)
+  activation = static.activation
+  y = _run("forward", static, tables, x, w, b, *masks, activation=activation)
+  positive = y > 0 if activation == "relu" else None
+  return y, (x, w, b, positive, masks, tables)
 
 
 def _backward(static, residuals, dy):
-  x, w, b, positive, in_keep, out_keep = residuals
+  x, w, b, positive, masks, tables = residuals
   if positive is not None:
     dy = jnp.where(positive, dy, jnp.zeros((), dy.dtype))
-  dx = _run("dx", static, dy, w, in_keep, out_keep)
-  dw = _run("dw", static, x, dy, in_keep, out_keep)
-  db = _bias_gradient(static, b, dy, positive, out_keep)
+  dx = _run("dx", static, tables, dy, w, *masks)
+  dw = _run("dw", static, tables, x, dy, *masks)
+  db = _bias_gradient(static, b, dy, positive, masks[1])
   return dx, dw, db, None, None
 
 
@@ -166,17 +155,17 @@ def _bias_gradient(static, b, dy, positive, out_keep):
   return jnp.sum(dy, axis=(0, 1), dtype=wide).astype(b.dtype)
 
 
-def _run(product, static, *arrays, **options):
+def _run(product, static, tables, *arrays, **options):
   """Runs a product; whoever differentiates it is told that it cannot be."""
 
-  def run(*arrays):
+  def run(tables, *arrays):
     return dispatch.call(
-      product, static.plan, static.problem, *arrays, **options
+      product, static.plan, static.problem, tables, *arrays, **options
     )
 
   once = jax.custom_jvp(run)
   once.defjvp(_refuse)
-  return once(*arrays)
+  return once(tables, *arrays)
 
 
 def _refuse(primals, tangents):

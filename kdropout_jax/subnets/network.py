@@ -7,7 +7,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from kdropout_jax import blocks
-from kdropout_jax.nn import _visits
+from kdropout_jax.nn import _subnet_visitor
 from kdropout_jax.subnets import indexing
 from kdropout_jax.subnets import sites
 
@@ -102,7 +102,7 @@ def sample_masks(fn: Callable[..., Any], *args: Any) -> dict[str, blocks.Masks]:
   return masks
 
 
-def _drawn(layer: str, dropout: _visits.Visited) -> blocks.Masks:
+def _drawn(layer: str, dropout: _subnet_visitor.Visited) -> blocks.Masks:
   if dropout.deterministic:
     raise ValueError(
       f"{layer!r} is called with deterministic=True, so that nothing is"

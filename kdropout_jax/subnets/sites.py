@@ -14,20 +14,22 @@ from flax import linen as nn
 from kdropout_jax import blocks
 from kdropout_jax import patterns
 from kdropout_jax._types import UnsupportedError
+from kdropout_jax.nn import _dropout_rules
 from kdropout_jax.nn import _linen_dropout
-from kdropout_jax.nn import _sites
-from kdropout_jax.nn import _visits
+from kdropout_jax.nn import _subnet_visitor
 from kdropout_jax.nn import linen
 
 _MASKS = ("in_mask", "out_mask")  # of MaskedDense: Dropout does it all here
 
 
 @contextlib.contextmanager
-def visiting(visit: _visits.Visit, resize: bool = False) -> Iterator[None]:
+def visiting(
+  visit: _subnet_visitor.Visit, resize: bool = False
+) -> Iterator[None]:
   """Calls `visit` in place of every active Dropout of models run inside.
 
   Args:
-    visit: see `_visits.Visit`.
+    visit: see `_subnet_visitor.Visit`.
     resize: let Dense and Conv layers take small kernels.
   """
 
@@ -44,12 +46,12 @@ def visiting(visit: _visits.Visit, resize: bool = False) -> Iterator[None]:
         return _call_resized(module, next_fun, args, kwargs)
     return next_fun(*args, **kwargs)
 
-  token = _visits.VISITOR.set(visit)
+  token = _subnet_visitor.VISITOR.set(visit)
   try:
     with nn.intercept_methods(intercept):
       yield
   finally:
-    _visits.VISITOR.reset(token)
+    _subnet_visitor.VISITOR.reset(token)
 
 
 def check_first_call(layer: str, seen: Mapping[str, Any]) -> None:
@@ -61,12 +63,12 @@ def check_first_call(layer: str, seen: Mapping[str, Any]) -> None:
     )
 
 
-def check_units(layer: str, dropout: _visits.Visited, x) -> None:
+def check_units(layer: str, dropout: _subnet_visitor.Visited, x) -> None:
   """Raises an UnsupportedError where masks do not drop whole units of x."""
-  settings = dropout.settings
-  if x.ndim <= 2 or not isinstance(settings.pattern, patterns.Bernoulli):
+  rule = dropout.rule
+  if x.ndim <= 2 or not isinstance(rule.pattern, patterns.Bernoulli):
     return
-  shared = {dim % x.ndim for dim in settings.broadcast_dims}
+  shared = {dim % x.ndim for dim in rule.broadcast_dims}
   if not shared >= set(range(1, x.ndim - 1)):
     raise per_position(layer, x.shape)
 
@@ -87,17 +89,21 @@ def drops_weights(layer: str) -> UnsupportedError:
   )
 
 
-def _visit_dropout(visit: _visits.Visit, module, next_fun, args, kwargs):
+def _visit_dropout(
+  visit: _subnet_visitor.Visit, module, next_fun, args, kwargs
+):
   arguments = dict(zip(("inputs", "deterministic", "rng"), args)) | kwargs
   x = arguments["inputs"]
   if module.rate == 0.0:
     return next_fun(*args, **kwargs)
   if isinstance(module, nn.Dropout):
-    settings = _sites.make(module.rate, broadcast_dims=module.broadcast_dims)
+    rule = _dropout_rules.make(
+      module.rate, broadcast_dims=module.broadcast_dims
+    )
   elif isinstance(module, linen.SpatialDropout):
-    settings = _linen_dropout.make_site(module, _sites.spatial_dims(x))
+    rule = _linen_dropout.make_rule(module, _dropout_rules.spatial_dims(x))
   else:
-    settings = _linen_dropout.make_site(module, module.broadcast_dims)
+    rule = _linen_dropout.make_rule(module, module.broadcast_dims)
 
   def draw() -> blocks.Masks | None:
     masks, ids = arguments.get("masks"), arguments.get("subnets")
@@ -109,12 +115,12 @@ def _visit_dropout(visit: _visits.Visit, module, next_fun, args, kwargs):
     if ids is None:
       return None
     key = _linen_dropout.run_key(module, arguments.get("rng"))
-    return settings.sample(x, key, jnp.asarray(ids))
+    return rule.sample(x, key, jnp.asarray(ids))
 
   is_off = arguments.get("deterministic")
   is_off = module.deterministic if is_off is None else is_off
   layer = "/".join(module.path) or module.name or type(module).__name__
-  dropout = _visits.Visited(x.shape[-1], settings, bool(is_off), draw)
+  dropout = _subnet_visitor.Visited(x.shape[-1], rule, bool(is_off), draw)
   return visit(layer, dropout, x)
 
 

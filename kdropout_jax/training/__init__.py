@@ -1,6 +1,8 @@
 """A training loop over devices, seeds and steps that never changes masks.
 
-`rng` owns the key streams, `state` what is trained, `step` one step of one
-member, `parallel` the devices, `loop` the run, `metrics` and `checkpoint` what
-it leaves on disk.
+`rng` owns the key streams, `state` and `task` what is trained and on what,
+`batches` the rows of a step, `step` one step of one member (`guided` and
+`windows` train it in ways of their own), `parallel` the devices, `program`
+what is compiled for them, `loop` the run, `metrics` and `checkpoint` what it
+leaves on disk, by way of `files` and `digests`.
 """

@@ -17,14 +17,14 @@ from kdropout_jax import blocks
 from kdropout_jax._types import Step
 from kdropout_jax._types import UnsupportedError
 from kdropout_jax.masks import guided
-from kdropout_jax.training import parallel
 from kdropout_jax.training import rng
 from kdropout_jax.training import state as state_lib
 from kdropout_jax.training import step as step_lib
+from kdropout_jax.training import task as task_lib
 
 
-def check(task: step_lib.Task, schedule: Any) -> None:
-  """Refuses what a guided schedule cannot train.
+def check(task: task_lib.Task, schedule: Any) -> guided.Guided:
+  """Returns the schedule, or refuses what it cannot train.
 
   Raises:
     ValueError: another schedule, or more subnets than rows.
@@ -47,23 +47,21 @@ def check(task: step_lib.Task, schedule: Any) -> None:
       "a guided schedule chooses subnets by the losses of the rows that it"
       " gives them: examples cannot choose for themselves (assign)"
     )
+  return schedule
 
 
 def train_step(
-  task: step_lib.Task,
-  member: state_lib.Members,
+  worker: task_lib.Worker,
   state: state_lib.TrainState,
   step: Step,
-  batch: step_lib.Data,
-  shard: parallel.Shard,
+  batch: task_lib.Data,
 ) -> tuple[state_lib.TrainState, tuple[Float[Array, ""], Float[Array, ""]]]:
   """Trains on one batch, as `step.train_step` does."""
-  schedule: Any = member.schedule
-  check(task, schedule)
-  key = rng.run_key(member.key, rng.SUBNETS)
+  task, schedule = worker.task, check(worker.task, worker.member.schedule)
+  key = rng.run_key(worker.member.key, rng.SUBNETS)
   ids, memory = guided.select(state.schedule, step, key, schedule)
   row_losses = step_lib.make_row_losses(
-    task, member, state.collections, step, batch, shard, ids
+    worker, state.collections, step, batch, task_lib.Subnets(ids)
   )
 
   def loss_fn(params):
@@ -75,7 +73,7 @@ def train_step(
   memory = guided.update(
     memory, ids, _means_of_subnets(task, losses, schedule.concurrent), schedule
   )
-  state = step_lib.apply_gradients(task, member, state, grads)
+  state = step_lib.apply_gradients(worker, state, grads)
   state = state_lib.TrainState(state.params, updated, state.opt_state, memory)
   return state, (loss, accuracy)
 
@@ -84,7 +82,7 @@ run_steps = functools.partial(step_lib.run_steps, one_step=train_step)
 """Trains many steps, as `step.run_steps` does."""
 
 
-def _means_of_subnets(task: step_lib.Task, losses, count: int):
+def _means_of_subnets(task: task_lib.Task, losses, count: int):
   """Returns the mean loss of each subnet's rows, [T]."""
   rows = task.batch_size
   if task.row_layout == "tiled":

@@ -17,11 +17,11 @@ from jaxtyping import Float
 
 from kdropout_jax import _checks
 from kdropout_jax.training import state as state_lib
-from kdropout_jax.training import step as step_lib
+from kdropout_jax.training import task as task_lib
 
 RunFn = Callable[
   [state_lib.TrainState, int, int],
-  tuple[state_lib.TrainState, step_lib.Sums],
+  tuple[state_lib.TrainState, task_lib.Sums],
 ]
 """Trains: (state, start, count) -> (state, sums); `state` may be donated."""
 
@@ -37,11 +37,14 @@ class Stopped(Exception):
 
   Attributes:
     step: steps that are done.
+    is_cut_short: a second Ctrl-C did not wait for the end of what was under
+      way: a dispatch, a hook, or `on_stop`, which saves.
   """
 
-  def __init__(self, step: int):
-    super().__init__(f"stopped after step {step}")
-    self.step = step
+  def __init__(self, step: int, is_cut_short: bool = False):
+    at_once = " at once, without saving" if is_cut_short else ""
+    super().__init__(f"stopped after step {step}{at_once}")
+    self.step, self.is_cut_short = step, is_cut_short
 
 
 @dataclasses.dataclass
@@ -58,7 +61,7 @@ class Window:
   accuracy: Any = 0.0
   num_steps: int = 0
 
-  def add(self, sums: step_lib.Sums, num_steps: int) -> None:
+  def add(self, sums: task_lib.Sums, num_steps: int) -> None:
     """Adds the sums of `num_steps` further steps."""
     self.loss = self.loss + np.asarray(sums.loss, np.float64)
     self.accuracy = self.accuracy + np.asarray(sums.accuracy, np.float64)
@@ -124,7 +127,7 @@ def fit(
   start: int = 0,
   hooks: Sequence[Hook] = (),
   window: Window | None = None,
-  on_progress: Callable[[int, step_lib.Sums, float], None] | None = None,
+  on_progress: Callable[[int, task_lib.Sums, float], None] | None = None,
   should_stop: Callable[[], bool] = lambda: False,
   on_stop: HookFn | None = None,
   max_dispatch: int | None = None,
@@ -152,39 +155,51 @@ def fit(
 
   Raises:
     NonFiniteLoss: with the step's number; no hook has seen that state.
-    Stopped: `should_stop` said so.
+    Stopped: `should_stop` said so; by a second Ctrl-C, at once.
   """
   _checks.check_positive("num_steps", num_steps)
   window = Window() if window is None else window
   limit, done = max_dispatch or num_steps, start
-  while done < num_steps:
-    due = min([num_steps, *(h.next_after(done, num_steps) for h in hooks)])
-    count = min(due - done, limit)
-    began = time.perf_counter()
-    state, sums = run(state, done, count)
-    check_finite(sums)
-    seconds = time.perf_counter() - began
-    if max_dispatch is None and done > start:  # The first one compiles.
-      limit = max(1, int(count * _DISPATCH_SECONDS / seconds))
-    window.add(sums, count)
-    if on_progress is not None:
-      on_progress(count, sums, seconds)
-    for hook in hooks:
-      if hook.next_after(done, num_steps) == done + count:
-        hook.fn(done + count, state, window)
-    done += count
-    if should_stop() and done < num_steps:
-      if on_stop is not None:
-        on_stop(done, state, window)
-      raise Stopped(done)
+  try:
+    while done < num_steps:
+      due = min([num_steps, *(h.next_after(done, num_steps) for h in hooks)])
+      count = min(due - done, limit)
+      began = time.perf_counter()
+      state, sums = run(state, done, count)
+      check_finite(sums)
+      seconds = max(0.0, time.perf_counter() - began)
+      if max_dispatch is None and done > start:  # The first one compiles.
+        limit = _next_limit(limit, num_steps, count, seconds)
+      window.add(sums, count)
+      if on_progress is not None:
+        on_progress(count, sums, seconds)
+      for hook in hooks:
+        if hook.next_after(done, num_steps) == done + count:
+          hook.fn(done + count, state, window)
+      done += count
+      if should_stop() and done < num_steps:
+        if on_stop is not None:
+          on_stop(done, state, window)
+        raise Stopped(done)
+  except KeyboardInterrupt:
+    if not should_stop():
+      raise  # The first one: nobody turns it into a request.
+    raise Stopped(done, is_cut_short=True) from None
   return state
 
 
-def check_finite(sums: step_lib.Sums) -> None:
+def _next_limit(limit: int, num_steps: int, count: int, seconds: float) -> int:
+  """Returns how many steps a dispatch may have, after one took `seconds`."""
+  if seconds == 0.0:  # The clock stood still, or was set back: it says nothing.
+    return limit
+  return max(1, int(min(num_steps, count * _DISPATCH_SECONDS / seconds)))
+
+
+def check_finite(sums: task_lib.Sums) -> None:
   """Raises `NonFiniteLoss` if a step of the dispatch had such a loss."""
   first_bad = np.asarray(sums.first_bad)
   step = int(first_bad.min())
-  if step != step_lib.NO_STEP:
+  if step != task_lib.NO_STEP:
     member = int(first_bad.argmin())
     raise NonFiniteLoss(
       f"the loss became NaN or infinite at step {step} (member {member} of"
@@ -196,8 +211,9 @@ def check_finite(sums: step_lib.Sums) -> None:
 def stop_on_signals() -> Iterator[Callable[[], bool]]:
   """Turns the first Ctrl-C, or SIGTERM, into a request to stop.
 
-  A second Ctrl-C ends the program at once. Outside the main thread, where
-  Python takes no signals, nothing changes.
+  A second Ctrl-C is one again: `fit` raises `Stopped` at once, whatever it is
+  doing. Outside the main thread, where Python takes no signals, nothing
+  changes.
   """
   requested = threading.Event()
   if threading.current_thread() is not threading.main_thread():

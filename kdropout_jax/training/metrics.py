@@ -6,13 +6,14 @@ checkpoint, so that the file reads as if the run had never stopped.
 """
 
 import json
-import math
 import os
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
+
+from kdropout_jax.training import files
 
 Record = Mapping[str, Any]
 
@@ -44,12 +45,12 @@ class JsonlWriter:
       for record in read_jsonl(path)
       if record["step"] <= resume_step
     ]
-    write_atomically(path, "".join(f"{line}\n" for line in kept))
+    files.write_atomically(path, "".join(f"{line}\n" for line in kept))
     self._file = path.open("a")
 
   def write(self, step: int, record: Record) -> None:
     """Appends the record of `step`."""
-    line = json.dumps({"step": step, **plain(record)}, allow_nan=False)
+    line = json.dumps({"step": step, **files.plain(record)}, allow_nan=False)
     self._file.write(f"{line}\n")
     self._file.flush()
 
@@ -82,10 +83,13 @@ class TensorBoardWriter:
     )
 
   def write(self, step: int, record: Record) -> None:
-    """Writes the record of `step`."""
-    for name, value in plain(record).items():
+    """Writes the record of `step`; a mean that is not finite is left out."""
+    for name, value in files.plain(record).items():
       if isinstance(value, (int, float, list)):
-        self._writer.add_scalar(name, float(np.mean(value)), step)
+        # What is None in a plain record is NaN here.
+        mean = float(np.mean(np.asarray(value, np.float64)))
+        if np.isfinite(mean):
+          self._writer.add_scalar(name, mean, step)
 
   def close(self) -> None:
     """Flushes and closes the file."""
@@ -121,31 +125,5 @@ def read_jsonl(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
   return records
 
 
-def write_atomically(path: str | os.PathLike[str], text: str) -> None:
-  """Writes a text file that is there as a whole or not at all."""
-  path = pathlib.Path(path)
-  temporary = path.with_name(f".{path.name}.{os.getpid()}")
-  with temporary.open("w") as file:
-    file.write(text)
-    file.flush()
-    os.fsync(file.fileno())
-  temporary.replace(path)
-
-
-def plain(record: Record) -> dict[str, Any]:
-  """Returns the record as plain Python: arrays as lists, no NaN.
-
-  >>> plain({"loss": np.float32(0.5), "accuracy": np.array([1.0, np.nan])})
-  {'loss': 0.5, 'accuracy': [1.0, None]}
-  """
-  return {name: _plain(value) for name, value in record.items()}
-
-
-def _plain(value: Any) -> Any:
-  if hasattr(value, "tolist"):
-    value = np.asarray(value).tolist()
-  if isinstance(value, (list, tuple)):
-    return [_plain(v) for v in value]
-  if isinstance(value, float) and not math.isfinite(value):
-    return None
-  return value
+write_atomically = files.write_atomically  # Moved; for callers of old names.
+plain = files.plain

@@ -12,31 +12,15 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Int
 
 from kdropout_jax import _checks
 from kdropout_jax import blocks
 from kdropout_jax import functional
 from kdropout_jax._types import Ids
+from kdropout_jax.training import task as task_lib
 
 AXIS = "batch"
 """Name of the axis over devices; batch norm reduces its statistics over it."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Shard:
-  """The share of a batch that one device has.
-
-  Attributes:
-    device: int32 [], the device's number among all.
-    rows: int32 [B / D], the numbers of its rows in the global batch.
-  """
-
-  device: Int[Array, ""]
-  rows: Int[Array, "rows"]
-
-
-jax.tree_util.register_dataclass(Shard, ["device", "rows"], [])
 
 
 class Devices:
@@ -83,10 +67,10 @@ class Devices:
       i for i, d in enumerate(self._devices) if d.process_index == process
     ]
 
-  def shards(self, batch_size: int) -> Shard:
+  def shards(self, batch_size: int) -> task_lib.Shard:
     """Returns the shards of this process' devices, with a leading axis."""
     rows = np.arange(batch_size, dtype=np.int32).reshape(self.count, -1)
-    return Shard(
+    return task_lib.Shard(
       device=np.array(self.local, np.int32),  # pyright: ignore[reportArgumentType]
       rows=rows[self.local],  # pyright: ignore[reportArgumentType]
     )
@@ -192,13 +176,13 @@ def check_split(num_subnets: int, batch_size: int, num_devices: int) -> None:
 
 def subnets_on_device(
   ids: Ids,
-  shard: Shard,
+  shard: task_lib.Shard,
   *,
   batch_size: int,
   num_devices: int,
   row_layout: functional.RowLayout = "contiguous",
   rescale: functional.Rescale = "expected",
-) -> tuple[Ids, Int[Array, "rows"] | None]:
+) -> task_lib.Subnets:
   """Returns the subnets that a device's rows train, and who trains which.
 
   Args:
@@ -210,23 +194,24 @@ def subnets_on_device(
     rescale: "realised" needs the masks of all T subnets on every device.
 
   Returns:
-    ids [..., T'], and int32 [B / D] of slots in [0, T'), or None where the
-    local rule of `row_layout` gives the same.
+    ids [..., T'], and slots in [0, T'), or None where the local rule of
+    `row_layout` gives the same.
   """
   num_subnets = ids.shape[-1]
   num_rows = batch_size // num_devices
   if num_devices == 1:
-    return ids, None
+    return task_lib.Subnets(ids)
   if row_layout == "tiled":
     if num_rows % num_subnets == 0:
-      return ids, None
-    return ids, shard.rows % num_subnets
+      return task_lib.Subnets(ids)
+    return task_lib.Subnets(ids, shard.rows % num_subnets)
   if rescale == "realised":
     slots = jnp.asarray(blocks.row_slots(batch_size, num_subnets))
-    return ids, slots[shard.rows]
+    return task_lib.Subnets(ids, slots[shard.rows])
   first = shard.device * num_subnets // num_devices
   size = max(num_subnets // num_devices, 1)
-  return jax.lax.dynamic_slice_in_dim(ids, first, size, axis=-1), None
+  own = jax.lax.dynamic_slice_in_dim(ids, first, size, axis=-1)
+  return task_lib.Subnets(own)
 
 
 def _first_of_this_process(leaf: jax.Array) -> jax.Array:

@@ -5,7 +5,6 @@ traced once for a whole run: steps, lengths and splits are traced numbers.
 """
 
 import functools
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -18,6 +17,7 @@ from kdropout_jax.training import parallel
 from kdropout_jax.training import rng
 from kdropout_jax.training import state as state_lib
 from kdropout_jax.training import step as step_lib
+from kdropout_jax.training import task as task_lib
 
 
 class Program:
@@ -36,9 +36,9 @@ class Program:
 
   def __init__(
     self,
-    task: step_lib.Task,
+    task: task_lib.Task,
     devices: parallel.Devices,
-    run_steps: Callable = step_lib.run_steps,
+    run_steps: step_lib.RunSteps = step_lib.run_steps,
     eval_rows: int = 512,
   ):
     rng.check_shuffle(task.shuffle)
@@ -77,10 +77,10 @@ class Program:
     self,
     state: state_lib.TrainState,
     members: state_lib.Members,
-    data: step_lib.Data,
+    data: task_lib.Data,
     start: int,
     count: int,
-  ) -> tuple[state_lib.TrainState, step_lib.Sums]:
+  ) -> tuple[state_lib.TrainState, task_lib.Sums]:
     """Trains steps `start` to ``start + count`` in one dispatch.
 
     `state` is donated. `members` and `data` come from `devices.replicate`.
@@ -92,9 +92,9 @@ class Program:
     self,
     state: state_lib.TrainState,
     members: state_lib.Members,
-    batch: step_lib.Data,
+    batch: task_lib.Data,
     step: int,
-  ) -> tuple[state_lib.TrainState, step_lib.Sums]:
+  ) -> tuple[state_lib.TrainState, task_lib.Sums]:
     """Trains one step on a batch of numpy arrays; all members share it."""
     sharded = (self._shards, self.devices.split(batch))
     return self._step(state, sharded, (members, np.int32(step)))
@@ -102,7 +102,7 @@ class Program:
   def evaluate(
     self,
     state: state_lib.TrainState,
-    data: step_lib.Data,
+    data: task_lib.Data,
     start: int,
     stop: int,
     *,
@@ -152,7 +152,8 @@ class Program:
       members, data, start, count = shared
 
       def one(state, member):
-        return run_steps(self.task, member, state, start, count, data, shard)
+        worker = task_lib.Worker(self.task, member, shard)
+        return run_steps(worker, state, start, count, data)
 
       return jax.vmap(one)(state, members)
 
@@ -162,11 +163,9 @@ class Program:
     (shard, batch), (members, step) = sharded, shared
 
     def one(state, member):
-      state, (loss, accuracy) = step_lib.train_step(
-        self.task, member, state, step, batch, shard
-      )
-      zero = step_lib.Sums.zero()
-      return state, step_lib.add_step(zero, step, loss, accuracy)
+      worker = task_lib.Worker(self.task, member, shard)
+      state, (loss, accuracy) = step_lib.train_step(worker, state, step, batch)
+      return state, task_lib.Sums.zero().add(step, loss, accuracy)
 
     return jax.vmap(one)(state, members)
 

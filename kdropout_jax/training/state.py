@@ -6,7 +6,6 @@ have a leading axis S over members, which `vmap` takes away.
 """
 
 import dataclasses
-import hashlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,6 +17,7 @@ from jaxtyping import Array, Float, UInt
 from kdropout_jax import config
 from kdropout_jax._types import Key
 from kdropout_jax.masks import guided
+from kdropout_jax.training import digests
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,28 +124,7 @@ def _stack_leaf(*leaves: Any) -> np.ndarray:
   return values.astype(np.int32 if is_integer else np.float32)
 
 
-def sha256(tree: Any) -> str:
-  """Returns a digest of all leaves: their paths, dtypes, shapes and bytes.
-
-  >>> import jax.numpy as jnp
-  >>> sha256({"w": jnp.zeros(2)}) == sha256({"w": jnp.zeros(2)})
-  True
-  """
-  digest = hashlib.sha256()
-  for path, leaf_digest in sorted(leaf_digests(tree).items()):
-    digest.update(f"{path}\n{leaf_digest}\n".encode())
-  return digest.hexdigest()
-
-
-def leaf_digests(tree: Any) -> dict[str, str]:
-  """Returns {path: digest of dtype, shape and bytes} of every leaf."""
-  digests = {}
-  for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-    array = np.asarray(leaf)
-    digest = hashlib.sha256(f"{array.dtype} {array.shape}\n".encode())
-    digest.update(np.ascontiguousarray(array).tobytes())
-    digests[jax.tree_util.keystr(path)] = digest.hexdigest()
-  return digests
+sha256 = digests.sha256  # Moved; for callers of the old name.
 
 
 def all_finite(tree: Any) -> bool:

@@ -20,6 +20,7 @@ from kdropout_jax.training import parallel
 from kdropout_jax.training import rng
 from kdropout_jax.training import state as state_lib
 from kdropout_jax.training import step as step_lib
+from kdropout_jax.training import task as task_lib
 
 _IDS_AT_A_TIME = 1024
 
@@ -46,17 +47,15 @@ class ExtractedSteps:
 
   def __call__(
     self,
-    task: step_lib.Task,
-    member: state_lib.Members,
+    worker: task_lib.Worker,
     state: state_lib.TrainState,
     start: Int[Array, ""],
     count: Int[Array, ""],
-    data: step_lib.Data,
-    shard: parallel.Shard,
-  ) -> tuple[state_lib.TrainState, step_lib.Sums]:
+    data: task_lib.Data,
+  ) -> tuple[state_lib.TrainState, task_lib.Sums]:
     """Trains steps `start` to ``start + count``, as `step.run_steps` does."""
-    trainer = self.trainer(task, member, shard)
-    batches = batches_lib.Batches(task, member, start, data, shard)
+    trainer = self.trainer(worker)
+    batches = batches_lib.Batches(worker, start, data)
     stop = start + count
 
     def one_step(step, carry):
@@ -64,7 +63,7 @@ class ExtractedSteps:
       batch, order = batches.read(step, order)
       window, value = trainer.step(window, step, batch)
       loss, (accuracy, _) = parallel.mean(value)
-      return window, order, step_lib.add_step(sums, step, loss, accuracy)
+      return window, order, sums.add(step, loss, accuracy)
 
     def one_window(carry):
       step, params, opt_state, order, sums = carry
@@ -82,7 +81,7 @@ class ExtractedSteps:
       state.params,
       state.opt_state,
       batches.no_order(),
-      step_lib.Sums.zero(),
+      task_lib.Sums.zero(),
     )
     _, params, opt_state, _, sums = jax.lax.while_loop(
       lambda carry: carry[0] < stop, one_window, carry
@@ -90,20 +89,15 @@ class ExtractedSteps:
     state = dataclasses.replace(state, params=params, opt_state=opt_state)
     return state, sums
 
-  def trainer(
-    self,
-    task: step_lib.Task,
-    member: state_lib.Members,
-    shard: parallel.Shard,
-  ) -> subnets.WindowTrainer:
+  def trainer(self, worker: task_lib.Worker) -> subnets.WindowTrainer:
     """Returns what trains the windows of one member on one device."""
 
     def loss_fn(params, step, batch):
-      return step_lib.make_loss(task, member, {}, step, batch, shard)(params)
+      return step_lib.make_loss(worker, {}, step, batch)(params)
 
     return subnets.WindowTrainer(
       loss_fn,
-      task.make_optimizer(member.learning_rate),
+      worker.task.make_optimizer(worker.member.learning_rate),
       self.layout,
       dropped_weights=self.dropped_weights,
       sizes=self.sizes,
@@ -113,9 +107,9 @@ class ExtractedSteps:
 
 
 def plan(
-  task: step_lib.Task,
+  task: task_lib.Task,
   members: state_lib.Members,
-  example: step_lib.Data,
+  example: task_lib.Data,
   num_steps: int,
   dropped_weights: str = "caught_up",
 ) -> ExtractedSteps:
@@ -145,15 +139,15 @@ def plan(
     train=True,
   )
   draft = ExtractedSteps(k, layout, None, dropped_weights)
-  shard = parallel.Shard(jnp.int32(0), jnp.arange(task.batch_size))
+  shard = task_lib.Shard(jnp.int32(0), jnp.arange(task.batch_size))
   sizes = _sizes(draft, task, members, state.params, example, shard, num_steps)
   steps = dataclasses.replace(draft, sizes=sizes)
-  trainer = steps.trainer(task, first, shard)
+  trainer = steps.trainer(task_lib.Worker(task, first, shard))
   trainer.check(state.params, 0, example)
   return steps
 
 
-def _window_steps(task: step_lib.Task, members: state_lib.Members) -> int:
+def _window_steps(task: task_lib.Task, members: state_lib.Members) -> int:
   schedule = members.schedule
   if not isinstance(schedule, config.Sequential) or schedule.m != 1:
     raise UnsupportedError(

@@ -7,10 +7,13 @@ import json
 import numpy as np
 import pytest
 
-from experiments.shared import claims
-from experiments.shared.data import registry
-from experiments.shared.judging import contrasts
-from experiments.shared.judging import verdicts
+from experiments.data import registry
+from experiments.gyro import claims as gyro_claims
+from experiments.judge import contrasts
+from experiments.judge import verdicts
+from experiments.k_dropout import claims
+
+CLAIMS = (*claims.CLAIMS, *gyro_claims.CLAIMS)
 
 SUPERIOR = contrasts.Claim(
   name="planted",
@@ -252,16 +255,16 @@ def test_the_table_and_the_json_hold_every_setting():
 
 
 def test_claims_are_named_once_and_found():
-  counts = collections.Counter(claim.name for claim in claims.CLAIMS)
+  counts = collections.Counter(claim.name for claim in CLAIMS)
   assert set(counts.values()) == {1}
-  assert claims.named("u_shape").measure == "u_shape"
+  assert claims.named("u_shape")[0].measure == "u_shape"
   with pytest.raises(ValueError, match="claim must be one of .*got 'v_shape'"):
     claims.named("v_shape")
 
 
 def test_planted_with_the_papers_own_numbers_every_claim_holds():
   num_planted = 0
-  for claim in claims.CLAIMS:
+  for claim in CLAIMS:
     found = {"x": seeds(0.0, 1e-3)}
     if claim.rule == "superior":
       numbers = claim.paper_difference
@@ -277,7 +280,7 @@ def test_planted_with_the_papers_own_numbers_every_claim_holds():
 
 def test_every_dataset_of_a_claim_exists():
   known = set(registry.names())
-  for claim in claims.CLAIMS:
+  for claim in CLAIMS:
     if isinstance(claim.paper_difference, dict):
       for name in claim.paper_difference:
         dataset = name.split()[0].removeprefix("dataset=")
@@ -285,7 +288,7 @@ def test_every_dataset_of_a_claim_exists():
 
 
 def test_own_splits_enter_no_claim():
-  claim = claims.named("gyro_beats_conventional")
+  (claim,) = gyro_claims.named("gyro_beats_conventional")
   rows = [
     row
     for dataset in ("kddcup99", "unsw_nb15", "nsl_kdd")
@@ -298,7 +301,7 @@ def test_own_splits_enter_no_claim():
 
 
 def test_large_m_is_compared_with_one_at_the_same_k_and_order():
-  claim = claims.named("large_m_hurts_at_large_k_once")
+  (claim,) = claims.named("large_m_hurts_at_large_k_once")
   base = {"method": "sequential", "shuffle": "once"}
   rows = [
     *rows_of([50.0] * 5, **base, m=1, k_over_T=0.5),

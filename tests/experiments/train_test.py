@@ -8,8 +8,8 @@ from absl import flags as absl_flags
 from absl.testing import flagsaver
 
 from experiments import train
-from experiments.shared import flags
-from experiments.shared.running import workdirs
+from experiments.run import flags
+from experiments.run import workdirs
 
 
 @pytest.fixture(autouse=True)

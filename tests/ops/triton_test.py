@@ -72,6 +72,31 @@ def test_compiles_to_tensor_cores_without_spills(product, dtype, capability):
   assert got.shared >= 2 * step / launch.tile.num_stages
 
 
+@pytest.mark.parametrize("capability", [80, 90])
+@pytest.mark.parametrize("product, block", [("forward", 128), ("dx", 64)])
+def test_the_loop_carries_its_index(product, block, capability):
+  problem = compiling.problem("bfloat16", groups=8, block=block)
+  launch, got = compiling.compile_product(product, problem, capability)
+  loop = got.loop()
+  copies = [line for line in loop if re.match(r"cp\.async\.c[ag]", line)]
+  # Operands alone are copied ahead, sixteen bytes at a time.
+  assert copies and all("cp.async.cg" in c and ", 0x10" in c for c in copies)
+  assert any(re.search(compiling.TENSOR_CORE[capability], i) for i in loop)
+  # Who loads the index in the step that uses it gives stages away for it.
+  step = launch.tile.shared_bytes(2) // launch.tile.num_stages
+  buffers = launch.tile.num_stages - (capability < 90)  # mma.sync waits.
+  assert got.shared >= buffers * step
+  (load,) = (i for i, line in enumerate(loop) if "ld.global" in line)
+  loaded = re.search(r"\{ (%r\d+) \}", loop[load])[1]
+  used = [
+    i
+    for i, line in enumerate(loop)
+    if i != load and re.search(rf"{loaded}\b", line)
+  ]
+  # What is loaded in a pass is read in the next one only.
+  assert used and max(used) < load
+
+
 def problem_bytes(dtype):
   return jnp.dtype(dtype).itemsize
 
@@ -95,9 +120,26 @@ def test_tiles_fit_every_device(product, capability, dtype, rows, groups):
   )
   tile = tiles.choose(product, problem, capability)
   sizes = (tile.rows, tile.cols, tile.depth)
-  assert all(16 <= s <= 128 and s & (s - 1) == 0 for s in sizes)
+  assert all(16 <= s <= 256 and s & (s - 1) == 0 for s in sizes)
   used = tile.shared_bytes(problem_bytes(dtype))
   assert used <= tiles.shared_limit(capability)
+
+
+@pytest.mark.parametrize(
+  ("changed", "cols"),
+  [
+    ({}, 256),
+    (dict(capability=80), 128),  # No memory for the stages.
+    (dict(dtype="float32"), 128),  # Spills on 10.0.
+    (dict(rows=512), 128),  # 32 programs for 132 processors.
+    (dict(block=32), 128),  # Indexed by units, in the step that uses them.
+  ],
+)
+def test_wide_tiles_where_there_is_room_and_work(changed, cols):
+  given = {"dtype": "bfloat16", **changed}
+  capability = given.pop("capability", 90)
+  tile = tiles.choose("forward", compiling.problem(**given), capability)
+  assert (tile.rows, tile.cols) == (128, cols)
 
 
 WIDTHS = (256, 512, 512, 10)

@@ -3,13 +3,14 @@
 import os
 import signal
 import threading
+import types
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from kdropout_jax.training import loop
-from kdropout_jax.training import step as step_lib
+from kdropout_jax.training import task as task_lib
 
 
 class FakeDevice:
@@ -23,12 +24,12 @@ class FakeDevice:
     assert state == start
     self.calls.append((start, count))
     is_bad = self.bad_step in range(start, start + count)
-    first_bad = self.bad_step if is_bad else step_lib.NO_STEP
+    first_bad = self.bad_step if is_bad else task_lib.NO_STEP
     steps = np.arange(start, start + count)
-    return state + count, step_lib.Sums(
+    return state + count, task_lib.Sums(
       loss=np.array([steps.sum(), 0.0]),
       accuracy=np.array([count, 0.0]),
-      first_bad=np.array([step_lib.NO_STEP, first_bad], np.uint32),
+      first_bad=np.array([task_lib.NO_STEP, first_bad], np.uint32),
     )
 
 
@@ -96,6 +97,42 @@ def test_a_dispatch_is_bounded():
   assert device.calls == [(0, 3), (3, 3), (6, 1)]
 
 
+def on_clock(monkeypatch, times):
+  """Makes the loop read these times, then the last one again and again."""
+  left = list(times)
+
+  def clock():
+    return left.pop(0) if len(left) > 1 else left[0]
+
+  monkeypatch.setattr(loop, "time", types.SimpleNamespace(perf_counter=clock))
+
+
+@pytest.mark.parametrize(
+  ("times", "counts"),
+  [
+    # A dispatch each of 3, then of 6 * 3 / 9 steps: a limit of 2.
+    ([0, 1, 1, 10], [6, 6, 2, 2, 2]),
+    ([5.0], [6, 6, 6]),  # It stands still: no limit.
+    ([9, 9, 9, 4, 4, 4], [6, 6, 6]),  # It is set back: no limit.
+    ([0, 0, 0, 5e-324, 0, 0], [6, 6, 6]),  # 18 / 5e-324 is infinite.
+    ([0, 0, 0, 1e300, 0, 1, 1], [6, 6, 1, 3, 2]),  # It leaps, and recovers.
+  ],
+)
+def test_no_clock_breaks_the_length_of_dispatches(monkeypatch, times, counts):
+  on_clock(monkeypatch, times)
+  device, seen = FakeDevice(), []
+  hook = loop.Hook(record([]), every=6)
+  loop.fit(
+    device,
+    0,
+    num_steps=18,
+    hooks=[hook],
+    on_progress=lambda count, sums, seconds: seen.append(seconds),
+  )
+  assert [count for _, count in device.calls] == counts
+  assert min(seen) >= 0
+
+
 def test_a_bad_loss_stops_before_any_hook_and_names_the_step():
   saved = []
   hook = loop.Hook(record(saved), every=2)
@@ -105,11 +142,11 @@ def test_a_bad_loss_stops_before_any_hook_and_names_the_step():
 
 
 def test_first_bad_is_the_first_step_that_was_bad():
-  sums = step_lib.Sums.zero()
+  sums = task_lib.Sums.zero()
   for step, loss in enumerate([0.5, jnp.nan, jnp.inf]):
-    sums = step_lib.add_step(sums, step, jnp.float32(loss), jnp.float32(1))
+    sums = sums.add(step, jnp.float32(loss), jnp.float32(1))
   assert int(sums.first_bad) == 1
-  assert int(step_lib.Sums.zero().first_bad) == step_lib.NO_STEP
+  assert int(task_lib.Sums.zero().first_bad) == task_lib.NO_STEP
 
 
 def test_a_request_to_stop_saves_and_says_where():
@@ -124,6 +161,44 @@ def test_a_request_to_stop_saves_and_says_where():
       on_stop=record(saved),
     )
   assert stopped.value.step == 3 and saved == [3]
+
+
+def interrupt(*args):
+  raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+  ("where", "step"), [("run", 3), ("hook", 3), ("on_stop", 6)]
+)
+def test_a_second_interrupt_stops_at_once_in_one_line(where, step):
+  device, requests = FakeDevice(), []
+
+  def run(state, start, count):
+    if start == 3:  # The first one comes in the second dispatch.
+      requests.append(start)
+      if where == "run":
+        interrupt()
+    return device(state, start, count)
+
+  hooks = [loop.Hook(interrupt, steps=frozenset([6]))]
+  with pytest.raises(loop.Stopped) as stopped:
+    loop.fit(
+      run,
+      0,
+      num_steps=9,
+      max_dispatch=3,
+      hooks=hooks if where == "hook" else [],
+      should_stop=lambda: bool(requests),
+      on_stop=interrupt if where == "on_stop" else None,
+    )
+  text = f"stopped after step {step} at once, without saving"
+  assert str(stopped.value) == text
+  assert stopped.value.step == step and stopped.value.is_cut_short
+
+
+def test_an_interrupt_that_nobody_asked_for_stays_one():
+  with pytest.raises(KeyboardInterrupt):
+    loop.fit(interrupt, 0, num_steps=2)
 
 
 def test_a_request_at_the_very_end_is_too_late():

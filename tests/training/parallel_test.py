@@ -7,6 +7,7 @@ import pytest
 
 from kdropout_jax import blocks
 from kdropout_jax.training import parallel
+from kdropout_jax.training import task as task_lib
 
 _B = 16
 
@@ -16,8 +17,8 @@ def trained_by_row(ids, num_devices, row_layout, rescale):
   found = []
   for device in range(num_devices):
     rows = np.arange(_B).reshape(num_devices, -1)[device]
-    shard = parallel.Shard(jnp.int32(device), jnp.asarray(rows))
-    local, slots = parallel.subnets_on_device(
+    shard = task_lib.Shard(jnp.int32(device), jnp.asarray(rows))
+    chosen = parallel.subnets_on_device(
       jnp.asarray(ids),
       shard,
       batch_size=_B,
@@ -25,6 +26,7 @@ def trained_by_row(ids, num_devices, row_layout, rescale):
       row_layout=row_layout,
       rescale=rescale,
     )
+    local, slots = chosen.ids, chosen.slots
     if slots is None and row_layout == "tiled":
       slots = np.arange(len(rows)) % len(local)
     elif slots is None:
@@ -56,23 +58,23 @@ def test_tiled_rows_train_the_same_on_any_number_of_devices(
 
 
 def test_realised_scaling_keeps_all_subnets_on_every_device():
-  shard = parallel.Shard(jnp.int32(1), jnp.arange(8, 16))
+  shard = task_lib.Shard(jnp.int32(1), jnp.arange(8, 16))
   options = dict(batch_size=_B, num_devices=2)
-  ids, slots = parallel.subnets_on_device(
+  found = parallel.subnets_on_device(
     jnp.arange(4), shard, rescale="realised", **options
   )
-  assert ids.tolist() == [0, 1, 2, 3]
-  assert slots.tolist() == [2, 2, 2, 2, 3, 3, 3, 3]
-  ids, slots = parallel.subnets_on_device(jnp.arange(4), shard, **options)
-  assert ids.tolist() == [2, 3] and slots is None
+  assert found.ids.tolist() == [0, 1, 2, 3]
+  assert found.slots.tolist() == [2, 2, 2, 2, 3, 3, 3, 3]
+  found = parallel.subnets_on_device(jnp.arange(4), shard, **options)
+  assert found.ids.tolist() == [2, 3] and found.slots is None
 
 
 def test_ids_of_layers_are_sliced_alike():
-  shard = parallel.Shard(jnp.int32(1), jnp.arange(8, 16))
-  ids, _ = parallel.subnets_on_device(
+  shard = task_lib.Shard(jnp.int32(1), jnp.arange(8, 16))
+  found = parallel.subnets_on_device(
     jnp.arange(8).reshape(2, 4), shard, batch_size=_B, num_devices=2
   )
-  assert ids.tolist() == [[2, 3], [6, 7]]
+  assert found.ids.tolist() == [[2, 3], [6, 7]]
 
 
 @pytest.mark.parametrize(

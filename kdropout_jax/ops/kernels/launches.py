@@ -80,6 +80,7 @@ def _rows_launch(name, problem, tile, meta) -> Launch:
   row_tiles = _ceil_div(group_rows, tile.rows)
   col_tiles = _ceil_div(_span(outer, True), tile.cols)
   meta = {
+    "CARRIED": inner.masked and inner.block_size >= tile.depth,
     "INNER": inner.width,
     "OUTER": outer.width,
     # The count of a table may end inside a step where blocks are small.

@@ -19,15 +19,15 @@ import pytest
 import scipy.io
 from PIL import Image
 
-from experiments.datasets import cifar
-from experiments.datasets import images
-from experiments.datasets import kdd
-from experiments.datasets import mrpc
-from experiments.datasets import squad
-from experiments.datasets import svhn
-from experiments.datasets import tiny_imagenet
-from experiments.datasets import unsw_nb15
-from experiments.shared.data import registry
+from experiments.data import registry
+from experiments.data.builders import cifar
+from experiments.data.builders import images
+from experiments.data.builders import kdd
+from experiments.data.builders import mrpc
+from experiments.data.builders import squad
+from experiments.data.builders import svhn
+from experiments.data.builders import tiny_imagenet
+from experiments.data.builders import unsw_nb15
 
 SAMPLES = pathlib.Path(__file__).parents[2] / "data"
 

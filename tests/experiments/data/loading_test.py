@@ -10,10 +10,10 @@ import sklearn.datasets
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from experiments.shared import data
-from experiments.shared.data import prepared
-from experiments.shared.data import registry
-from experiments.shared.data import streaming
+from experiments import data
+from experiments.data import prepared
+from experiments.data import registry
+from experiments.data import streaming
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import lzma
 import numpy as np
 import pytest
 
-from experiments.datasets import local_files
+from experiments.data.builders import local_files
 
 
 def test_find_takes_the_first_candidate_there_is(tmp_path):

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from experiments.shared import data
-from experiments.shared.data import pooling
+from experiments import data
+from experiments.data import pooling
 
 
 def test_each_pixel_is_the_rounded_mean_of_its_square():

@@ -13,15 +13,15 @@ import time
 import numpy as np
 import pytest
 
+from experiments import data
 from experiments import prepare_data
-from experiments.datasets import builder
-from experiments.datasets import cifar
-from experiments.datasets import images
-from experiments.datasets import local_files
-from experiments.shared import data
-from experiments.shared.data import downloads
-from experiments.shared.data import preparation
-from experiments.shared.data import registry
+from experiments.data import downloads
+from experiments.data import preparation
+from experiments.data import registry
+from experiments.data.builders import builder
+from experiments.data.builders import cifar
+from experiments.data.builders import images
+from experiments.data.builders import local_files
 
 # dataset: (training rows, test rows, classes) of its sample
 _SAMPLES = {
@@ -247,8 +247,8 @@ def test_shards_of_another_source_are_not_continued(
 
 _SLOW_PREPARE = """
 import sys, time
-from experiments.datasets import digits
-from experiments.shared import data
+from experiments.data.builders import digits
+from experiments import data
 
 whole = digits._examples
 
@@ -321,7 +321,7 @@ def test_concurrent_preparations_read_the_files_once(
 
 
 def test_a_builder_that_yields_too_few_rows_is_refused(tmp_path, monkeypatch):
-  from experiments.datasets import digits
+  from experiments.data.builders import digits
 
   parts = digits.Digits.parts
 

@@ -8,8 +8,8 @@ import sys
 import numpy as np
 import pytest
 
-from experiments.shared import data
-from experiments.shared.data import streaming
+from experiments import data
+from experiments.data import streaming
 
 _N = 50
 
@@ -139,7 +139,7 @@ _WORKERS = """
 import sys
 from absl import app
 import numpy as np
-from experiments.shared.data import streaming
+from experiments.data import streaming
 
 def main(argv):
   images = streaming.open_images("digits", "train", argv[1])

@@ -5,10 +5,10 @@ import hashlib
 import numpy as np
 import pytest
 
-from experiments.shared import data
-from experiments.shared.data import spans as spans_lib
-from experiments.shared.data import squad_metric
-from experiments.shared.data import tokens
+from experiments import data
+from experiments.data import spans as spans_lib
+from experiments.data import squad_metric
+from experiments.data import tokens
 
 _VOCABULARY = (
   "[PAD] [UNK] [CLS] [SEP] [MASK] who won ? the game was ##s play ##ed in"
@@ -220,7 +220,7 @@ def test_number_of_questions(samples, tmp_path):
 
 
 def test_a_wrong_answer_offset_is_refused(samples, tmp_path, monkeypatch):
-  from experiments.datasets import squad as builders
+  from experiments.data.builders import squad as builders
 
   path = samples / "squad/train-v1.1.json"
   path.write_text(

@@ -10,30 +10,30 @@ from absl import flags as absl_flags
 from absl.testing import flagsaver
 
 import kdropout_jax as kd
-from experiments import accuracy_table
-from experiments.shared import claims
-from experiments.shared import methods
-from experiments.shared.data import registry
-from experiments.shared.judging import contrasts
-from experiments.shared.papers import paper_gyro
-from experiments.shared.reporting import report
-from experiments.shared.results import accuracy_notes
-from experiments.shared.results import accuracy_report
-from experiments.shared.studies import accuracy_rows
-from experiments.shared.studies import gyro_table
-from experiments.shared.sweeping import sweeps
+from experiments.cells import sweeps
+from experiments.data import registry
+from experiments.gyro import claims
+from experiments.gyro import paper
+from experiments.gyro.accuracy import accuracy_table
+from experiments.gyro.accuracy import measured as measured_lib
+from experiments.gyro.accuracy import notes as accuracy_notes
+from experiments.gyro.accuracy import report as accuracy_report
+from experiments.gyro.accuracy import settings
+from experiments.judge import contrasts
+from experiments.report import study
+from experiments.run import methods
 
 _SCALES = ("paper", "cpu", "smoke")
 _RUN = [
   pytest.param(scale, row, id=f"{scale}-{row.label}")
   for scale in _SCALES
-  for row in gyro_table.rows(scale)
+  for row in settings.rows(scale)
   if not row.not_run
 ]
 
 
 def by_label(scale):
-  return {row.label: row for row in gyro_table.rows(scale)}
+  return {row.label: row for row in settings.rows(scale)}
 
 
 def num_steps(cell):
@@ -51,7 +51,7 @@ def num_steps(cell):
 def test_cells_differ_and_have_one_seed(scale):
   cells = [
     cell
-    for row in gyro_table.rows(scale)
+    for row in settings.rows(scale)
     for same in row.all_cells().values()
     for cell in same
   ]
@@ -133,43 +133,41 @@ def test_the_cpu_scale_is_the_one_that_was_fixed():
 
 def test_all_rows_of_the_papers_table_are_there():
   for scale in ("paper", "cpu"):
-    assert set(by_label(scale)) == set(paper_gyro.TABLE_4)
-  assert set(paper_gyro.TABLE_5) == set(paper_gyro.TABLE_4) - {
-    "ImageNet/ResNet-18"
-  }
-  for row in gyro_table.rows("paper"):
-    assert len(row.methods) == len(paper_gyro.TABLE_4[row.label])
+    assert set(by_label(scale)) == set(paper.TABLE_4)
+  assert set(paper.TABLE_5) == set(paper.TABLE_4) - {"ImageNet/ResNet-18"}
+  for row in settings.rows("paper"):
+    assert len(row.methods) == len(paper.TABLE_4[row.label])
 
 
-@pytest.mark.parametrize("row", gyro_table.rows("paper"), ids=lambda r: r.label)
+@pytest.mark.parametrize("row", settings.rows("paper"), ids=lambda r: r.label)
 def test_claims_expect_the_differences_of_the_tables(row):
   """Both were typed from the paper, at different times."""
   if row.names["dataset"] in ("kddcup99", "unsw_nb15"):
     return  # Own splits enter no claim.
   label = contrasts.label(row.names)
-  _, conventional, gyro, *blocks = (m for m, _ in paper_gyro.TABLE_4[row.label])
-  expected = claims.named("gyro_beats_conventional").expected(label)
+  _, conventional, gyro, *blocks = (m for m, _ in paper.TABLE_4[row.label])
+  expected = claims.named("gyro_beats_conventional")[0].expected(label)
   assert expected == pytest.approx(gyro - conventional)
   for value in blocks:
-    expected = claims.named("blockwise_beats_conventional").expected(label)
+    expected = claims.named("blockwise_beats_conventional")[0].expected(label)
     assert expected == pytest.approx(value - conventional)
-  if row.label in paper_gyro.TABLE_5:
-    _, conventional, gyro = paper_gyro.TABLE_5[row.label]
-    expected = claims.named("gap_is_smaller").expected(label)
+  if row.label in paper.TABLE_5:
+    _, conventional, gyro = paper.TABLE_5[row.label]
+    expected = claims.named("gap_is_smaller")[0].expected(label)
     assert expected == pytest.approx(conventional - gyro)
 
 
 def test_rows_are_chosen_by_group_or_label():
-  rows = gyro_table.rows("cpu")
-  chosen = gyro_table.choose(rows, ["packets", "CIFAR10/LeNet"])
+  rows = settings.rows("cpu")
+  chosen = settings.choose(rows, ["packets", "CIFAR10/LeNet"])
   assert [row.label for row in chosen] == [
     *("CIFAR10/LeNet", "KDDCup99/MLP3", "NSL-KDD/MLP3", "UNSW-NB15/MLP3")
   ]
-  assert gyro_table.choose(rows, None) == list(rows)
+  assert settings.choose(rows, None) == list(rows)
   with pytest.raises(ValueError, match="rows must be one of .*did you mean"):
-    gyro_table.choose(rows, ["packet"])
+    settings.choose(rows, ["packet"])
   with pytest.raises(ValueError, match="num_seeds must be >= 1, got 0"):
-    gyro_table.rows("cpu", 0)
+    settings.rows("cpu", 0)
 
 
 def planted(label="CIFAR10/LeNet", trained=256):
@@ -203,7 +201,7 @@ def planted(label="CIFAR10/LeNet", trained=256):
     "gyro": measured("gyro", 0.3, range(1, 6)),
   }
   cells = [row.cells("gyro")[0]] * 11
-  return accuracy_rows.Found(row, rows, cells)
+  return measured_lib.Found(row, rows, cells)
 
 
 def test_differences_are_paired_by_seed():
@@ -222,7 +220,9 @@ def test_differences_are_paired_by_seed():
 
 def test_planted_rows_are_judged():
   rows, _ = accuracy_report.judged([planted()])
-  verdicts = report.judge(accuracy_report.CLAIMS, rows, scale="cpu")
+  verdicts = study.judge(
+    claims.named(*accuracy_report.CLAIMS), rows, scale="cpu"
+  )
   outcome = {v.claim.name: v.outcome for v in verdicts}
   assert outcome["gyro_beats_conventional"] == "holds"
   assert outcome["gap_is_smaller"] == "holds"
@@ -241,7 +241,9 @@ def test_rows_where_not_all_subnets_trained_enter_no_claim():
 
 def test_own_splits_enter_no_claim():
   rows, _ = accuracy_report.judged([planted("KDDCup99/MLP3")])
-  verdicts = report.judge(accuracy_report.CLAIMS, rows, scale="cpu")
+  verdicts = study.judge(
+    claims.named(*accuracy_report.CLAIMS), rows, scale="cpu"
+  )
   assert all(not verdict.findings for verdict in verdicts)
 
 
@@ -255,9 +257,7 @@ def test_power_is_that_of_the_measured_deviation():
 
 
 def test_what_is_not_run_has_a_reason_and_a_command():
-  everything = [
-    accuracy_rows.Found(row, {}, []) for row in gyro_table.rows("cpu")
-  ]
+  everything = [measured_lib.Found(row, {}, []) for row in settings.rows("cpu")]
   text = "\n".join(accuracy_notes.notes(everything, "cpu"))
   for words in (
     "SVHN/MLP1: dataset svhn_cropped not at hand, or not asked for.",
@@ -273,10 +273,10 @@ def test_what_is_not_run_has_a_reason_and_a_command():
 @pytest.fixture
 def call(tmp_path, monkeypatch):
   """Calls the binary with one method of one row, and one row without data."""
-  rows = gyro_table.rows("smoke")
+  rows = settings.rows("smoke")
   small = dataclasses.replace(rows[0], methods=("gyro",))
   scales = {"smoke": (small, rows[-1])}
-  monkeypatch.setattr(gyro_table, "_SCALES", scales)
+  monkeypatch.setattr(settings, "_SCALES", scales)
 
   def run(**flags):
     if not absl_flags.FLAGS.is_parsed():

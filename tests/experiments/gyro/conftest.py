@@ -7,8 +7,8 @@ import pytest
 from absl import flags as absl_flags
 from absl.testing import flagsaver
 
-from experiments.shared.studies import insight_cells
-from experiments.shared.sweeping import sweeps
+from experiments.cells import sweeps
+from experiments.gyro import analysed
 
 _SMALL = dict(
   hidden=16,
@@ -19,10 +19,10 @@ _SMALL = dict(
   lr_drops=(4,),
 )
 _SIGMA = dict(total=8, concurrent=4, block_size=4)
-_ROW = insight_cells.SCALES["smoke"].rows["MLP2/digits"]
+_ROW = analysed.SCALES["smoke"].rows["MLP2/digits"]
 
 TINY = dataclasses.replace(
-  insight_cells.SCALES["smoke"],
+  analysed.SCALES["smoke"],
   rows={
     "tiny": dataclasses.replace(
       _ROW,
@@ -40,7 +40,7 @@ TINY = dataclasses.replace(
 @pytest.fixture
 def tiny(monkeypatch):
   """The scale that ``--scale=smoke`` names in these tests."""
-  monkeypatch.setitem(insight_cells.SCALES, "smoke", TINY)
+  monkeypatch.setitem(analysed.SCALES, "smoke", TINY)
   return TINY
 
 

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 import kdropout_jax as kd
-from experiments import guided
-from experiments.shared import claims_guided
-from experiments.shared import config as config_lib
-from experiments.shared.reporting import report
-from experiments.shared.running import setup
-from experiments.shared.studies import guided_cells
-from experiments.shared.studies import two_tasks
+from experiments.gyro.guided import cells as guided_cells
+from experiments.gyro.guided import claims
+from experiments.gyro.guided import guided
+from experiments.gyro.guided import two_tasks
+from experiments.report import study
+from experiments.run import config as config_lib
+from experiments.run import setup
 
 SMALL = two_tasks.Sizes(16, 60, 16, 5e-3, 2)
 
@@ -52,7 +52,7 @@ def test_guided_command_reports_schedules(call, insight_folder, monkeypatch):
     assert row["weakest_subnets"] == min(row["subnets"])
   assert rows[0]["subnet_steps"] != rows[1]["subnet_steps"]
   names = [v["claim"]["name"] for v in found["verdicts"]]
-  assert names == [*claims_guided.SCHEDULES]
+  assert names == [claim.name for claim in claims.SCHEDULES]
   page = (insight_folder / "guided.md").read_text()
   assert "| guided " in page and "weakest 5 %" in page
   assert (insight_folder / "guided.png").read_bytes()[1:4] == b"PNG"
@@ -89,7 +89,7 @@ def test_guided_command_reports_tasks(call, insight_folder, monkeypatch):
     assert apart["after_b_a"] > 50 and apart["after_b_b"] > 50
     assert shared["after_a_b"] < 40
   names = [v["claim"]["name"] for v in found["verdicts"]]
-  assert names == [*claims_guided.TASKS]
+  assert names == [claim.name for claim in claims.TASKS]
   assert (insight_folder / "guided_tasks.png").exists()
 
 
@@ -156,8 +156,7 @@ def test_claims_pair_guided_with_each_schedule_at_its_own_sizes():
     *rows_of("gyro", [52.0] * 5, scheduling="consecutive"),
   ]
   said = {
-    v.claim.name: v
-    for v in report.judge(claims_guided.SCHEDULES, rows, scale="cpu")
+    v.claim.name: v for v in study.judge(claims.SCHEDULES, rows, scale="cpu")
   }
   assert said["guided_beats_random"].outcome == "holds"
   assert said["guided_lifts_the_weakest"].outcome == "holds"

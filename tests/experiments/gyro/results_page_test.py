@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from experiments.shared.results import page_gyro
-from experiments.shared.results import pages
+from experiments.gyro import page as page_lib
+from experiments.report import page as report_page
 
 
 def write(folder, name, **numbers):
@@ -17,7 +17,7 @@ def write(folder, name, **numbers):
 
 def cells(folder, start):
   """The cells of the only line of the page whose first cell starts so."""
-  page = pages.text(page_gyro.PAPER, folder)
+  page = report_page.text(page_lib.PAPER, folder)
   (line,) = [x for x in page.splitlines() if x.startswith(f"| {start}")]
   return [cell.strip() for cell in line.split("|")[1:-1]]
 
@@ -28,8 +28,8 @@ def accuracy(method, seed, value, gap):
 
 
 def test_an_empty_folder_was_not_run(tmp_path):
-  page = pages.text(page_gyro.PAPER, tmp_path)
-  for binary, _ in page_gyro.EXPERIMENTS.values():
+  page = report_page.text(page_lib.PAPER, tmp_path)
+  for binary, _ in page_lib.EXPERIMENTS.values():
     assert "not run" in cells(tmp_path, f"`experiments.{binary}`")
   # 84.43 and 84.50 less 84.27; gaps of 0.6 and 0.9.
   assert cells(tmp_path, "CIFAR10/LeNet")[1:] == [
@@ -50,7 +50,7 @@ def test_differences_are_paired_by_seed(tmp_path):
   found = cells(tmp_path, "CIFAR10/LeNet")
   assert found[1].startswith("+1.00 [") and found[5].startswith("-2.00 [")
   assert found[3] == "not run"
-  page = pages.text(page_gyro.PAPER, tmp_path)
+  page = report_page.text(page_lib.PAPER, tmp_path)
   assert "- CIFAR10/LeNet" not in page
 
 
@@ -151,7 +151,7 @@ def test_rows_where_no_dropout_is_best_are_named(tmp_path, none, said):
   values = {"none": none, "conventional": 50.0, "gyro": 51.0}
   rows = [accuracy(method, 0, v, 1.0) for method, v in values.items()]
   write(tmp_path, "accuracy_table", numbers={"rows": rows})
-  page = pages.text(page_gyro.PAPER, tmp_path)
+  page = report_page.text(page_lib.PAPER, tmp_path)
   assert ("best of the four on CIFAR10/LeNet." in page) == said
 
 
@@ -160,7 +160,7 @@ def test_bert_stands_beside_the_larger_class(tmp_path):
     "model": {"accuracy": 63.421, "f1": 73.1},
     "baseline": {"accuracy": 66.49, "f1": 79.87},
   }
-  assert "## BERT" not in pages.text(page_gyro.PAPER, tmp_path)
+  assert "## BERT" not in report_page.text(page_lib.PAPER, tmp_path)
   facts = {"scores": scores, "fixed_loss": [0.7, 0.25], "steps": 342}
   (tmp_path / "bert_gyro.json").write_text(json.dumps(facts))
   found = ["gyro", "63.42", "73.10", "0.7000", "0.2500", "342"]

@@ -7,11 +7,11 @@ import pytest
 from absl import flags as absl_flags
 from absl.testing import flagsaver
 
-from experiments.shared import scales
-from experiments.shared.sweeping import sweeps
+from experiments.cells import sweeps
+from experiments.k_dropout import sizes
 
 TINY = dataclasses.replace(
-  scales.SMOKE,
+  sizes.SMOKE,
   seeds=2,
   ks=(10, 30),
   ms=(1, 8),
@@ -33,7 +33,7 @@ def workdir(tmp_path_factory):
 @pytest.fixture
 def tiny(monkeypatch):
   """The scale that ``--scale=smoke`` names in these tests."""
-  monkeypatch.setitem(scales.SCALES, "smoke", TINY)
+  monkeypatch.setitem(sizes.SCALES, "smoke", TINY)
   return TINY
 
 

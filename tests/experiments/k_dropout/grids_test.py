@@ -2,22 +2,22 @@
 
 import pytest
 
-from experiments.shared import scales
-from experiments.shared.sweeping import grids
-from experiments.shared.sweeping import gyro_grid
-from experiments.shared.sweeping import sweep_rows
+from experiments.gyro.grid import cells as grid_cells
+from experiments.k_dropout import derived as derived_lib
+from experiments.k_dropout import grids
+from experiments.k_dropout import sizes as sizes_lib
 
-ALL = [(name, scale) for name in grids.GRIDS for scale in scales.SCALES]
+ALL = [(name, scale) for name in grids.GRIDS for scale in sizes_lib.SCALES]
 
 
 @pytest.mark.parametrize(("name", "scale"), ALL)
 def test_cells_differ_and_have_one_seed(name, scale):
-  cells = grids.get(name, scales.get(scale))
+  cells = grids.get(name, sizes_lib.SCALES[scale])
   assert len({cell.digest() for cell in cells}) == len(cells) > 0
   assert {cell.seeds for cell in cells} == {1}
 
 
-@pytest.mark.parametrize("scale", scales.SCALES.values(), ids=str)
+@pytest.mark.parametrize("scale", sizes_lib.SCALES.values(), ids=str)
 def test_the_last_window_is_the_whole_run(scale):
   assert scale.ks[-1] == scale.num_steps
   if scale.common.get("num_train"):
@@ -26,7 +26,7 @@ def test_the_last_window_is_the_whole_run(scale):
 
 
 def test_the_cpu_scale_is_the_one_that_was_fixed():
-  scale = scales.CPU
+  scale = sizes_lib.CPU
   cell = scale.config()
   assert scale.num_steps == 2400
   assert (cell.dataset, cell.mean_pool, cell.num_train) == ("cifar10", 2, 5120)
@@ -36,14 +36,14 @@ def test_the_cpu_scale_is_the_one_that_was_fixed():
 
 
 def test_the_paper_scale_is_the_papers():
-  cell = scales.PAPER.config(num_hidden=3)
-  assert scales.PAPER.num_steps == 29_100
+  cell = sizes_lib.PAPER.config(num_hidden=3)
+  assert sizes_lib.PAPER.num_steps == 29_100
   assert (cell.hidden, cell.batch_size, cell.epochs) == (2000, 512, 300)
   assert cell.num_train is None and cell.valid_fraction == 0.0
 
 
 def test_sequential_counts():
-  cells = grids.get("sequential", scales.CPU)
+  cells = grids.get("sequential", sizes_lib.CPU)
   # every_epoch and once: 9 k x 4 m; rows: the 6 k >= 40 x 4 m; 3 x 2 lines.
   assert len(cells) == 5 * (2 * 36 + 24 + 6)
   rows = {
@@ -53,20 +53,20 @@ def test_sequential_counts():
 
 
 def test_pooled_has_pools_as_large_as_sequential_runs_have_subnets():
-  cells = grids.get("pooled", scales.CPU)
+  cells = grids.get("pooled", sizes_lib.CPU)
   pools = {c.pool_size for c in cells if c.method == "pooled" and c.m == 1}
-  assert {2400 // k for k in scales.CPU.windows} <= pools
+  assert {2400 // k for k in sizes_lib.CPU.windows} <= pools
   assert {1, 10, 20, 50, 200, 1000, 50_000} <= pools
 
 
 def test_the_deep_grid_has_24_cells_of_three_seeds():
-  cells = grids.get("deep", scales.CPU)
+  cells = grids.get("deep", sizes_lib.CPU)
   assert len(cells) == 24 * 3
   assert {c.num_hidden for c in cells} == {3}
 
 
 def test_the_deep_grid_at_paper_scale():
-  cells = grids.get("deep", scales.PAPER)
+  cells = grids.get("deep", sizes_lib.PAPER)
   found = {(c.k, c.m) for c in cells if c.method == "sequential"}
   assert found == {(k, m) for k in (97, 485, 29_100) for m in (1, 512)}
   assert {c.shuffle for c in cells} == {"every_epoch", "once"}
@@ -74,14 +74,14 @@ def test_the_deep_grid_at_paper_scale():
 
 
 def test_the_transition_runs_twice_as_long():
-  cells = grids.get("transition", scales.CPU)
+  cells = grids.get("transition", sizes_lib.CPU)
   assert {c.steps(5120) for c in cells} == {4800}
 
 
 def test_gyro_schedules_meet_at_equal_cells():
   """Table 6: every random cell has a consecutive one of the same size."""
-  for sizes in gyro_grid.SIZES.values():
-    settings = gyro_grid.settings(sizes)
+  for sizes in grid_cells.SIZES.values():
+    settings = grid_cells.settings(sizes)
     random = [s for s in settings if s.get("scheduling") == "random"]
     assert random
     for own in random:
@@ -91,11 +91,7 @@ def test_gyro_schedules_meet_at_equal_cells():
 
 def test_wrong_names_are_refused():
   with pytest.raises(ValueError, match="grid must be one of .*did you mean"):
-    grids.get("sequentiall", scales.CPU)
-  with pytest.raises(
-    ValueError, match="scale must be one of paper, cpu, smoke"
-  ):
-    scales.get("large")
+    grids.get("sequentiall", sizes_lib.CPU)
 
 
 def row(method, seed, accuracy, **fields):
@@ -110,7 +106,7 @@ def test_slopes_by_hand():
     for m, a in ((1, 60.0), (2, 59.0), (8, 57.0))
   ]
   (found,) = [
-    r for r in sweep_rows.derived(rows) if "slope_per_doubling_of_m" in r
+    r for r in derived_lib.derived(rows) if "slope_per_doubling_of_m" in r
   ]
   assert found["slope_per_doubling_of_m"] == pytest.approx(-1.0)
   assert (found["k_over_T"], found["seed"]) == (0.1, 0)
@@ -123,11 +119,11 @@ def test_equal_subnets_and_transition_by_hand():
     row("sequential", 0, 58.0, m=1, k=485, k_over_T=0.5, num_subnets=7),
     row("pooled", 0, 59.0, m=1, pool_size=60),
   ]
-  derived = sweep_rows.derived(rows)
+  derived = derived_lib.derived(rows)
   name = "accuracy_minus_pooled_at_equal_subnets"
   (equal,) = [r for r in derived if name in r]
   assert equal[name] == pytest.approx(0.5)
   (at,) = [r for r in derived if "log2_transition_over_485" in r]
   assert at["log2_transition_over_485"] == 0.0
-  assert sweep_rows.transition(rows, "once").k == 485
-  assert sweep_rows.transition(rows, "rows") is None
+  assert derived_lib.transition(rows, "once").k == 485
+  assert derived_lib.transition(rows, "rows") is None

@@ -6,9 +6,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import input_dependent
-from experiments.shared import config
-from experiments.shared import methods
+from experiments.k_dropout import input_dependent
+from experiments.run import config
+from experiments.run import methods
 
 
 def test_labels_share_out_the_slots():
@@ -42,6 +42,6 @@ def test_a_subnet_knows_its_own_classes_alone(call, workdir):
 
 def test_a_scale_without_meaning_is_refused(call):
   with pytest.raises(
-    ValueError, match="scale must be cpu or smoke, got 'paper'"
+    ValueError, match="scale must be one of cpu, smoke, got 'paper'"
   ):
     call(input_dependent.main, scale="paper")

@@ -2,12 +2,12 @@
 
 import json
 
-from experiments.shared.results import page_kdropout
-from experiments.shared.results import pages
+from experiments.k_dropout import page as page_lib
+from experiments.report import page as report_page
 
 
 def page_of(folder):
-  return pages.text(page_kdropout.PAPER, folder)
+  return report_page.text(page_lib.PAPER, folder)
 
 
 def write(folder, name, rows):
@@ -23,7 +23,7 @@ def lines_with(page, words):
 def test_an_empty_folder_was_not_run(tmp_path):
   page = page_of(tmp_path)
   ours = lines_with(page, "`experiments.")
-  assert len(ours) == len(page_kdropout.EXPERIMENTS)
+  assert len(ours) == len(page_lib.EXPERIMENTS)
   assert all("not run" in line for line in ours)
   (pool,) = lines_with(page, "pool of 50,")
   # 58.2, 58.6, 59.2, 58.6, 58.8 less 59.6.

@@ -5,10 +5,10 @@ import json
 import numpy as np
 import pytest
 
-from experiments import restarts
 from experiments import sweep
-from experiments.shared.sweeping import grids
-from experiments.shared.sweeping import sweeps
+from experiments.cells import sweeps
+from experiments.k_dropout import grids
+from experiments.k_dropout import restarts
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 from flax import linen as nn
 
 import kdropout_jax as kd
-from experiments.shared import models
+from experiments import models
 from kdropout_jax.training import step as step_lib
 
 _BATCH = 4

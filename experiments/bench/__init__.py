@@ -1,0 +1,1 @@
+"""How fast: steps, products, masks, sweeps, loaders, and a suite for a GPU."""

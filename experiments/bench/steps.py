@@ -1,0 +1,276 @@
+"""Timed programs of whole training steps, method by method.
+
+A candidate is a function from a `Network` to a `timing.Program`; to add one,
+add it to `CANDIDATES`. The baseline is what users run today:
+`flax.linen.Dropout`.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import linen as nn
+
+import kdropout_jax as kd
+from experiments import models
+from experiments.bench import harness
+from experiments.bench import timing
+
+BASELINE = "conventional"
+OPTIMIZER = optax.adam(5e-4)
+
+
+@dataclasses.dataclass(frozen=True)
+class Network:
+  """A multi-layer perceptron of the papers, and the batch that trains it.
+
+  Attributes:
+    name: for the table.
+    hidden: units of a hidden layer.
+    num_hidden: hidden layers.
+    use_bias: whether there are biases.
+    inputs: features of an example.
+    batch_size: rows of a batch.
+    rate: probability of dropping.
+    dtype: of the computation.
+  """
+
+  name: str
+  hidden: int
+  num_hidden: int
+  use_bias: bool
+  inputs: int = 3072
+  batch_size: int = 512
+  rate: float = 0.5
+  dtype: str = "float32"
+
+
+# Figure 7 of the gyro dropout paper; MLP3 reads packets: NSL-KDD's features.
+NETWORKS = {
+  "mlp1": Network("mlp1", 1024, 2, use_bias=False),
+  "mlp2": Network("mlp2", 1024, 3, use_bias=False),
+  "mlp3": Network("mlp3", 1024, 3, use_bias=False, inputs=122),
+  "kdropout": Network("kdropout", 2048, 2, use_bias=True),
+}
+
+
+class _FlaxMlp(nn.Module):
+  """The baseline: Dense, ReLU and Flax's own Dropout."""
+
+  network: Network
+
+  @nn.compact
+  def __call__(self, x, *, train):
+    net = self.network
+    layer = functools.partial(
+      nn.Dense, use_bias=net.use_bias, dtype=jnp.dtype(net.dtype)
+    )
+    for _ in range(net.num_hidden):
+      x = nn.relu(layer(net.hidden)(x))
+      x = nn.Dropout(net.rate, deterministic=not train)(x)
+    return layer(10)(x)
+
+
+def conventional(net: Network, num_steps: int) -> timing.Program:
+  """Fresh Bernoulli units for every row at every step, by Flax."""
+  model, key = _FlaxMlp(net), jax.random.key(3)
+
+  def loss_fn(params, step, x, labels):
+    rngs = {"dropout": jax.random.fold_in(key, step)}
+    logits: Any = model.apply({"params": params}, x, train=True, rngs=rngs)
+    return harness.cross_entropy(logits, labels)
+
+  return _scan_program(net, model, loss_fn, num_steps, ideal=1.0)
+
+
+def masked(
+  net: Network,
+  num_steps: int,
+  *,
+  pattern: Callable[..., Any],
+  make_schedule: Callable[[Network], Any],
+  implementation: str = "auto",
+) -> timing.Program:
+  """A schedule's subnets, masked in the full-size step."""
+  schedule = make_schedule(net)
+  model = _model(net, pattern, implementation)
+  key = jax.random.key(3)
+
+  def loss_fn(params, step, x, labels):
+    ids = kd.subnet_ids(step, key, schedule, net.batch_size)
+    return _loss(model, key, params, x, labels, ids)
+
+  ideal = ideal_ratio(net, pattern(net.rate).num_kept(net.hidden))
+  return _scan_program(net, model, loss_fn, num_steps, ideal)
+
+
+def extracted(
+  net: Network, num_steps: int, *, k: int, dropped_weights: Any
+) -> timing.Program:
+  """Windows of k steps of one subnet, trained as a small network."""
+  del num_steps  # One call is one window.
+  model, key = _model(net, kd.ExactCount), jax.random.key(3)
+  schedule = kd.Sequential(k=k, m=1)
+  params, x, labels = _operands(net, model)
+  loss_fn = functools.partial(_loss, model, key)
+  ids = kd.subnet_ids(0, key, schedule, net.batch_size)
+  layout = kd.subnets.layout(
+    model, {"params": params}, x[:2], train=True, subnets=ids
+  )
+  trainer = kd.subnets.WindowTrainer(
+    loss_fn, OPTIMIZER, layout, dropped_weights=dropped_weights
+  )
+
+  def window(state):
+    step, params, opt_state = state
+    ids = kd.subnet_ids(step, key, schedule, net.batch_size)
+    masks = trainer.sample_masks(params, x, labels, ids)
+    repeated = jax.lax.scan(
+      lambda w, _: (trainer.step(w, x, labels, ids)[0], None),
+      trainer.begin(params, opt_state, masks),
+      length=k,
+    )[0]
+    return step + k, *trainer.end(repeated)
+
+  state = (jnp.int32(0), params, OPTIMIZER.init(params))
+  kept = kd.ExactCount(net.rate).num_kept(net.hidden)
+  return timing.Program(
+    timing.donating(window, state), state, k, ideal_ratio(net, kept)
+  )
+
+
+def _sequential(m: int, implementation: str = "auto"):
+  return functools.partial(
+    masked,
+    pattern=kd.ExactCount,
+    make_schedule=lambda net: kd.Sequential(k=97, m=m),
+    implementation=implementation,
+  )
+
+
+def _of(pattern, schedule):
+  return functools.partial(
+    masked, pattern=pattern, make_schedule=lambda net: schedule
+  )
+
+
+def _gyro(pattern, **rows):
+  return _of(
+    pattern, kd.Gyro(total=1024, concurrent=8, num_steps=29_100, **rows)
+  )
+
+
+def _blocks(size: int):
+  return functools.partial(kd.Blocks, block_size=size)
+
+
+CANDIDATES: dict[str, Callable[[Network, int], timing.Program]] = {
+  BASELINE: conventional,
+  "gyro T=8": _gyro(kd.Bernoulli),
+  "standard": _of(kd.Bernoulli, kd.Standard()),
+  "pooled T=8": _of(kd.ExactCount, kd.Pooled(pool_size=50, m=8)),
+  "block-wise gyro T=8": _gyro(_blocks(32)),
+  "block-wise 128 gyro T=8": _gyro(_blocks(128)),
+  "block-wise gyro 128 rows": _gyro(_blocks(32), rows_per_subnet=128),
+  "sequential T=1 dense": _sequential(1, "dense"),
+  "sequential T=1 compact": _sequential(1, "compact"),
+  **{f"sequential T={m}": _sequential(m) for m in (1, 2, 4, 8, 16)},
+  **{
+    f"extracted T=1 k={k} {name}": functools.partial(
+      extracted, k=k, dropped_weights=name
+    )
+    for k, name in ((97, "caught_up"), (97, "frozen"), (970, "caught_up"))
+  },
+}
+"""{name: function of a network and a number of steps}."""
+
+
+def measure(
+  net: Network,
+  names: Sequence[str],
+  num_steps: int,
+  rounds: int,
+  on_round: Callable[[int], Any] | None = None,
+) -> list[dict[str, Any]]:
+  """Times candidates in turn, the baseline among them; one row each."""
+  names = [BASELINE, *(name for name in names if name != BASELINE)]
+  programs = {name: CANDIDATES[name](net, num_steps) for name in names}
+  timings = timing.interleave(programs, rounds, on_round)
+  per_step = {
+    name: timing.Timing(timings[name].seconds / program.num_steps)
+    for name, program in programs.items()
+  }
+  return [
+    {
+      "part": "step",
+      "network": net.name,
+      "batch_size": net.batch_size,
+      "width": net.hidden,
+      "rate": net.rate,
+      "dtype": net.dtype,
+      "candidate": name,
+      "ms": timed.median * 1e3,
+      "ideal": programs[name].ideal,
+      "over_conventional": timed.speedup_over(per_step[BASELINE]),
+    }
+    for name, timed in per_step.items()
+  ]
+
+
+def ideal_ratio(net: Network, num_kept: int | None) -> float | None:
+  """Returns all multiplications of a step over those of kept units.
+
+  The first layer has no dx. The optimizer and the masks are not counted.
+
+  Args:
+    net: the network.
+    num_kept: units that every layer keeps, or blocks where it has blocks;
+      None where the count varies.
+  """
+  if num_kept is None:
+    return None
+  share = 1 - net.rate
+  first, last = net.inputs * net.hidden, net.hidden * 10
+  middle = (net.num_hidden - 1) * net.hidden**2
+  whole = 2 * first + 3 * middle + 3 * last
+  left = 2 * first * share + 3 * middle * share**2 + 3 * last * share
+  return whole / left
+
+
+def _model(net: Network, pattern, implementation: str = "auto") -> nn.Module:
+  site = functools.partial(kd.linen.Dropout, net.rate, pattern=pattern)
+  options = models.Options(
+    num_classes=10,
+    dropout=site,
+    hidden=net.hidden,
+    num_hidden=net.num_hidden,
+    dtype=jnp.dtype(net.dtype),
+    implementation=implementation,
+  )
+  return models.build("mlp", options).clone(use_bias=net.use_bias)
+
+
+def _loss(model, key, params, x, labels, ids):
+  logits = model.apply(
+    {"params": params}, x, train=True, subnets=ids, rngs={"subnets": key}
+  )
+  return harness.cross_entropy(logits, labels)
+
+
+def _operands(net: Network, model: nn.Module):
+  keys = jax.random.split(jax.random.key(0), 3)
+  x = jax.random.normal(keys[0], (net.batch_size, net.inputs))
+  labels = jax.random.randint(keys[1], (net.batch_size,), 0, 10)
+  params = model.init(keys[2], x[:2], train=False)["params"]
+  return params, x, labels
+
+
+def _scan_program(net, model, loss_fn, num_steps, ideal) -> timing.Program:
+  params, *batch = _operands(net, model)
+  return harness.scanned(
+    loss_fn, OPTIMIZER, params, tuple(batch), num_steps, ideal
+  )

@@ -1,0 +1,1 @@
+"""Many runs: sweeps of cells, what they cost, what was trained."""

@@ -1,0 +1,101 @@
+"""Flags that all papers' experiments share, and what follows from them."""
+
+import dataclasses
+import pathlib
+from collections.abc import Mapping
+
+from absl import flags as absl_flags
+
+from experiments.cells import sizes
+from experiments.cells import sweeps
+from experiments.run import config as config_lib
+from experiments.run import flags
+
+FLAGS = absl_flags.FLAGS
+
+
+def define() -> None:
+  """Defines the flags of an experiment; names that are there already stay."""
+  flags.define_machine()
+  if "scale" not in FLAGS:
+    absl_flags.DEFINE_string("scale", "cpu", "paper, cpu, or smoke")
+  if "publish" in FLAGS:
+    return
+  absl_flags.DEFINE_string(
+    "publish", None, "a second folder for table, figure and numbers"
+  )
+  absl_flags.DEFINE_integer(
+    "max_members", None, "cells of one program, at most; default the scale's"
+  )
+  absl_flags.DEFINE_integer(
+    "num_seeds", None, "seeds of a cell; default the scale's"
+  )
+  absl_flags.DEFINE_integer(
+    "depth", None, "hidden layers, 2 (the paper's text) or 3 (its code)"
+  )
+
+
+def define_sharing() -> None:
+  """Defines the flags of a list of cells that processes may share."""
+  if "shard" not in FLAGS:
+    absl_flags.DEFINE_string(
+      "shard", "0/1", "i/n: train the i-th of n parts alone"
+    )
+    absl_flags.DEFINE_bool(
+      "dry_run", False, "print cells, steps and time; no run"
+    )
+
+
+def scale[S: sizes.Scale](scales: Mapping[str, S]) -> S:
+  """Returns the one of `scales` that the flags say.
+
+  Raises:
+    ValueError: there is no such scale, or no seed.
+  """
+  config_lib.check_choice("scale", FLAGS.scale, scales)
+  chosen, seeds = scales[FLAGS.scale], num_seeds()
+  if seeds is None:
+    return chosen
+  own = {n: seeds for n in ("seeds", "deep_seeds") if hasattr(chosen, n)}
+  return dataclasses.replace(chosen, **own)
+
+
+def num_seeds() -> int | None:
+  """Returns the seeds of a cell; None: the scale's own.
+
+  Raises:
+    ValueError: there is none.
+  """
+  if FLAGS.num_seeds is not None and FLAGS.num_seeds < 1:
+    raise ValueError(f"num_seeds must be >= 1, got {FLAGS.num_seeds}")
+  return FLAGS.num_seeds
+
+
+def depth() -> int:
+  """Returns the hidden layers; the two of the paper's text by default."""
+  return FLAGS.depth or 2
+
+
+def refuse_depth() -> None:
+  """Raises a ValueError for ``--depth`` where each model has its own."""
+  if FLAGS.depth is not None:
+    raise ValueError(
+      "depth must be left alone here, where each model has its own, got"
+      f" {FLAGS.depth}"
+    )
+
+
+def folder() -> pathlib.Path:
+  """Returns the folder of the cells, which all experiments share."""
+  return pathlib.Path(FLAGS.workdir or f"runs/k-dropout-{FLAGS.scale}")
+
+
+def store(max_members: int) -> sweeps.Store:
+  """Returns the folder of the cells with what fills it.
+
+  Args:
+    max_members: cells of one program, at most, where no flag says it.
+  """
+  return sweeps.Store(
+    folder(), FLAGS.max_members or max_members, FLAGS.data_dir, FLAGS.progress
+  )

@@ -1,0 +1,285 @@
+"""A sweep: a list of cells, each one deterministic run in its own folder.
+
+A cell's folder is named by the digest of its configuration, so that grids
+share cells, finished ones are skipped, and stopped ones continue. Cells that
+differ in `config.MEMBER_FIELDS` alone train side by side in one program, a
+*pack*; which cells share a pack follows from the list, not from the shard.
+"""
+
+import dataclasses
+import json
+import pathlib
+import shutil
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+import tqdm
+
+from experiments import models
+from experiments.run import config as config_lib
+from experiments.run import predictions
+from experiments.run import runner
+from experiments.run import setup as setup_lib
+from experiments.run import snapshots
+from experiments.run import workdirs
+from kdropout_jax.training import loop
+from kdropout_jax.training import metrics
+
+Cells = Sequence[config_lib.RunConfig]
+Pack = tuple[config_lib.RunConfig, ...]
+
+_WHERE = "pack.json"
+
+
+def packs(cells: Cells, max_members: int) -> list[Pack]:
+  """Groups cells that one program can train, in the order of their first.
+
+  On a CPU a cell with convolutions trains alone: side by side they become
+  grouped convolutions there, 3 times slower (measured, 2 cells of LeNet).
+
+  Args:
+    cells: configurations of one seed each.
+    max_members: cells of one program, at most.
+
+  Raises:
+    ValueError: a cell of several seeds, or a wrong number.
+  """
+  if max_members < 1:
+    raise ValueError(f"max_members must be >= 1, got {max_members}")
+  groups: dict[Any, list[config_lib.RunConfig]] = {}
+  for cell in cells:
+    if cell.seeds != 1:
+      raise ValueError(f"a cell must have one seed, got seeds={cell.seeds}")
+    groups.setdefault(setup_lib.check_common([cell]), []).append(cell)
+  alone = models.CONVOLUTIONAL if jax.default_backend() == "cpu" else ()
+  found = []
+  for group in groups.values():
+    size = 1 if group[0].model in alone else max_members
+    firsts = range(0, len(group), size)
+    found += [tuple(group[first : first + size]) for first in firsts]
+  return found
+
+
+def shard(all_packs: Sequence[Pack], which: str) -> list[Pack]:
+  """Returns the i-th of n parts, for ``which="i/n"``, i from 0.
+
+  Raises:
+    ValueError: not of that form.
+  """
+  try:
+    index, count = (int(part) for part in which.split("/"))
+  except ValueError:
+    index, count = -1, 0
+  if not 0 <= index < count:
+    raise ValueError(f"shard must be i/n with 0 <= i < n, got {which!r}")
+  return list(all_packs[index::count])
+
+
+def run(
+  cells: Cells,
+  folder: pathlib.Path,
+  *,
+  max_members: int,
+  which: str = "0/1",
+  data_dir: str | None = None,
+  make: runner.MakeFn | None = None,
+  progress: bool = True,
+) -> int:
+  """Trains the cells of a shard that are not finished.
+
+  Args:
+    cells: configurations of one seed each.
+    folder: of the sweep; several processes may share it.
+    max_members: cells of one program, at most.
+    which: the shard, "i/n".
+    data_dir: where prepared datasets live.
+    make: makes the set-up of a pack, as for `runner.run`.
+    progress: whether to show a bar over cells.
+
+  Returns:
+    How many cells were trained.
+
+  Raises:
+    ValueError: wrong cells or shard.
+    loop.NonFiniteLoss: after all others, if cells diverged; it names them.
+    loop.Stopped: Ctrl-C; the same call continues.
+  """
+  mine = shard(packs(cells, max_members), which)
+  trained, diverged = 0, []
+  with tqdm.tqdm(
+    total=sum(map(len, mine)),
+    unit="cell",
+    disable=not progress,
+    dynamic_ncols=True,
+  ) as bar:
+    for pack in mine:
+      todo = unfinished(pack, folder)
+      _skip(bar, len(pack) - len(todo))
+      if not todo:
+        continue
+      try:
+        _train(todo, folder, data_dir, make, bar)
+        trained += len(todo)
+      except loop.NonFiniteLoss as error:
+        diverged.append(f"{[cell.digest() for cell in todo]}: {error}")
+      bar.update(len(todo))
+  if diverged:
+    raise loop.NonFiniteLoss("cells without a result: " + "; ".join(diverged))
+  return trained
+
+
+def _skip(bar: tqdm.tqdm, count: int) -> None:
+  """Counts cells as done that took no time, which the time left must not."""
+  if count and not bar.disable:
+    bar.initial += count
+    bar.update(count)
+
+
+def unfinished(cells: Cells, folder: pathlib.Path) -> Pack:
+  """Returns the cells that have no result yet."""
+  return tuple(cell for cell in cells if result(cell, folder) is None)
+
+
+def result(
+  cell: config_lib.RunConfig, folder: pathlib.Path
+) -> dict[str, Any] | None:
+  """Returns what a finished cell's ``result.json`` says, or None."""
+  return workdirs.result(cell_folder(cell, folder))
+
+
+def cell_folder(
+  cell: config_lib.RunConfig, folder: pathlib.Path
+) -> pathlib.Path:
+  """Returns the folder of a cell."""
+  return folder / "cells" / cell.digest()
+
+
+def hits(cell: config_lib.RunConfig, folder: pathlib.Path) -> np.ndarray:
+  """Returns whether a finished cell is right on each test image, bool [N]."""
+  pack, member = _where(cell, folder)
+  return predictions.read(pack)[member]
+
+
+def curve(
+  cell: config_lib.RunConfig, folder: pathlib.Path
+) -> list[dict[str, Any]]:
+  """Returns what a finished cell logged, one record an evaluation."""
+  pack, member = _where(cell, folder)
+  return [
+    {
+      name: value[member] if isinstance(value, list) else value
+      for name, value in record.items()
+    }
+    for record in metrics.read_jsonl(pack / runner.METRICS)
+  ]
+
+
+def params(
+  cell: config_lib.RunConfig, folder: pathlib.Path, step: int, like: Any
+) -> Any:
+  """Returns the parameters of a cell after `step` steps.
+
+  Args:
+    cell: a finished cell, with `step` among its `snapshot_steps`.
+    folder: of the sweep.
+    step: number of steps that were done.
+    like: parameters of one member, for their structure.
+  """
+  pack, member = _where(cell, folder)
+  tree = snapshots.read(pack, step, like)
+  return jax.tree.map(lambda leaf: leaf[member], tree)
+
+
+def measured(cells: Cells, folder: pathlib.Path) -> dict[str, float]:
+  """Returns seconds a step and cell of finished cells, {cell digest: s}."""
+  found = {}
+  for cell in cells:
+    values = result(cell, folder)
+    if values is not None and values["examples_per_second"]:
+      rate = values["examples_per_second"]
+      found[cell.digest()] = cell.batch_size / rate
+  return found
+
+
+def _train(
+  todo: Pack,
+  folder: pathlib.Path,
+  data_dir: str | None,
+  make: runner.MakeFn | None,
+  bar: tqdm.tqdm,
+) -> None:
+  name = config_lib.digest(runner.identity_of(todo))
+  pack_folder = folder / "packs" / name
+
+  def show(done: int, state: Any, window: Any) -> None:
+    del state, window
+    bar.set_postfix_str(f"{len(todo)} at step {done:,}")
+
+  def hooks(run_: runner.Run) -> list[loop.Hook]:
+    tenth = max(1, run_.setup.num_steps // 10)
+    return [predictions.hook(run_), loop.Hook(show, every=tenth)]
+
+  results = runner.run(
+    todo,
+    pack_folder,
+    data_dir=data_dir,
+    hooks=hooks,
+    make=make,
+    progress=False,
+  )
+  for member, (cell, values) in enumerate(zip(todo, results)):
+    own = cell_folder(cell, folder)
+    workdirs.claim(own, cell.identity())
+    where = json.dumps({"pack": name, "member": member})
+    metrics.write_atomically(own / _WHERE, where + "\n")
+    workdirs.write_result(own, values)  # Last: it marks the cell as finished.
+  # Every cell has its result; what continues a stopped run is not needed.
+  shutil.rmtree(pack_folder / "checkpoints", ignore_errors=True)
+
+
+def _where(
+  cell: config_lib.RunConfig, folder: pathlib.Path
+) -> tuple[pathlib.Path, int]:
+  file = cell_folder(cell, folder) / _WHERE
+  if not file.exists():
+    raise ValueError(
+      f"cell {cell.digest()} has not been trained in {folder}: run its sweep"
+    )
+  where = json.loads(file.read_text())
+  return folder / "packs" / where["pack"], where["member"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Store:
+  """A folder of cells, and how to fill it: what an experiment needs.
+
+  Attributes:
+    folder: of the sweep.
+    max_members: cells of one program, at most.
+    data_dir: where prepared datasets live.
+    progress: whether to show a bar.
+  """
+
+  folder: pathlib.Path
+  max_members: int
+  data_dir: str | None = None
+  progress: bool = True
+
+  def train(self, cells: Cells, which: str = "0/1") -> int:
+    """Trains the cells of a shard that are not there; returns how many."""
+    return run(
+      cells,
+      self.folder,
+      max_members=self.max_members,
+      which=which,
+      data_dir=self.data_dir,
+      progress=self.progress,
+    )
+
+  def results(self, cells: Cells) -> list[dict[str, Any]]:
+    """Trains what is not there and returns one result a cell."""
+    self.train(cells)
+    found = [result(cell, self.folder) for cell in cells]
+    return [values for values in found if values is not None]

@@ -1,0 +1,40 @@
+"""Flags of the gyro dropout paper's analysis, and what follows from them."""
+
+import pathlib
+
+from absl import flags as absl_flags
+
+from experiments.cells import flags as experiment_flags
+from experiments.cells import sweeps
+from experiments.gyro import analysed
+
+FLAGS = absl_flags.FLAGS
+
+
+def define() -> None:
+  """Defines the flags; names that are there already stay."""
+  experiment_flags.define()
+  if "rows" not in FLAGS:
+    absl_flags.DEFINE_list(
+      "rows", None, "labels of the scale's rows; default all"
+    )
+
+
+def scale() -> analysed.Scale:
+  """Returns the scale that the flags say.
+
+  Raises:
+    ValueError: a wrong scale, row or number of seeds, or a depth.
+  """
+  experiment_flags.refuse_depth()
+  return analysed.get(FLAGS.scale, FLAGS.num_seeds, FLAGS.rows)
+
+
+def store() -> sweeps.Store:
+  """Returns the folder of the cells with what fills it."""
+  return sweeps.Store(
+    pathlib.Path(FLAGS.workdir or f"runs/gyro-{FLAGS.scale}"),
+    FLAGS.max_members or scale().max_members,
+    FLAGS.data_dir,
+    FLAGS.progress,
+  )

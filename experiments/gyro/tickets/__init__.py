@@ -1,0 +1,1 @@
+"""Figure 6: winning tickets, of weights and of units."""

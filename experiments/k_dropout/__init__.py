@@ -1,0 +1,1 @@
+"""The k-dropout paper (Bailey and Pauly): its numbers, claims, experiments."""

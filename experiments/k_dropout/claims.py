@@ -1,0 +1,325 @@
+"""The claims of the k-dropout paper, as contrasts fixed before any run.
+
+Differences are in points of accuracy (100 times a share) unless `measure`
+says otherwise. A row of a sweep has the fields of its cell (method, k, m,
+pool_size, shuffle, ...), "k_over_T" (k over the number of steps), "seed", and
+"accuracy". Values that are not a plain accuracy are computed for each seed
+and go into rows of their own, named by `measure`. Paper differences are those
+of `figure 1` to `figure 7`, read off; where a claim covers several settings,
+the smallest of them.
+
+What counts as low and large k, as shares of the T steps: low is at most
+T / 300 (k = 97 of 29,100), large at least T / 12 (k = 2,425). A pool's size
+does not scale with T, so 50 and 200 are told at any scale; k = 485 and "60
+subnets" are absolute.
+"""
+
+from experiments.judge import contrasts
+from experiments.judge.contrasts import Claim
+
+_PAPER = "k-dropout"
+_LOW, _LARGE = 1 / 300 + 1e-9, 1 / 12 - 1e-9
+_SHUFFLES = ("every_epoch", "once", "rows")
+_STANDARD = {"method": "standard"}
+_NONE = {"method": "none"}
+_POOLED = {"method": "pooled"}
+_SEQUENTIAL = {"method": "sequential"}
+_NO_MATTER = 0.15  # points a doubling of m: one point from 1 to 128
+
+_POOLS = (
+  Claim(
+    name="pool_50_is_close",
+    paper=_PAPER,
+    source="section 3.1",
+    text="pools of 50 and more are within 1.5 points of standard dropout",
+    measure="accuracy",
+    a=_POOLED,
+    b=_STANDARD,
+    where=(("pool_size", ">=", 50),),
+    settings=("pool_size", "m"),
+    same=("shuffle",),
+    rule="equivalent",
+    margin=1.5,
+  ),
+  Claim(
+    name="pool_200_is_equal",
+    paper=_PAPER,
+    source="section 3.1",
+    text="pools of 200 and more equal standard dropout",
+    measure="accuracy",
+    a=_POOLED,
+    b=_STANDARD,
+    where=(("pool_size", ">=", 200),),
+    settings=("pool_size", "m"),
+    same=("shuffle",),
+    rule="equivalent",
+    margin=1.0,
+  ),
+  Claim(
+    name="every_pool_helps",
+    paper=_PAPER,
+    source="section 3.1",
+    text="every pool of more than one subnet beats no dropout",
+    measure="accuracy",
+    a=_POOLED,
+    b=_NONE,
+    where=(("pool_size", ">", 1),),
+    settings=("pool_size", "m"),
+    same=("shuffle",),
+    paper_difference=0.1,
+  ),
+  Claim(
+    name="m_does_not_matter_to_pools",
+    paper=_PAPER,
+    source="section 3.1",
+    text="m has no effect on pooled k-dropout",
+    measure="slope_per_doubling_of_m",
+    a=_POOLED,
+    settings=("pool_size",),
+    same=("shuffle",),
+    rule="equivalent",
+    margin=_NO_MATTER,
+  ),
+)
+
+_SEQUENTIALS = (
+  Claim(
+    name="sixty_subnets_suffice",
+    paper=_PAPER,
+    source="abstract",
+    text="60 subnets, 248,000 times fewer, lose nothing to standard dropout",
+    measure="accuracy",
+    a=_SEQUENTIAL | {"k": 485, "m": 1},
+    b=_STANDARD,
+    same=("shuffle",),
+    rule="equivalent",
+    margin=1.0,
+    absolute=True,
+  ),
+  Claim(
+    name="large_k_falls_behind",
+    paper=_PAPER,
+    source="figure 1",
+    text="one subnet for the whole run is below standard dropout",
+    measure="accuracy",
+    a=_SEQUENTIAL | {"m": 1, "k_over_T": 1.0},
+    b=_STANDARD,
+    reverse=True,
+    same=("shuffle",),
+    paper_difference=4.7,
+  ),
+  Claim(
+    name="transition_at_485",
+    paper=_PAPER,
+    source="section 3.1",
+    text="the transition lies at k = 485, to a factor of 2 (m = 1)",
+    measure="log2_transition_over_485",
+    a=_SEQUENTIAL | {"m": 1},
+    same=("shuffle",),
+    rule="equivalent",
+    margin=1.0,
+    absolute=True,
+  ),
+  Claim(
+    name="sequential_is_like_pooled",
+    paper=_PAPER,
+    source="section 3.1",
+    text="sequential and pooled k-dropout are alike at equal pools (m = 1)",
+    measure="accuracy_minus_pooled_at_equal_subnets",
+    a=_SEQUENTIAL | {"m": 1},
+    settings=("k_over_T",),
+    same=("shuffle",),
+    rule="equivalent",
+    margin=1.0,
+  ),
+  Claim(
+    name="m_does_not_matter_at_low_k",
+    paper=_PAPER,
+    source="section 3.1",
+    text="m has no effect on sequential k-dropout at low k",
+    measure="slope_per_doubling_of_m",
+    a=_SEQUENTIAL,
+    where=(("k_over_T", "<=", _LOW),),
+    settings=("k_over_T",),
+    same=("shuffle",),
+    rule="equivalent",
+    margin=_NO_MATTER,
+  ),
+  *(
+    Claim(
+      name=f"large_m_hurts_at_large_k_{shuffle}",
+      paper=_PAPER,
+      source="section 3.1",
+      text=f"at large k, m >= 32 is below m = 1 (batches: {shuffle})",
+      measure="accuracy",
+      a=_SEQUENTIAL | {"shuffle": shuffle},
+      b=_SEQUENTIAL | {"m": 1},
+      reverse=True,
+      same=("shuffle", "k_over_T"),
+      where=(("k_over_T", ">=", _LARGE), ("m", ">=", 32)),
+      settings=("k_over_T", "m"),
+      paper_difference=1.4,
+    )
+    for shuffle in _SHUFFLES
+  ),
+  *(
+    Claim(
+      name=f"large_m_is_below_none_{shuffle}",
+      paper=_PAPER,
+      source="section 3.1",
+      text=f"at large k, m >= 32 is below no dropout (batches: {shuffle})",
+      measure="accuracy",
+      a=_SEQUENTIAL | {"shuffle": shuffle},
+      b=_NONE,
+      reverse=True,
+      same=("shuffle",),
+      where=(("k_over_T", ">=", _LARGE), ("m", ">=", 32)),
+      settings=("k_over_T", "m"),
+      paper_difference=0.9,
+    )
+    for shuffle in _SHUFFLES
+  ),
+)
+
+_LARGE_WINDOWS = (("k_over_T", ">=", 1 / 60 - 1e-9), ("k_over_T", "<=", 0.17))
+
+_DYNAMICS = (
+  Claim(
+    name="u_shape",
+    paper=_PAPER,
+    source="figure 3",
+    text="subnets trained first and last end better than those between",
+    measure="u_shape",
+    a=_SEQUENTIAL | {"m": 1},
+    where=_LARGE_WINDOWS,
+    settings=("k_over_T",),
+    paper_difference=2.4,
+  ),
+  Claim(
+    name="first_subnet_keeps",
+    paper=_PAPER,
+    source="section 3.2",
+    text="the first subnet keeps the accuracy of its window's end",
+    measure="retention_of_first",
+    a=_SEQUENTIAL | {"m": 1},
+    where=_LARGE_WINDOWS,
+    settings=("k_over_T",),
+    rule="not_worse",
+    margin=1.0,
+  ),
+  Claim(
+    name="later_subnets_lose",
+    paper=_PAPER,
+    source="section 3.2",
+    text="later subnets, but for the last, lose accuracy after their window",
+    measure="loss_of_later",
+    a=_SEQUENTIAL | {"m": 1},
+    where=_LARGE_WINDOWS,
+    settings=("k_over_T",),
+  ),
+  Claim(
+    name="several_first_keep",
+    paper=_PAPER,
+    source="section 3.2",
+    text="at k = T / 30 the first three subnets keep their accuracy",
+    measure="retention_of_first_three",
+    a=_SEQUENTIAL | {"m": 1, "k_over_T": 1 / 30},
+    rule="not_worse",
+    margin=1.0,
+  ),
+  Claim(
+    name="trained_minus_random_grows",
+    paper=_PAPER,
+    source="figure 5",
+    text="trained minus random subnets grows with k, a doubling",
+    measure="slope_of_trained_minus_random",
+    a=_SEQUENTIAL | {"m": 1},
+    paper_difference=1.1,
+  ),
+  Claim(
+    name="trained_stay_flat",
+    paper=_PAPER,
+    source="figure 5",
+    text="the accuracy of trained subnets does not fall with k, a doubling",
+    measure="slope_of_trained",
+    a=_SEQUENTIAL | {"m": 1},
+    rule="equivalent",
+    margin=0.5,
+  ),
+  Claim(
+    name="early_subnets_stay_connected",
+    paper=_PAPER,
+    source="section 3.2, hypothesis",
+    text="the first subnet stays linearly connected: error barrier under 2",
+    measure="error_barrier_of_first",
+    reverse=True,
+    a=_SEQUENTIAL | {"m": 1},
+    where=_LARGE_WINDOWS,
+    settings=("k_over_T",),
+    rule="not_worse",
+    margin=2.0,  # Frankle et al. 2020 call less than 2 % of error stable
+  ),
+)
+
+
+def _ensemble(name: str, text: str, a: str, b: str, paper: float) -> Claim:
+  return Claim(
+    name=name,
+    paper=_PAPER,
+    source="figures 6 and 7",
+    text=text,
+    measure="accuracy",
+    a={"subject": a},
+    b={"subject": b},
+    paper_difference=paper,
+  )
+
+
+_ENSEMBLES = (
+  _ensemble(
+    "pooled_subnets_beat_random",
+    "pooled subnets beat random subnets of standard dropout",
+    "pooled_subnets",
+    "standard_random_subnets",
+    1.4,
+  ),
+  Claim(
+    name="pooled_subnets_equal_independent",
+    paper=_PAPER,
+    source="figure 6",
+    text="pooled subnets equal independently trained half-size networks",
+    measure="accuracy",
+    a={"subject": "pooled_subnets"},
+    b={"subject": "independent_networks"},
+    rule="equivalent",
+    margin=1.0,
+  ),
+  _ensemble(
+    "independent_ensemble_beats_pooled",
+    "the independent ensemble beats the pooled network",
+    "independent_ensemble",
+    "pooled_network",
+    3.3,
+  ),
+  _ensemble(
+    "independent_ensemble_beats_standard",
+    "the independent ensemble beats the standard network",
+    "independent_ensemble",
+    "standard_network",
+    2.8,
+  ),
+  _ensemble(
+    "random_ensemble_beats_pooled",
+    "random subnets of standard dropout beat pooled ones as an ensemble",
+    "standard_random_ensemble",
+    "pooled_ensemble",
+    0.8,
+  ),
+)
+
+CLAIMS = (*_POOLS, *_SEQUENTIALS, *_DYNAMICS, *_ENSEMBLES)
+
+
+def named(*names: str) -> list[Claim]:
+  """Returns the claims called `names`."""
+  return contrasts.select(CLAIMS, names)

@@ -1,0 +1,148 @@
+"""Do early subnets stay in the valley that they found? Section 3.2.
+
+  python -m experiments.connectivity --scale=cpu
+
+The paper suggests it and leaves it to future work: linear mode connectivity
+between a subnet right after its window and the same subnet at later snapshots
+(barriers of loss and error along the line, after Frankle et al. 2020), and how
+far its weights and its mean activations have moved. Sequential, m = 1; the
+runs are those of ``experiments.subnet_dynamics``. About 4 minutes of two cores
+at the cpu scale once those are there.
+"""
+
+import numpy as np
+
+from experiments.cells import experiment
+from experiments.cells import finished
+from experiments.cells import flags as experiment_flags
+from experiments.cells import sweeps
+from experiments.k_dropout import claims
+from experiments.k_dropout import lines as lines_lib
+from experiments.k_dropout import sizes
+from experiments.report import columns
+from experiments.report import figures
+from experiments.report import rows as rows_lib
+from experiments.report import study
+from experiments.run import flags
+
+_SUBNETS, _LATER = 3, 5
+
+experiment_flags.define()
+
+CLAIMS = ("early_subnets_stay_connected",)
+
+_MEASURES = (
+  *("loss_barrier", "error_barrier"),
+  *("weights_moved", "activations_moved"),
+)
+
+_COLUMNS = {
+  "k": columns.setting("k", "{:,}"),
+  "subnet": columns.setting("subnet"),
+  "from step": columns.setting("from_step", "{:,}"),
+  "to step": columns.setting("step", "{:,}"),
+  **{name: columns.mean(name) for name in _MEASURES},
+}
+
+
+def measure(scale: sizes.Scale, store: sweeps.Store) -> study.Report:
+  """Compares the first subnets of each window with later snapshots."""
+  rows = []
+  for k in windows(scale):
+    run = finished.train(
+      store,
+      scale,
+      steps=scale.points,
+      method="sequential",
+      m=1,
+      k=k,
+      num_hidden=experiment_flags.depth(),
+    )
+    lines = lines_lib.Lines(run.nets, scale.num_rows)
+    rows += lines_lib.follow(run, lines, _SUBNETS, _LATER)
+  return study.Report(
+    name="connectivity",
+    title="Linear connectivity of early subnets (m = 1)",
+    setting=study.describe(scale.config()),
+    table=columns.table(rows, ("k", "subnet", "step"), _COLUMNS),
+    rows=rows,
+    claims=claims.named(*CLAIMS),
+    judged=claim_rows(rows, scale.num_steps),
+    notes=[
+      "A barrier is how far loss, or error (a share of images), rises above"
+      " the straight line between its ends, 0 for none. Movement is the L2"
+      " norm of the change over that of what was at the window's end: of the"
+      " subnet's own weights, and of its mean activations in the last hidden"
+      " layer."
+    ],
+    draw=figures.drawing(_panels(rows, scale.num_steps)),
+  )
+
+
+def windows(scale: sizes.Scale) -> tuple[int, ...]:
+  """Returns the windows at whose ends there are snapshots."""
+  steps = set(scale.points)
+  return tuple(
+    k
+    for k in scale.windows
+    if set(range(k, scale.num_steps + 1, k)) <= steps
+    and scale.num_steps > (_SUBNETS + 1) * k
+  )
+
+
+def claim_rows(rows: list[dict], num_steps: int) -> list[dict]:
+  """Returns the rows that the claim reads: the first subnet, to the end."""
+  return [
+    {
+      "method": "sequential",
+      "m": 1,
+      "k": row["k"],
+      "k_over_T": row["k"] / num_steps,
+      "seed": row["seed"],
+      "error_barrier_of_first": 100 * row["error_barrier"],
+    }
+    for row in rows
+    if row["subnet"] == 0 and row["step"] == num_steps
+  ]
+
+
+def _panels(rows: list[dict], num_steps: int) -> list[figures.Panel]:
+  panels = []
+  for (k,), of_k in rows_lib.group(rows, "k").items():
+    ends = [row for row in of_k if row["step"] == num_steps]
+    panels.append(
+      figures.Panel(
+        title=f"k = {k}: window's end to the run's",
+        x_label="position on the line",
+        y_label="error (%)",
+        lines={
+          f"subnet {subnet}": _errors(same)
+          for (subnet,), same in rows_lib.group(ends, "subnet").items()
+        },
+      )
+    )
+    panels.append(
+      figures.Panel(
+        title=f"k = {k}: movement since the window's end",
+        x_label="step",
+        y_label="relative L2",
+        lines={
+          f"subnet {subnet}, {name[:-6]}": rows_lib.curve(same, "step", name)
+          for (subnet,), same in rows_lib.group(of_k, "subnet").items()
+          for name in ("weights_moved", "activations_moved")
+        },
+      )
+    )
+  return panels
+
+
+def _errors(same: list[dict]):
+  """Returns positions on the line, and the error at each in points."""
+  errors = 100 * np.array([row["line"]["error"] for row in same])
+  return np.linspace(0, 1, errors.shape[1]), errors.T
+
+
+main = experiment.main(measure, sizes.SCALES)
+
+if __name__ == "__main__":
+  flags.launch(main)

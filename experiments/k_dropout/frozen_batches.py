@@ -1,0 +1,120 @@
+"""What frozen batches do: the batch that stays, or the tie of a row to a mask.
+
+The authors' code draws its batches once. With `once` a batch keeps its images
+and each image its row, so that at large k an image trains with one mask only;
+with `rows` the batch keeps its images and the rows are permuted each epoch;
+with `every_epoch` nothing stays. Each step of the three changes one thing.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from experiments.judge import statistics
+from experiments.report import tables
+
+Row = dict[str, Any]
+
+
+class Effect(NamedTuple):
+  """What an order costs a setting, in points below standard dropout.
+
+  Attributes:
+    k: steps of a window.
+    m: subnets side by side.
+    tie: by how much `once` falls further behind than `rows`: each image tied
+      to its mask.
+    batch: by how much `rows` falls further behind than `every_epoch`: the
+      images of a batch frozen.
+  """
+
+  k: float
+  m: int
+  tie: statistics.Interval
+  batch: statistics.Interval
+
+
+def effects(rows: Sequence[Row]) -> list[Effect]:
+  """Returns both effects for every setting that ran in all three orders.
+
+  Deficits to standard dropout in the same order and of the same seed, so that
+  what an order does to any training cancels.
+
+  Args:
+    rows: of a sequential grid.
+  """
+  table = {_place(row): row["accuracy"] for row in rows}
+  standard = {
+    (row["shuffle"], row["seed"]): row["accuracy"]
+    for row in rows
+    if row["method"] == "standard"
+  }
+  found = []
+  settings = {(r["k"], r["m"]) for r in rows if r["method"] == "sequential"}
+  for k, m in sorted(settings):
+
+    def deficits(order: str, k=k, m=m) -> dict[int, float]:
+      return {
+        seed: value - table[(shuffle, k, m, seed)]
+        for (shuffle, seed), value in standard.items()
+        if shuffle == order and (shuffle, k, m, seed) in table
+      }
+
+    once, frozen, free = map(deficits, ("once", "rows", "every_epoch"))
+    seeds = sorted(once.keys() & frozen.keys() & free.keys())
+    if len(seeds) > 1:
+      tie = np.array([once[s] - frozen[s] for s in seeds])
+      batch = np.array([frozen[s] - free[s] for s in seeds])
+      intervals = statistics.t_interval(tie), statistics.t_interval(batch)
+      found.append(Effect(k, m, *intervals))
+  return found
+
+
+def notes(rows: Sequence[Row]) -> list[str]:
+  """Returns a sentence and a table of the effects, or nothing."""
+  found = effects(rows)
+  if not found:
+    return []
+  return [
+    "Which part of frozen batches costs accuracy? Points further below standard"
+    " dropout of the same order and seed, mean and 95 % t interval: with each"
+    " image tied to its mask (`once` against `rows`), and with the images of a"
+    " batch frozen (`rows` against `every_epoch`).",
+    tables.text(
+      ("k", "m", "image tied to its mask", "batch frozen"),
+      [
+        (f"{e.k:,g}", str(e.m), _interval(e.tie), _interval(e.batch))
+        for e in found
+      ],
+    ),
+  ]
+
+
+def summary(rows: Sequence[Row]) -> str | None:
+  """Returns what the longest window with most subnets says, in words."""
+  found = effects(rows)
+  if not found:
+    return None
+  last = max(found, key=lambda e: (e.k, e.m))
+  causes = {
+    "the tie of an image to its mask": last.tie,
+    "the frozen batch": last.batch,
+  }
+  costly = [name for name, interval in causes.items() if interval.low > 0]
+  harm = " and ".join(costly) or "neither, as far as these seeds tell,"
+  return (
+    f"At k = {last.k:,g} and m = {last.m} the tie of an image to its mask costs"
+    f" {_interval(last.tie)} points, the frozen batch {_interval(last.batch)}"
+    f" (95 % t intervals, deficits to standard dropout of the same order): what"
+    f" makes large m hurt at large k is {harm}"
+    + ("." if costly else " of the two.")
+  )
+
+
+def _place(row: Row) -> tuple:
+  return row["shuffle"], row.get("k"), row.get("m"), row["seed"]
+
+
+def _interval(found: statistics.Interval) -> str:
+  return f"{found.estimate:+.2f} [{found.low:+.2f}, {found.high:+.2f}]"

@@ -1,0 +1,84 @@
+"""Selected settings over several seeds, as points: figure 2.
+
+  python -m experiments.restarts --scale=cpu
+
+About 3 minutes of two cores at the cpu scale, where sweeps have not trained
+the same cells before. Expected: short windows and pools lie among the points
+of standard dropout, all of them above no dropout.
+"""
+
+from experiments.cells import experiment
+from experiments.cells import flags as experiment_flags
+from experiments.cells import rows as cell_rows
+from experiments.cells import sweeps
+from experiments.k_dropout import claims
+from experiments.k_dropout import grids
+from experiments.k_dropout import paper
+from experiments.k_dropout import sizes
+from experiments.k_dropout import sweep
+from experiments.report import columns
+from experiments.report import figures
+from experiments.report import rows as rows_lib
+from experiments.report import study
+from experiments.run import flags
+
+experiment_flags.define()
+
+CLAIMS = ("pool_50_is_close", "every_pool_helps", "sixty_subnets_suffice")
+
+_SETTING = ("method", "k", "pool_size", "m")
+
+
+def measure(scale: sizes.Scale, store: sweeps.Store) -> study.Report:
+  """Trains the settings, and returns each run of them."""
+  depth = experiment_flags.depth()
+  cells = grids.restarts(scale, depth)
+  store.results(cells)
+  rows = cell_rows.rows(cells, store.folder)
+  points = {
+    _name(same): [row["accuracy"] for row in same]
+    for same in rows_lib.group(rows, *_SETTING).values()
+  }
+  return study.Report(
+    name="restarts",
+    title="Selected settings, several seeds",
+    setting=study.describe(cells[0]),
+    table=columns.table(
+      rows,
+      _SETTING,
+      {
+        "setting": _name,
+        "test accuracy": columns.spread("accuracy"),
+        "each run": _each_run,
+      },
+    ),
+    rows=rows,
+    numbers={"points": points},
+    claims=claims.named(*CLAIMS),
+    hits=cell_rows.hits(cells, store.folder),
+    draw=figures.drawing([_panel(points, scale, depth)]),
+  )
+
+
+def _panel(points, scale: sizes.Scale, depth: int) -> figures.Panel:
+  with_paper = scale.name == "paper" and depth == 3
+  known = paper.FIGURE_2 if with_paper else {}
+  return figures.Panel(
+    title="one point a run",
+    dots=points,
+    grey_dots={name: known[name] for name in points if name in known},
+  )
+
+
+def _name(same: list[rows_lib.Row]) -> str:
+  return f"{same[0]['method']} {sweep.label(same[0])}".strip()
+
+
+def _each_run(same: list[rows_lib.Row]) -> str:
+  return ", ".join(f"{v:.2f}" for v in sorted(r["accuracy"] for r in same))
+
+
+main = experiment.main(measure, sizes.SCALES)
+
+if __name__ == "__main__":
+  flags.launch(main)

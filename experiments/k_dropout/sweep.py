@@ -1,0 +1,272 @@
+"""The report of a sweep: tables, figures and verdicts of a grid."""
+
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from experiments.cells import rows as cell_rows
+from experiments.cells import sweeps
+from experiments.k_dropout import claims
+from experiments.k_dropout import derived as derived_lib
+from experiments.k_dropout import frozen_batches
+from experiments.k_dropout import grids
+from experiments.k_dropout import paper
+from experiments.k_dropout import sizes
+from experiments.report import columns
+from experiments.report import figures
+from experiments.report import rows as rows_lib
+from experiments.report import study
+from experiments.report import tables
+
+Row = rows_lib.Row
+
+CLAIMS = {
+  "sequential": (
+    "sixty_subnets_suffice",
+    "large_k_falls_behind",
+    "transition_at_485",
+    "m_does_not_matter_at_low_k",
+    *(f"large_m_hurts_at_large_k_{order}" for order in sizes.ORDERS),
+    *(f"large_m_is_below_none_{order}" for order in sizes.ORDERS),
+  ),
+  "pooled": (
+    "pool_50_is_close",
+    "pool_200_is_equal",
+    "every_pool_helps",
+    "m_does_not_matter_to_pools",
+    "sequential_is_like_pooled",
+  ),
+}
+"""Claims that a grid can tell; the others are reported without verdicts."""
+
+_BY = {
+  "sequential": ("sequential", "k"),
+  "transition": ("sequential", "k"),
+  "pooled": ("pooled", "pool_size"),
+}
+"""{grid: (method, what its figure has on x)}; the others are lists."""
+
+_SETTING = ("shuffle", "method", "k", "pool_size", "m", "rate")
+
+
+def report(
+  grid: str, cells: sweeps.Cells, folder: pathlib.Path, scale: sizes.Scale
+) -> study.Report:
+  """Returns the report of a finished grid.
+
+  Args:
+    grid: its name.
+    cells: its cells.
+    folder: of the sweep.
+    scale: the size.
+  """
+  depth = cells[0].num_hidden or 0
+  rows = cell_rows.rows(cells, folder)
+  judged = rows
+  if grid == "pooled":
+    # Sequential cells, where they are there, for the comparison at equal P.
+    partners = grids.get("sequential", scale, depth)
+    others = cell_rows.rows(partners, folder)
+    judged = rows + [r for r in others if r["method"] == "sequential"]
+  derived = derived_lib.derived(judged) if grid in CLAIMS else []
+  drawn = panels(grid, rows, scale, depth)
+  return study.Report(
+    name=grid,
+    title=f"Sweep: {grid}",
+    setting=study.describe(cells[0]),
+    table=table(grid, rows),
+    rows=rows,
+    numbers={"derived": derived},
+    claims=claims.named(*CLAIMS.get(grid, ())),
+    judged=[*judged, *derived],
+    hits=cell_rows.hits(cells, folder),
+    notes=notes(rows, grid),
+    draw=figures.drawing(drawn, 3 if len(drawn) > 2 else len(drawn) or 1),
+  )
+
+
+def table(grid: str, rows: Sequence[Row]) -> tables.Table:
+  """Returns a grid's table."""
+  if grid in _BY:
+    return _matrix(grid, rows)
+  if grid == "rate":
+    return _by_rate(rows)
+  return columns.table(rows, _SETTING, _COLUMNS)
+
+
+def label(row: Row) -> str:
+  """Returns a row's hyperparameters in words."""
+  names = ("k", "pool_size", "m")
+  if row["method"] == "pooled":
+    names = ("pool_size", "m")
+  words = [f"{n}={row[n]}" for n in names if row.get(n) is not None]
+  if row["method"] != "none" and row["rate"] != 0.5:
+    words.append(f"rate={row['rate']}")
+  return " ".join(words)
+
+
+def panels(
+  grid: str, rows: Sequence[Row], scale: sizes.Scale, depth: int
+) -> list[figures.Panel]:
+  """Returns the panels of a grid's figure."""
+  if grid in _BY:
+    return _line_panels(
+      grid, rows, with_paper=scale.name == "paper" and depth == 3
+    )
+  if grid == "rate":
+    return [_rate_panel(rows)]
+  groups = rows_lib.group(rows, "shuffle")
+  return [
+    figures.Panel(
+      title=f"batches: {shuffle}",
+      dots={
+        f"{same[0]['method']} {label(same[0])}".strip(): _values(same)
+        for same in rows_lib.group(chosen, *_SETTING).values()
+      },
+    )
+    for (shuffle,), chosen in groups.items()
+  ]
+
+
+def notes(rows: Sequence[Row], grid: str) -> list[str]:
+  """Returns sentences on the transition, and what frozen batches cost."""
+  if grid not in ("sequential", "transition"):
+    return []
+  found = []
+  for (shuffle,) in rows_lib.group(rows, "shuffle"):
+    at = derived_lib.transition(rows, shuffle)
+    if at is not None:
+      place = f"k = {at.k:g}" if np.isfinite(at.k) else "no k"
+      found.append(
+        f"Transition (m = 1, batches: {shuffle}): {place} is the smallest more"
+        f" than a point below standard; bootstrap over seeds {at.low:g} to"
+        f" {at.high:g}, found in {at.found:.0%} of the resamples."
+      )
+  return found + frozen_batches.notes(rows)
+
+
+def _matrix(grid: str, rows: Sequence[Row]):
+  """One row an order and k (or pool), one column an m."""
+  method, by = _BY[grid]
+  chosen = [row for row in rows if row["method"] == method]
+  ms = sorted({row["m"] for row in chosen})
+  header = ["order", by]
+  if by == "k":
+    header += ["k / T", "epochs a window"]
+  header += [f"m = {m}" for m in ms]
+  lines = []
+  for shuffle in dict.fromkeys(row["shuffle"] for row in rows):
+    for name in ("none", "standard"):
+      same = [r for r in rows if (r["method"], r["shuffle"]) == (name, shuffle)]
+      if same:
+        # In the first column of an m: they have none.
+        before = [""] * (len(header) - 2 - len(ms))
+        after = [""] * (len(ms) - 1)
+        lines.append([shuffle, name, *before, _mean(same), *after])
+    for value in sorted({r[by] for r in chosen if r["shuffle"] == shuffle}):
+      cells = [
+        [
+          r
+          for r in chosen
+          if (r["shuffle"], r[by], r["m"]) == (shuffle, value, m)
+        ]
+        for m in ms
+      ]
+      line = [shuffle, f"{value:,}"]
+      if by == "k":
+        first = next(same for same in cells if same)[0]
+        line += _window(first)
+      lines.append(line + [_mean(same) for same in cells])
+  return header, lines
+
+
+def _by_rate(rows: Sequence[Row]):
+  """One row a drop rate, one column a method; no dropout has rate 0."""
+  columns, found = {}, {}
+  for row in rows:
+    rate = 0.0 if row["method"] == "none" else row["rate"]
+    setting = label({**row, "rate": 0.5})  # The rate has its own column.
+    name = f"{row['method']} {setting}".strip()
+    columns[name] = None
+    found.setdefault((rate, name), []).append(row)
+  lines = []
+  for rate in sorted({rate for rate, _ in found}):
+    cells = [found.get((rate, name), ()) for name in columns]
+    lines.append([f"{rate:g}", *(_mean(c) if c else "" for c in cells)])
+  return ["drop rate", *columns], lines
+
+
+def _line_panels(grid: str, rows, with_paper: bool) -> list[figures.Panel]:
+  method, by = _BY[grid]
+  found = []
+  for (shuffle,), same in rows_lib.group(rows, "shuffle").items():
+    chosen = [row for row in same if row["method"] == method]
+    groups = sorted(rows_lib.group(chosen, "m").items())
+    found.append(
+      figures.Panel(
+        title=f"{grid}, batches: {shuffle}",
+        x_label=by.replace("_", " "),
+        log_x=True,
+        lines={f"m = {m}": rows_lib.curve(own, by) for (m,), own in groups},
+        levels={
+          name: float(np.mean(_values(line)))
+          for name in ("none", "standard")
+          if (line := [r for r in same if r["method"] == name])
+        },
+        paper=_paper(grid) if with_paper else {},
+      )
+    )
+  return found
+
+
+def _paper(grid: str) -> dict[str, Any]:
+  if grid == "sequential":
+    x, lines = paper.FIGURE_1_KS, paper.FIGURE_1_SEQUENTIAL
+  else:
+    x = paper.FIGURE_1_POOL_SIZES
+    lines = paper.FIGURE_1_POOLED
+  return {f"paper, m = {m}": (x, y) for m, y in lines.items()}
+
+
+def _rate_panel(rows) -> figures.Panel:
+  lines = {}
+  for (method,), same in rows_lib.group(rows, "method").items():
+    if method == "none":
+      continue
+    name = f"{method} {label({**same[0], 'rate': 0.5})}".strip()
+    lines[name] = rows_lib.curve(same, "rate")
+  none = [row for row in rows if row["method"] == "none"]
+  return figures.Panel(
+    title="drop rate",
+    x_label="rate (probability of dropping)",
+    lines=lines,
+    levels={"none": float(np.mean(_values(none)))} if none else {},
+  )
+
+
+def _values(rows: Sequence[Row]) -> list[float]:
+  return [row["accuracy"] for row in rows]
+
+
+def _mean(rows: Sequence[Row]) -> str:
+  return columns.points(_values(rows)) if rows else "not run"
+
+
+def _window(row: Row) -> list[str]:
+  """Returns k / T and epochs a window: scaling cannot keep both."""
+  names = ("k_over_T", "epochs_per_window")
+  return [f"{row[n]:.4g}" if n in row else "" for n in names]
+
+
+_COLUMNS: dict[str, columns.Column] = {
+  "order": columns.setting("shuffle"),
+  "method": columns.setting("method"),
+  "setting": lambda same: label(same[0]),
+  "k / T": lambda same: _window(same[0])[0],
+  "epochs a window": lambda same: _window(same[0])[1],
+  "steps": columns.setting("steps", "{:,}"),
+  "subnets": columns.setting("num_subnets", "{:,}"),
+  "test accuracy": _mean,
+}

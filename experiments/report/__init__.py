@@ -1,0 +1,1 @@
+"""What an experiment leaves: tables, figures, numbers, pages, a passport."""

@@ -1,0 +1,114 @@
+"""The page over all results of a paper, from the numbers that lie beside it."""
+
+import dataclasses
+import json
+import pathlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from experiments.report import tables
+
+NOT_RUN = "not run"
+
+Found = Mapping[str, Any]
+"""{name of the files: their JSON, or None}."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Paper:
+  """What there is to say of a paper.
+
+  Attributes:
+    introduction: the heading and what follows it.
+    experiments: {name of the files: (binary with flags, what of the paper)}.
+    before: sections between what was run and the verdicts.
+    after: sections below the verdicts.
+    further: names of files whose numbers the sections read, too.
+  """
+
+  introduction: str
+  experiments: Mapping[str, tuple[str, str]]
+  before: Callable[[Found], Sequence[str]]
+  after: Callable[[Found], Sequence[str]]
+  further: Sequence[str] = ()
+
+
+def text(paper: Paper, folder: pathlib.Path) -> str:
+  """Returns the page over what lies in `folder`."""
+  found = {
+    name: read(folder, name) for name in (*paper.experiments, *paper.further)
+  }
+  ours = {name: found[name] for name in paper.experiments}
+  parts = [
+    paper.introduction,
+    "## What was run",
+    tables.text(
+      ("experiment", "paper", "result", "scale", "seeds", "minutes", "device"),
+      [
+        _line(name, command, found[name], folder)
+        for name, command in paper.experiments.items()
+      ],
+    ),
+    "Minutes are the sum over the processes that shared an experiment, one a"
+    " core where there were two.",
+    *paper.before(found),
+    "## Verdicts",
+    tables.text(("claim", "verdict", "told by", "because"), _verdicts(ours)),
+    *paper.after(found),
+  ]
+  return "\n\n".join(parts) + "\n"
+
+
+def read(folder: pathlib.Path, name: str) -> dict[str, Any] | None:
+  """Returns the numbers of an experiment, or None."""
+  file = folder / f"{name}.json"
+  return json.loads(file.read_text()) if file.exists() else None
+
+
+def rows(found: Found, name: str, **fields: Any) -> list[dict[str, Any]]:
+  """Returns an experiment's measured rows that have these fields."""
+  numbers = (found.get(name) or {}).get("numbers", {})
+  return [
+    row
+    for row in numbers.get("rows", ())
+    if all(row.get(k) == v for k, v in fields.items())
+  ]
+
+
+def without_paper_scale(
+  paper_experiments: Mapping[str, tuple[str, str]],
+  found: Found,
+  but: Sequence[str] = (),
+) -> str:
+  """Returns the commands of what nobody ran at the paper's scale."""
+  return "\n".join(
+    f"    python -m experiments.{command} --scale=paper"
+    for name, (command, _) in paper_experiments.items()
+    if (found[name] or {}).get("scale") != "paper" and name not in but
+  )
+
+
+def _line(
+  name: str, command: tuple[str, str], found: Any, folder: pathlib.Path
+) -> list[str]:
+  binary, what = command
+  binary = f"`experiments.{binary}`"
+  if found is None:
+    return [binary, what, NOT_RUN, "", "", "", ""]
+  page_file = folder / f"{name}.md"
+  link = f"[{page_file.name}]({page_file.name})" if page_file.exists() else name
+  seeds = found.get("seeds", "")
+  count = str(len(seeds)) if isinstance(seeds, list) else str(seeds)
+  facts = [str(found.get(key, "")) for key in ("scale", "minutes", "device")]
+  return [binary, what, link, facts[0], count, *facts[1:]]
+
+
+def _verdicts(found: Found) -> list[list[str]]:
+  lines = []
+  for name, numbers in found.items():
+    for verdict in (numbers or {}).get("verdicts", ()):
+      claim = verdict["claim"]
+      words = f"{claim['text']} ({claim['source']})"
+      outcome = f"**{verdict['outcome']}**"
+      lines.append([words, outcome, name, verdict["reason"]])
+  return lines or [["none yet", "", "", ""]]

@@ -1,0 +1,1 @@
+"""One run: its configuration, what it needs, the loop that trains it."""

@@ -1,0 +1,192 @@
+"""Flags: one for each field of `RunConfig`, and those of the machine.
+
+Importing this module defines them; only binaries under `experiments` do.
+"""
+
+import dataclasses
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import jax
+from absl import app
+from absl import flags
+from absl import logging
+
+from experiments.run import config as config_lib
+from experiments.run import methods
+from experiments.run import presets
+from kdropout_jax import UnsupportedError
+from kdropout_jax.training import loop
+
+FLAGS = flags.FLAGS
+
+
+def define_run() -> None:
+  """Defines the flags of a run; a name that is there already stays."""
+  for field in dataclasses.fields(config_lib.RunConfig):
+    if field.name not in FLAGS:
+      _define(field.name, field.default, field.metadata)
+  if "preset" not in FLAGS:
+    flags.DEFINE_string(
+      "preset", None, "a paper's settings, which flags that are given override"
+    )
+  if "legacy" not in FLAGS:
+    flags.DEFINE_string(
+      "legacy",
+      "none",
+      "gyro: none, or authors (their code: --replacement --per_layer"
+      " --rescale=realised)",
+    )
+  if "data_workers" not in FLAGS:
+    _define_processes()
+  define_machine()
+
+
+def define_machine() -> None:
+  """Defines the flags that never change what is computed."""
+  if "workdir" in FLAGS:
+    return
+  flags.DEFINE_string(
+    "workdir", None, "folder of the run; default runs/ and a digest of flags"
+  )
+  flags.DEFINE_string(
+    "data_dir",
+    None,
+    "prepared datasets; default $KDROPOUT_DATA_DIR or ~/.cache/kdropout_jax",
+  )
+  flags.DEFINE_bool("progress", True, "show a progress bar")
+
+
+def run_config(**overrides: Any) -> config_lib.RunConfig:
+  """Returns the configuration that the flags say.
+
+  Args:
+    **overrides: fields that do not come from a flag.
+
+  Raises:
+    ValueError: wrong values, or flags that contradict each other.
+  """
+  values = {
+    field.name: FLAGS[field.name].value
+    for field in dataclasses.fields(config_lib.RunConfig)
+    if field.name not in overrides
+  }
+  name = FLAGS["preset"].value
+  if name is not None:
+    found = _from_preset(name, {**values, **overrides})
+    values |= {k: v for k, v in found.items() if k in values}
+  values |= _from_legacy(str(FLAGS["legacy"].value), {**values, **overrides})
+  return config_lib.RunConfig(**values, **overrides)
+
+
+def _from_preset(name: str, values: dict[str, Any]) -> dict[str, Any]:
+  """Returns what a preset says of the flags that are not given."""
+  found = presets.flags(name, values["method"], values["pattern"])
+  if values["num_steps"] is not None:
+    found.pop("epochs", None)
+  return {k: v for k, v in found.items() if FLAGS[k].using_default_value}
+
+
+def _from_legacy(name: str, values: dict[str, Any]) -> dict[str, Any]:
+  """Returns what `--legacy` stands for; a run's name has no trace of it.
+
+  Raises:
+    ValueError: another method, or a flag that says otherwise.
+  """
+  config_lib.check_choice("legacy", name, methods.LEGACY)
+  found = methods.LEGACY[name]
+  if found and values["method"] != "gyro":
+    raise ValueError(
+      f"legacy={name!r} is for method=gyro, got method={values['method']!r}"
+    )
+  for flag, value in found.items():
+    if not FLAGS[flag].using_default_value and values[flag] != value:
+      raise ValueError(
+        f"{flag} must be {value} or left alone with legacy={name!r}, got"
+        f" {values[flag]}"
+      )
+  return found
+
+
+def join_processes() -> None:
+  """Joins the other processes of the run, where the flags name them.
+
+  Raises:
+    ValueError: some of the three flags are missing.
+  """
+  names = ("coordinator_address", "num_processes", "process_id")
+  values: dict[str, Any] = {name: FLAGS[name].value for name in names}
+  missing = [name for name, value in values.items() if value is None]
+  if len(missing) == len(names):
+    return
+  if missing:
+    raise ValueError(
+      f"several processes need {', '.join(names)}; missing:"
+      f" {', '.join(missing)}"
+    )
+  jax.distributed.initialize(**values)
+
+
+def launch(main: Callable[[list[str]], Any]) -> None:
+  """Runs a binary's `main`; a user's mistake ends in a line, not a traceback.
+
+  Exit codes: 2 for wrong arguments, 1 for a loss that became NaN, 130 for
+  Ctrl-C.
+  """
+
+  def guarded(argv: list[str]) -> None:
+    if len(argv) > 1:
+      sys.exit(_fail(f"unknown arguments: {' '.join(argv[1:])}", 2))
+    try:
+      main(argv)
+    except (ValueError, UnsupportedError) as error:
+      if FLAGS["debug"].value:
+        raise
+      sys.exit(_fail(f"{type(error).__name__}: {error}", 2))
+    except loop.NonFiniteLoss as error:
+      sys.exit(_fail(str(error), 1))
+    except loop.Stopped as error:
+      step = error.step
+      sys.exit(
+        _fail(f"stopped after step {step}; the same command continues", 130)
+      )
+
+  if "debug" not in FLAGS:
+    flags.DEFINE_bool("debug", False, "show the traceback of any error")
+  logging.set_verbosity(logging.WARNING)
+  logging.use_absl_handler()
+  app.run(guarded)
+
+
+def _fail(message: str, code: int) -> int:
+  print(message, file=sys.stderr)
+  return code
+
+
+def _define(name: str, default: Any, metadata: Any) -> None:
+  kind, help_text = metadata["kind"], metadata["help"]
+  if kind is bool:
+    flags.DEFINE_bool(name, default, help_text)
+  elif kind is int:
+    flags.DEFINE_integer(name, default, help_text)
+  elif kind is float:
+    flags.DEFINE_float(name, default, help_text)
+  elif kind is tuple:
+    flags.DEFINE_list(name, [str(v) for v in default], help_text)
+  else:
+    flags.DEFINE_string(name, default, help_text)
+
+
+def _define_processes() -> None:
+  flags.DEFINE_integer(
+    "data_workers",
+    0,
+    "streamed examples: processes that read them; 0: threads of this one",
+    lower_bound=0,
+  )
+  flags.DEFINE_string(
+    "coordinator_address", None, "several processes: host:port of the first"
+  )
+  flags.DEFINE_integer("num_processes", None, "several processes: how many")
+  flags.DEFINE_integer("process_id", None, "several processes: which, from 0")

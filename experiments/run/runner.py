@@ -1,0 +1,335 @@
+"""One deterministic run, or several in one program, in a folder of its own.
+
+`run` starts, continues, or finds finished. What it trains is decided by the
+configurations alone; a run that is killed at any moment and started again
+ends with the same bits.
+"""
+
+import dataclasses
+import pathlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+import tqdm
+from jax.experimental import multihost_utils
+
+from experiments.report import passport
+from experiments.report import plots
+from experiments.run import config as config_lib
+from experiments.run import progress as progress_lib
+from experiments.run import setup as setup_lib
+from experiments.run import snapshots
+from experiments.run import streamed
+from experiments.run import workdirs
+from kdropout_jax.training import checkpoint
+from kdropout_jax.training import loop
+from kdropout_jax.training import metrics
+from kdropout_jax.training import state as state_lib
+
+METRICS = "metrics.jsonl"
+
+# Of the products: without a word, float32 would mean less on some devices.
+_PRECISIONS = {
+  "float32": "float32",
+  "tensorfloat32": "tensorfloat32",
+  "bfloat16": None,
+}
+
+HooksFn = Callable[["Run"], Sequence[loop.Hook]]
+"""From a run, just before it trains, to further hooks."""
+
+MakeFn = Callable[
+  [Sequence[config_lib.RunConfig], str | None, int], setup_lib.Setup
+]
+"""From configurations, data folder and workers to a set-up."""
+
+
+def run(
+  configs: config_lib.RunConfig | Sequence[config_lib.RunConfig],
+  workdir: str | pathlib.Path | None = None,
+  *,
+  data_dir: str | None = None,
+  data_workers: int = 0,
+  hooks: HooksFn = lambda _: (),
+  make: MakeFn | None = None,
+  progress: bool = True,
+  description: str | None = None,
+) -> list[dict[str, Any]]:
+  """Trains, or finishes training, and returns the results.
+
+  Args:
+    configs: one configuration, or several that differ in seed, k, pool size
+      or learning rate; they train in one program.
+    workdir: the folder of the run; default ``runs/`` and a digest of the
+      configurations.
+    data_dir: where prepared datasets live.
+    data_workers: processes that read a stream; 0 reads in threads.
+    hooks: further functions to call after chosen steps.
+    make: makes the set-up, in place of `setup.make`; all that it decides must
+      be in the configurations' identities.
+    progress: whether to show a bar.
+    description: the bar's.
+
+  Returns:
+    One result a configuration: what ``result.json`` holds.
+
+  Raises:
+    ValueError: wrong configurations, or a folder that belongs to another run.
+    loop.NonFiniteLoss: a loss became NaN; the last good checkpoint is left.
+    loop.Stopped: Ctrl-C; the same call continues.
+  """
+  if isinstance(configs, config_lib.RunConfig):
+    configs = [configs]
+  folder = pathlib.Path(workdir or default_workdir(configs))
+  setup_lib.check_common(configs)
+  identity = identity_of(configs)
+  workdirs.check(folder, identity)
+  finished = workdirs.result(folder)
+  if finished is None:
+    setup = (make or setup_lib.make)(configs, data_dir, data_workers)
+    # Not before: what is refused must not own a folder.
+    if jax.process_index() == 0:
+      workdirs.claim(folder, identity)
+    _wait_for_others("claim")
+    with jax.default_matmul_precision(_PRECISIONS[configs[0].precision]):
+      finished = Run(folder, list(configs), setup).train(
+        hooks, progress, description
+      )
+  return finished["runs"] if len(configs) > 1 else [finished]
+
+
+def identity_of(configs: Sequence[config_lib.RunConfig]) -> dict[str, Any]:
+  """Returns what names the folder of `configs`: plain data."""
+  if len(configs) == 1:
+    return configs[0].identity()
+  return {"runs": [config.identity() for config in configs]}
+
+
+def default_workdir(
+  configs: Sequence[config_lib.RunConfig],
+) -> pathlib.Path:
+  """Returns ``runs/DATASET-METHOD-DIGEST``."""
+  name = f"{configs[0].dataset}-{configs[0].method}".replace("/", "_")
+  return pathlib.Path("runs") / (
+    f"{name}-{config_lib.digest(identity_of(configs))}"
+  )
+
+
+@dataclasses.dataclass
+class Run:
+  """A run that is about to train; hooks get it.
+
+  Attributes:
+    folder: where everything goes.
+    configs: the configurations.
+    setup: program, members and data.
+  """
+
+  folder: pathlib.Path
+  configs: list[config_lib.RunConfig]
+  setup: setup_lib.Setup
+
+  def evaluate(
+    self, state: state_lib.TrainState, split: str, ids: Any = None
+  ) -> dict[str, np.ndarray]:
+    """Evaluates the members, or their subnets `ids`, on a split."""
+    setup = self.setup
+    if setup.feed is not None:
+      return setup.feed.evaluate(state, split, ids)
+    start, stop = setup.splits[split]
+    return setup.program.evaluate(
+      state, setup.arrays(), start, stop, members=setup.members, ids=ids
+    )
+
+  def train(
+    self, hooks: HooksFn, progress: bool, description: str | None
+  ) -> dict[str, Any]:
+    """Trains from the newest checkpoint, or from the start, to the end."""
+    setup = self.setup
+    checkpoints = checkpoint.Checkpoints(self.folder / "checkpoints")
+    state, start, window = self._restore(checkpoints)
+    writers = _open_writers(self.folder, start)
+    save = _Save(checkpoints)
+    with (
+      progress_lib.Bar(
+        setup.num_steps, start, self.examples_per_step, description, progress
+      ) as bar,
+      loop.stop_on_signals() as should_stop,
+    ):
+      state = loop.fit(
+        self._run_steps,
+        state,
+        num_steps=setup.num_steps,
+        start=start,
+        window=window,
+        hooks=[
+          loop.Hook(
+            _Log(self, writers, bar), every=self._eval_every(), at_end=True
+          ),
+          snapshots.hook(self.folder, self.configs[0].snapshot_steps),
+          *hooks(self),
+          loop.Hook(save, every=self._checkpoint_every(), at_end=True),
+        ],
+        on_progress=bar.advance,
+        should_stop=should_stop,
+        on_stop=save,
+        max_dispatch=self._max_dispatch(),
+      )
+    writers.close()
+    checkpoints.close()
+    result = self._result(state, bar.examples_per_second())
+    if jax.process_index() == 0:
+      plots.curves(self.folder / "curves.png", self.folder / METRICS)
+      workdirs.write_result(self.folder, result)
+    return result
+
+  @property
+  def examples_per_step(self) -> int:
+    """Rows of a batch, over all members."""
+    return self.setup.task.batch_size * self.setup.members.num_members
+
+  def _restore(
+    self, checkpoints: checkpoint.Checkpoints
+  ) -> tuple[state_lib.TrainState, int, loop.Window]:
+    state = self.setup.init()
+    restored = checkpoints.restore(state)
+    if restored is None:
+      return state, 0, loop.Window()
+    for step in restored.damaged:
+      tqdm.tqdm.write(
+        f"the checkpoint of step {step} is damaged and was set aside:"
+        f" continuing from step {restored.step}"
+      )
+    state = self.setup.program.devices.replicate(restored.tree)
+    window = loop.Window.from_json(dict(restored.extra))
+    return state, restored.step, window
+
+  def _run_steps(self, state: state_lib.TrainState, start: int, count: int):
+    setup = self.setup
+    if setup.feed is not None:
+      return setup.feed.run(state, start, count)
+    return setup.program.run(state, setup.members, setup.arrays(), start, count)
+
+  def _max_dispatch(self) -> int | None:
+    if self.setup.feed is not None:
+      return streamed.MAX_DISPATCH
+    # Putting a window back and taking it out again in its middle rounds
+    # differently, so windows are cut at fixed steps, too.
+    is_extracted = self.configs[0].subnet_training == "extract"
+    if jax.process_count() == 1 and not is_extracted:
+      return None
+    return self.setup.task.steps_per_epoch
+
+  def _eval_every(self) -> int:
+    return self.configs[0].eval_every or self.setup.task.steps_per_epoch
+
+  def _checkpoint_every(self) -> int:
+    tenth = -(-self.setup.num_steps // 10)
+    return self.configs[0].checkpoint_every or tenth
+
+  def _result(self, state: Any, rate: float) -> dict[str, Any]:
+    """Returns the results; here, once, the test set is read."""
+    scores = {
+      f"{split}_{name}": values
+      for split in self.setup.splits
+      for name, values in self.evaluate(state, split).items()
+    }
+    shared = {
+      "steps": self.setup.num_steps,
+      "examples_per_second": rate,
+      "dataset_note": self.setup.info.note,
+      **passport.of_this_machine(),
+      "num_devices": self.setup.task.num_devices,
+    }
+    params = jax.tree.map(np.asarray, state.params)
+    results, first = [], 0
+    for config, schedule in zip(self.configs, self.setup.schedules):
+      part = slice(first, first + config.seeds)
+      first += config.seeds
+      own = _take(params, part)
+      results.append(
+        {
+          "config": metrics.plain(dataclasses.asdict(config)),
+          "params_sha256": state_lib.sha256(own),
+          "num_subnets": _num_subnets(schedule, self.setup),
+          **_subnet_steps(state, part),
+          **metrics.plain({k: v[part] for k, v in scores.items()}),
+          **shared,
+        }
+      )
+    return results[0] if len(results) == 1 else {"runs": results}
+
+
+@dataclasses.dataclass
+class _Log:
+  """Logs the means since the last log, and evaluates."""
+
+  run: Run
+  writers: metrics.Writers
+  bar: progress_lib.Bar
+
+  def __call__(self, done: int, state: Any, window: loop.Window) -> None:
+    record: dict[str, Any] = {
+      f"train_{k}": v for k, v in window.means().items()
+    }
+    splits = ["valid"] if "valid" in self.run.setup.splits else []
+    if self.run.configs[0].test_curve:
+      splits.append("test")
+    for split in splits:
+      scores = self.run.evaluate(state, split)
+      record |= {f"{split}_{k}": v for k, v in scores.items()}
+    record["epoch"] = done / self.run.setup.task.steps_per_epoch
+    record["examples_per_second"] = self.bar.examples_per_second()
+    self.writers.write(done, record)
+    window.clear()
+
+
+@dataclasses.dataclass
+class _Save:
+  """Saves a checkpoint; a state that is not finite ends the run instead."""
+
+  checkpoints: checkpoint.Checkpoints
+
+  def __call__(self, done: int, state: Any, window: loop.Window) -> None:
+    if not self.checkpoints.save(done, state, window.to_json()):
+      raise loop.NonFiniteLoss(
+        f"a parameter became NaN or infinite before step {done}; lower the"
+        " learning rate, or clip. The last good checkpoint is kept."
+      )
+
+
+def _num_subnets(schedule: Any, setup: setup_lib.Setup) -> int:
+  """Returns how many subnets a run trains; without dropout it is one."""
+  if schedule is None:
+    return 1
+  return schedule.num_subnets(setup.num_steps, setup.task.batch_size)
+
+
+def _subnet_steps(state: state_lib.TrainState, part: slice) -> dict[str, Any]:
+  """Returns how long each subnet trained, where the schedule remembers it."""
+  steps = getattr(state.schedule, "steps", None)
+  if steps is None:
+    return {}
+  return {"subnet_steps": np.asarray(steps)[part].tolist()}
+
+
+def _take(tree: Any, part: slice) -> Any:
+  return jax.tree.map(lambda x: x[part], tree)
+
+
+def _open_writers(folder: pathlib.Path, done: int) -> metrics.Writers:
+  if jax.process_index() != 0:
+    return metrics.Writers()
+  return metrics.Writers(
+    [
+      metrics.JsonlWriter(folder / METRICS, done),
+      metrics.TensorBoardWriter(folder / "tensorboard", done),
+    ]
+  )
+
+
+def _wait_for_others(name: str) -> None:
+  if jax.process_count() > 1:
+    multihost_utils.sync_global_devices(name)

@@ -1,1 +1,0 @@
-"""What the experiments share: settings and claims here, the rest in rooms."""

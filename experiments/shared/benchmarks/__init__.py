@@ -1,1 +1,0 @@
-"""Timed programs of the op, of steps and iterations, and their tables."""

@@ -1,1 +1,0 @@
-"""The papers' own numbers, as data: nothing here is measured."""

@@ -1,1 +1,0 @@
-"""What every experiment leaves: tables, figures, numbers, a passport."""

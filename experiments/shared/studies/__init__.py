@@ -1,1 +1,0 @@
-"""What single experiments compute beyond training: subnets, tickets, tasks."""

@@ -1,1 +1,0 @@
-"""Many runs: cells named by their settings, grids, shards, what they found."""

@@ -1,0 +1,235 @@
+"""What a dropout does once it has a key; shared by linen and nnx.
+
+Their modules differ only in where a key comes from, so everything else, the
+rule by which one place of a network drops units, stands here.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from kdropout_jax import _checks
+from kdropout_jax import blocks
+from kdropout_jax import functional
+from kdropout_jax import patterns
+from kdropout_jax._types import Ids
+from kdropout_jax._types import Key
+from kdropout_jax._types import UnsupportedError
+from kdropout_jax.masks import sampling
+from kdropout_jax.nn import _streams
+
+PatternFn = Callable[[float], patterns.Pattern]
+"""From a layer's rate to its pattern: `kd.Bernoulli`, or a `partial`."""
+
+
+@dataclasses.dataclass(frozen=True)
+class DropoutRule:
+  """How one dropout drops: its settings, checked.
+
+  Attributes:
+    pattern: what a mask looks like; its rate is the rule's rate.
+    broadcast_dims: axes of the input that share one mask, as in Flax.
+    rescale: as for `kd.dropout`.
+    row_layout: as for `kd.dropout`.
+    batch_size: rows of a full batch; None means the rows at hand.
+  """
+
+  pattern: patterns.Pattern
+  broadcast_dims: tuple[int, ...] = ()
+  rescale: functional.Rescale = "expected"
+  row_layout: functional.RowLayout = "contiguous"
+  batch_size: int | None = None
+
+  def __post_init__(self):
+    patterns.check_pattern(self.pattern)
+    _checks.check_option("rescale", self.rescale, functional.Rescale)
+    _checks.check_option("row_layout", self.row_layout, functional.RowLayout)
+    if self.batch_size is not None:
+      _checks.check_positive("batch_size", self.batch_size)
+
+  @property
+  def rate(self) -> float:
+    """Probability with which a unit is dropped."""
+    return self.pattern.rate
+
+  def broadcast(self, dims: tuple[int, ...]) -> "DropoutRule":
+    """Returns this rule with other `broadcast_dims`."""
+    return dataclasses.replace(self, broadcast_dims=dims)
+
+  def run(
+    self,
+    x: Float[Array, "..."],
+    deterministic: bool,
+    step_key: Callable[[], Key],
+    run_key: Callable[[], Key],
+    *,
+    subnets: Ids | blocks.Masks | None = None,
+    masks: functional.MasksLike | None = None,
+    assignment: Int[Array, "B"] | None = None,
+  ) -> Float[Array, "..."]:
+    """Runs a module's call; a key is asked for only where it is needed.
+
+    Args:
+      x: the module's inputs.
+      deterministic: whether nothing is dropped.
+      step_key: gives the key of this call, for conventional dropout.
+      run_key: gives the layer's run-long key, for the masks of `subnets`.
+      subnets: ids [T] of the subnets that train, or their masks, sampled
+        before; None: conventional dropout.
+      masks: masks in place of sampled ones.
+      assignment: int32 [B] of slots in [0, T).
+    """
+    subnets, masks = _streams.source(subnets, masks, assignment)
+    if subnets is not None or masks is not None:
+      x = functional.check_inputs(x)
+    if deterministic or self.rate in (0.0, 1.0):
+      return self.without_masks(x, deterministic)
+    if masks is not None:
+      return self.apply(x, masks, assignment)
+    if subnets is None:
+      return self.draw_and_apply(x, step_key())
+    ids = _streams.check_subnets(subnets)
+    if x.size == 0:
+      return x
+    return self.apply(x, self.sample(x, run_key(), ids), assignment)
+
+  def without_masks(
+    self, x: Float[Array, "..."], deterministic: bool
+  ) -> Float[Array, "..."]:
+    """Returns the output at rate 0 or 1, or where nothing is dropped.
+
+    Gradients are finite at rate 1, too: zero.
+    """
+    if deterministic and self.rescale == "at_test":
+      return x * (1.0 - self.rate)
+    if deterministic or self.rate == 0.0:
+      return x
+    return jnp.zeros_like(x)
+
+  def draw_and_apply(
+    self, x: Float[Array, "..."], key: Key
+  ) -> Float[Array, "..."]:
+    """Conventional dropout: a fresh mask from a key of this call alone.
+
+    Bernoulli masks are those of Flax's own module, bit for bit. The other
+    patterns draw one mask a row, over the last axis.
+    """
+    if not jnp.issubdtype(jnp.result_type(x), jnp.inexact):
+      raise ValueError(f"inputs must be floating point, got {x.dtype}")
+    if x.size == 0:
+      return x
+    if isinstance(self.pattern, patterns.Bernoulli):
+      keep = jax.random.bernoulli(key, 1.0 - self.rate, self._mask_shape(x))
+      masks = blocks.Masks(keep.reshape(1, keep.size), keep.size)
+      return functional.select_and_scale(
+        x, keep, masks, self.rate, self.rescale
+      )
+    x = functional.check_inputs(x)
+    rows = jnp.arange(x.shape[0], dtype=jnp.uint32)
+    masks = self.sample(x, key, rows)
+    return dataclasses.replace(self, batch_size=None).apply(x, masks)
+
+  def sample(
+    self, x: Float[Array, "B ... W"], layer_key: Key, ids: Ids
+  ) -> blocks.Masks:
+    """Samples the masks of the subnets `ids` for inputs like `x`.
+
+    Bernoulli masks cover every non-batch element that `broadcast_dims` leaves
+    apart; other patterns cover the last axis, one mask for all positions.
+    """
+    x = functional.check_inputs(x)
+    shape = self._mask_shape(x)
+    if isinstance(self.pattern, patterns.Bernoulli):
+      if 0 in self._dims(x) and ids.shape[0] > 1:
+        raise UnsupportedError(
+          "broadcast_dims with the batch axis gives all rows one mask, but"
+          f" {ids.shape[0]} subnets share this batch"
+        )
+      width = math.prod(shape[1:])
+    else:
+      if x.ndim - 1 in self._dims(x):
+        raise ValueError(
+          f"broadcast_dims must leave the last axis to {self.pattern}, got"
+          f" {self.broadcast_dims}: use Bernoulli for this layer"
+        )
+      width = shape[-1]
+    return sampling.subnet_masks(layer_key, ids, width, self.pattern)
+
+  def apply(
+    self,
+    x: Float[Array, "B ... W"],
+    masks: functional.MasksLike,
+    assignment: Int[Array, "B"] | None = None,
+  ) -> Float[Array, "B ... W"]:
+    """Applies masks, from `sample` or given, to the rows of `x`."""
+    x = functional.check_inputs(x)
+    if not isinstance(masks, blocks.Masks):
+      masks = blocks.as_masks(masks, masks.shape[-1])
+    shape = self._keep_shape(x, masks.width)
+    keep = functional.row_masks(
+      masks.dense(), x.shape[0], self.row_layout, assignment, self.batch_size
+    )
+    return functional.select_and_scale(
+      x, keep.reshape(shape), masks, self.rate, self.rescale
+    )
+
+  def _dims(self, x: Array) -> tuple[int, ...]:
+    for dim in self.broadcast_dims:
+      if not -x.ndim <= dim < x.ndim:
+        raise ValueError(
+          f"broadcast_dims must be axes of an input of rank {x.ndim}, got"
+          f" {self.broadcast_dims}"
+        )
+    return tuple(dim % x.ndim for dim in self.broadcast_dims)
+
+  def _mask_shape(self, x: Array) -> tuple[int, ...]:
+    """Shape of x with the broadcast axes of size 1, as in Flax."""
+    dims = self._dims(x)
+    return tuple(1 if i in dims else n for i, n in enumerate(x.shape))
+
+  def _keep_shape(self, x: Array, width: int) -> tuple[int, ...]:
+    """Shape in which masks of `width` meet x: every element, or last axis."""
+    inner = self._mask_shape(x)[1:]
+    if width == math.prod(inner):
+      return (x.shape[0], *inner)
+    if width == x.shape[-1]:
+      return (x.shape[0], *(1,) * (x.ndim - 2), width)
+    raise ValueError(
+      f"masks have width {width}, expected {x.shape[-1]} (last axis) or"
+      f" {math.prod(inner)} (every element) for inputs of shape {x.shape}"
+    )
+
+
+def make(
+  rate: float,
+  pattern: PatternFn = patterns.Bernoulli,
+  broadcast_dims: Sequence[int] = (),
+  **settings,
+) -> DropoutRule:
+  """Builds a rule from a module's fields; `pattern` makes a pattern of rate.
+
+  Raises:
+    ValueError: a wrong rate, or a `pattern` that is no such function.
+  """
+  rate = patterns.check_rate(rate)
+  if not callable(pattern):
+    raise ValueError(
+      "pattern must be a function from rate to pattern, such as kd.Bernoulli"
+      " or functools.partial(kd.Blocks, block_size=64), got"
+      f" {pattern!r}"
+    )
+  return DropoutRule(pattern(rate), tuple(broadcast_dims), **settings)
+
+
+def spatial_dims(x: Array) -> tuple[int, ...]:
+  """Returns the axes between rows and channels, which share one mask."""
+  if x.ndim < 3:
+    raise ValueError(
+      "inputs of spatial dropout must be [B, ..., C] of rank 3 or more, got"
+      f" shape {x.shape}"
+    )
+  return tuple(range(1, x.ndim - 1))
