@@ -27,6 +27,7 @@ from kdropout_jax.masks.sampling import masks_for_steps
 from kdropout_jax.masks.sampling import subnet_masks
 from kdropout_jax.masks.schedules import subnet_ids
 from kdropout_jax.nn import linen
+from kdropout_jax.ops.explain import explain
 from kdropout_jax.ops.matmul import masked_matmul
 from kdropout_jax.patterns import Bernoulli
 from kdropout_jax.patterns import Blocks
@@ -53,6 +54,7 @@ __all__ = (
   "UnsupportedError",
   "drop_connect",
   "dropout",
+  "explain",
   "guided",
   "layer_masks",
   "linen",
