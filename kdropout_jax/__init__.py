@@ -18,6 +18,7 @@ from kdropout_jax.config import Pooled
 from kdropout_jax.config import Sequential
 from kdropout_jax.config import Standard
 from kdropout_jax.connections import drop_connect
+from kdropout_jax.functional import assign_rows
 from kdropout_jax.functional import dropout
 from kdropout_jax.functional import spatial_dropout
 from kdropout_jax.masks import guided
@@ -52,6 +53,7 @@ __all__ = (
   "Sequential",
   "Standard",
   "UnsupportedError",
+  "assign_rows",
   "drop_connect",
   "dropout",
   "explain",
