@@ -1,6 +1,7 @@
 """The tree keeps its shape: import arrows, one home for each awkward thing."""
 
 import ast
+import importlib
 import inspect
 import pathlib
 import subprocess
@@ -210,10 +211,32 @@ def test_public_names_are_documented():
     assert first.endswith((".", ").")), f"{name}: {first}"
 
 
-def test_all_is_sorted_and_complete():
-  assert list(kd.__all__) == sorted(kd.__all__, key=lambda n: n)
-  for name in kd.__all__:
-    assert hasattr(kd, name)
+_PUBLIC = [path for path in _LIBRARY if "\n__all__ = (" in path.read_text()]
+
+
+@pytest.mark.parametrize(
+  "path", _PUBLIC, ids=lambda p: str(p.relative_to(_ROOT))
+)
+def test_what_a_user_may_import_is_listed_sorted_and_documented(path):
+  relative = path.relative_to(_ROOT).with_suffix("")
+  module = importlib.import_module(
+    ".".join(relative.parts).removesuffix(".__init__")
+  )
+  names = list(module.__all__)
+  assert names == sorted(set(names))
+  for name in names:
+    if path.name == "__init__.py" and not hasattr(module, name):
+      importlib.import_module(f"{module.__name__}.{name}")
+    assert inspect.getdoc(getattr(module, name)), name
+
+
+def test_every_name_of_the_guides_public_packages_is_listed():
+  """A package that users import from says what, its modules too."""
+  public = {"kdropout_jax", "subnets", "analysis", "training", "linen", "nnx"}
+  listed = {
+    p.parent.name if p.name == "__init__.py" else p.stem for p in _PUBLIC
+  }
+  assert public | {"optim", "guided", "diagnostics"} <= listed
 
 
 @pytest.mark.parametrize("path", _ALL, ids=lambda p: str(p.relative_to(_ROOT)))

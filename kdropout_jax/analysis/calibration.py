@@ -9,6 +9,15 @@ from jaxtyping import Array, Bool, Float, Int
 from kdropout_jax import _checks
 from kdropout_jax.analysis import _shapes
 
+__all__ = (
+  "Scores",
+  "brier_score",
+  "correct",
+  "expected_calibration_error",
+  "negative_log_likelihood",
+  "scores",
+)
+
 _NUM_BINS = 15  # Guo et al. 2017
 
 

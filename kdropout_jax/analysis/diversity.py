@@ -12,6 +12,15 @@ from jaxtyping import Array, Bool, Float, Int
 
 from kdropout_jax.analysis import _shapes
 
+__all__ = (
+  "disagreement",
+  "double_fault",
+  "error_correlation",
+  "feature_distance",
+  "feature_sums",
+  "mean_over_pairs",
+)
+
 
 def feature_distance(
   features: Float[Array, "M B F"], keep: Bool[Array, "M F"] | None = None

@@ -13,6 +13,13 @@ from jaxtyping import Array, Float, Int
 from kdropout_jax.analysis import _shapes
 from kdropout_jax.analysis import calibration
 
+__all__ = (
+  "Curve",
+  "average",
+  "curve",
+  "vote",
+)
+
 
 class Curve(NamedTuple):
   """Scores of the ensembles of the first 1, 2, ..., M members, float32 [M].
