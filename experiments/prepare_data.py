@@ -23,6 +23,7 @@ from absl import logging
 from experiments.data import preparation
 from experiments.data import prepared
 from experiments.data import registry
+from experiments.report import start
 
 
 def prepare_all(names: Sequence[str], data_dir, local_files) -> list[str]:
@@ -108,4 +109,4 @@ def main(argv: Sequence[str]) -> None:
 
 if __name__ == "__main__":
   define_flags()
-  app.run(main)
+  start.run(main)

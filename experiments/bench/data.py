@@ -28,6 +28,7 @@ from experiments.data import preparation
 from experiments.data import prepared
 from experiments.data import registry
 from experiments.data import streaming
+from experiments.report import start
 
 
 @dataclasses.dataclass
@@ -168,4 +169,4 @@ def main(argv: Sequence[str]) -> None:
 
 if __name__ == "__main__":
   define_flags()
-  app.run(main)
+  start.run(main)

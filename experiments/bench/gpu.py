@@ -30,6 +30,7 @@ from experiments.bench import products
 from experiments.bench import report as bench_report
 from experiments.bench import shapes
 from experiments.bench import steps
+from experiments.report import start
 from experiments.report import tables
 
 # Of its own, so that one process (of tests) can import several binaries.
@@ -201,4 +202,4 @@ def _step_jobs(networks, names=None):
 if __name__ == "__main__":
   flags.FLAGS.append_flag_values(FLAGS)
   FLAGS.mark_as_parsed()
-  app.run(main)
+  start.run(main)

@@ -27,6 +27,7 @@ from flax import linen as nn
 
 import kdropout_jax as kd
 from experiments.bench import timing
+from experiments.report import start
 
 # Of its own, so that one process (of tests) can import several binaries.
 FLAGS = flags.FlagValues()
@@ -235,4 +236,4 @@ def main(argv):
 if __name__ == "__main__":
   flags.FLAGS.append_flag_values(FLAGS)
   FLAGS.mark_as_parsed()
-  app.run(main)
+  start.run(main)

@@ -44,6 +44,7 @@ from experiments.bench import report as bench_report
 from experiments.bench import shapes
 from experiments.bench import steps
 from experiments.gyro import paper
+from experiments.report import start
 from experiments.report import study
 from experiments.report import tables
 from experiments.run import presets
@@ -318,4 +319,4 @@ def _flops_per_call() -> float:
 if __name__ == "__main__":
   flags.FLAGS.append_flag_values(FLAGS)
   FLAGS.mark_as_parsed()
-  app.run(main)
+  start.run(main)

@@ -9,10 +9,10 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-from absl import app
 from absl import flags
 from absl import logging
 
+from experiments.report import start
 from experiments.run import config as config_lib
 from experiments.run import methods
 from experiments.run import presets
@@ -156,7 +156,7 @@ def launch(main: Callable[[list[str]], Any]) -> None:
     flags.DEFINE_bool("debug", False, "show the traceback of any error")
   logging.set_verbosity(logging.WARNING)
   logging.use_absl_handler()
-  app.run(guarded)
+  start.run(guarded)
 
 
 def _fail(message: str, code: int) -> int:
