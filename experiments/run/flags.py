@@ -9,13 +9,13 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-from absl import app
 from absl import flags
 from absl import logging
 
 from experiments.run import config as config_lib
 from experiments.run import methods
 from experiments.run import presets
+from experiments.run import start
 from kdropout_jax import UnsupportedError
 from kdropout_jax.training import loop
 
@@ -165,7 +165,7 @@ def launch(
     flags.DEFINE_bool("debug", False, "show the traceback of any error")
   logging.set_verbosity(logging.WARNING)
   logging.use_absl_handler()
-  app.run(guarded)
+  start.run(guarded)
 
 
 def _fail(message: str, code: int) -> int:

@@ -49,7 +49,7 @@ def scores(logits: Float[Array, "B C"], labels: Int[Array, "B"]) -> Scores:
 
   >>> import jax.numpy as jnp
   >>> logits = jnp.log(jnp.array([[0.5, 0.5], [0.25, 0.75]]))
-  >>> scores(logits, jnp.array([0, 1])).brier.round(4).tolist()
+  >>> round(float(scores(logits, jnp.array([0, 1])).brier), 4)
   0.3125
   """
   return Scores(

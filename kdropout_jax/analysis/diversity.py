@@ -107,7 +107,7 @@ def error_correlation(correct: Bool[Array, "M B"]) -> Float[Array, "M M"]:
 
   >>> import jax.numpy as jnp
   >>> hits = jnp.array([[True, False], [False, True]])
-  >>> error_correlation(hits)[0].round(3).tolist()
+  >>> [round(r, 3) for r in error_correlation(hits)[0].tolist()]
   [1.0, -1.0]
   """
   _shapes.check_rank("correct", correct, "M B")
