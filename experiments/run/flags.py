@@ -158,14 +158,33 @@ def launch(
         _fail(f"stopped after step {step}; the same command continues", 130)
       )
 
-  if own is not None:
-    FLAGS.append_flag_values(own)
-    own.mark_as_parsed()
   if "debug" not in FLAGS:
     flags.DEFINE_bool("debug", False, "show the traceback of any error")
+  _show_in_help(own)
   logging.set_verbosity(logging.WARNING)
   logging.use_absl_handler()
   start.run(guarded)
+
+
+def _show_in_help(own: flags.FlagValues | None) -> None:
+  """Makes ``--help`` list our flags, whichever module defines them.
+
+  Those of absl and of libraries stay out of sight.
+  """
+  by_module = FLAGS.flags_by_module_dict()
+  names = ("__main__", "experiments")
+  found = [
+    flag
+    for module, defined in by_module.items()
+    if module == sys.argv[0] or module.split(".")[0] in names
+    for flag in defined
+  ]
+  if own is not None:
+    FLAGS.append_flag_values(own)
+    own.mark_as_parsed()
+    found += [own[name] for name in own]
+  for flag in found:
+    FLAGS.register_key_flag_for_module(sys.argv[0], flag)
 
 
 def _fail(message: str, code: int) -> int:
