@@ -69,7 +69,7 @@ class Dropout(nnx.Module):
     broadcast_dims: Sequence[int] = (),
     deterministic: bool | None = False,
     rng_collection: str = "dropout",
-    pattern: _dropout_rules.PatternFn = patterns.Bernoulli,
+    pattern: _dropout_rules.PatternLike = patterns.Bernoulli,
     rescale: functional.Rescale = "expected",
     row_layout: functional.RowLayout = "contiguous",
     batch_size: int | None = None,

@@ -12,6 +12,7 @@ from kdropout_jax.subnets.discovery import layout
 from kdropout_jax.subnets.evaluation import evaluate
 from kdropout_jax.subnets.extraction import extract
 from kdropout_jax.subnets.extraction import insert
+from kdropout_jax.subnets.gradients import value_and_grad
 from kdropout_jax.subnets.indexing import Table
 from kdropout_jax.subnets.indexing import make_tables
 from kdropout_jax.subnets.indexing import max_sizes
@@ -43,6 +44,7 @@ __all__ = (
   "max_sizes",
   "sample_masks",
   "small_network",
+  "value_and_grad",
   "visitable",
 )
 

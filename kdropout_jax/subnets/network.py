@@ -23,8 +23,13 @@ def small_network(
   function.
 
   Args:
-    tables: {layer: `Table`}, see `make_tables`.
+    tables: {layer: `Table` of one subnet}, see `make_tables`.
+
+  Raises:
+    ValueError: tables of several subnets.
   """
+  for layer, table in tables.items():
+    indexing.check_single(layer, table)
 
   def visit(layer, dropout, x):
     if layer not in tables:
@@ -33,8 +38,8 @@ def small_network(
       )
     table = tables[layer]
     if x.shape[-1] == table.masks.width:  # what made it is not cut
-      x = jnp.take(x, table.units, axis=-1, mode="clip")
-    keep = jnp.ones((), jnp.bool_) if table.live is None else table.live
+      x = jnp.take(x, table.units[0], axis=-1, mode="clip")
+    keep = jnp.ones((), jnp.bool_) if table.live is None else table.live[0]
     return dropout.apply(x, table.masks, _align(keep, x.ndim))
 
   with sites.visiting(visit, resize=True):

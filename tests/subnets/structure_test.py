@@ -41,6 +41,16 @@ def experiments_model(name, dtype=jnp.float32):
   return networks.build(name, options), jnp.ones((2, 6, 6, 2))
 
 
+class Classifier(nn.Module):
+  """Classes of what a network of ours reads back."""
+
+  network: nn.Module
+
+  @nn.compact
+  def __call__(self, x, **kwargs):
+    return nn.Dense(3)(self.network(x, **kwargs))
+
+
 def by_name(params):
   """The layout of our dense layers, hidden_0 to logits, by their names."""
   depth = sum(f"hidden_{i}" in params for i in range(len(params)))
@@ -65,11 +75,11 @@ class Mlp(nnx.Module):
   def __init__(self, dtype=jnp.float32):
     rngs = nnx.Rngs(0)
     self.a = nnx.Linear(5, 8, dtype=dtype, rngs=rngs)
-    self.drop = kd.nnx.Dropout(0.5, rngs=rngs)
+    self.drop = kd.nnx.Dropout(0.5, pattern=kd.ExactCount, rngs=rngs)
     self.b = nnx.Linear(8, 3, dtype=dtype, rngs=rngs)
 
-  def __call__(self, x):
-    return self.b(self.drop(nnx.relu(self.a(x))))
+  def __call__(self, x, **kwargs):
+    return self.b(self.drop(nnx.relu(self.a(x)), **kwargs))
 
 
 MODELS = {

@@ -18,6 +18,7 @@ from experiments.k_dropout import ensembles
 from experiments.k_dropout import gradients
 from experiments.k_dropout import interference
 from experiments.k_dropout import lines as lines_lib
+from experiments.k_dropout import sizes
 from experiments.k_dropout import subnet_dynamics
 from kdropout_jax.analysis import ensembles as ensembles_lib
 from tests import tolerance
@@ -96,10 +97,10 @@ def test_what_happened_to_a_subnet_by_hand(followed):
       np.zeros(2), np.tile([0.9, 0.5, 0.3, 0.7], (2, 1)), np.zeros((2, 1))
     ),
   )
-  np.testing.assert_allclose(one.retention(1), [0.3 - 0.5] * 2)
+  np.testing.assert_allclose(one.retention(1), [-20.0] * 2)
   # Subnet 1 ends its window at .6, subnet 2 at .3; both end at .3.
-  np.testing.assert_allclose(one.loss_of_later(), [0.15] * 2)
-  np.testing.assert_allclose(one.u_shape(), [0.8 - 0.4] * 2)
+  np.testing.assert_allclose(one.loss_of_later(), [15.0] * 2)
+  np.testing.assert_allclose(one.u_shape(), [40.0] * 2)
   rows = dynamics.rows([one])
   kept = {r["seed"]: r for r in rows if "retention_of_first" in r}
   assert kept[1]["retention_of_first"] == pytest.approx(-20.0)
@@ -180,9 +181,7 @@ def test_an_ensemble_of_one_is_its_member():
 
 def test_ensembles_end_with_their_report(call, workdir, monkeypatch, tiny):
   small = dataclasses.replace(tiny, num_members=2)
-  monkeypatch.setattr(
-    ensembles.experiment_flags, "scale", lambda scales: small, raising=True
-  )
+  monkeypatch.setitem(sizes.SCALES, "smoke", small)
   judged = []
   judge = ensembles.study.judge
 
