@@ -10,7 +10,7 @@ import pytest
 from flax import nnx
 
 import kdropout_jax as kd
-from experiments.shared import models as networks
+from experiments import models as networks
 from tests.subnets import models
 from tests.subnets import structure_test
 
