@@ -135,8 +135,9 @@ class RunConfig:
 
   subnet_training: str = _field(
     "masked",
-    "extract: train each window of one subnet as a small network (method="
-    "sequential, m=1); masked: at full size",
+    "small: train the subnets of each step as small networks, with full-size"
+    " gradients; extract: train each window of one subnet as a small network,"
+    " optimizer included (method=sequential, m=1); masked: at full size",
   )
   dropped_weights: str = _field(
     "caught_up",

@@ -81,10 +81,11 @@ def load(common: config_lib.RunConfig, data_dir: str | None) -> Examples:
     found = _on_disk(common, spec, data_dir)
   else:
     found = _in_memory(common, spec.task, data_dir)
-  if found.is_streamed and common.subnet_training == "extract":
+  if found.is_streamed and common.subnet_training != "masked":
     raise ValueError(
       "subnet_training must be masked where examples are streamed, got"
-      " 'extract': it trains a window on examples that are on the device"
+      f" {common.subnet_training!r}: it trains on examples that are on the"
+      " device"
     )
   return found
 

@@ -9,7 +9,7 @@ METHODS = ("none", "standard", "sequential", "pooled", "gyro", "guided")
 PATTERNS = ("bernoulli", "exact", "blocks")
 ASSIGNMENTS = ("rows", "label")
 
-SUBNET_TRAININGS = ("masked", "extract")
+SUBNET_TRAININGS = ("masked", "small", "extract")
 DROPPED_WEIGHTS = ("caught_up", "frozen")
 
 LEGACY = {
@@ -48,8 +48,13 @@ USED_IF = {
   "row_layout": _DROPS,
   "assignment": _only("sequential", "pooled", "gyro"),
   "subnet_training": (
-    lambda c: c.method == "sequential" and c.m == 1,
-    "method=sequential with m=1",
+    lambda c: (
+      c.method in ("standard", "sequential", "pooled", "gyro")
+      if c.subnet_training == "small"
+      else c.method == "sequential" and c.m == 1
+    ),
+    "extract: method=sequential with m=1; small: method=standard, sequential,"
+    " pooled or gyro",
   ),
   "dropped_weights": (
     lambda c: c.subnet_training == "extract",

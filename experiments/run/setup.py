@@ -23,6 +23,7 @@ from kdropout_jax import UnsupportedError
 from kdropout_jax.training import guided
 from kdropout_jax.training import parallel
 from kdropout_jax.training import program as program_lib
+from kdropout_jax.training import small
 from kdropout_jax.training import state as state_lib
 from kdropout_jax.training import step as step_lib
 from kdropout_jax.training import windows
@@ -218,7 +219,7 @@ def _program(
     data_dir,
     dataset.num_train,
     num_steps,
-    _digest(members) if common.subnet_training == "extract" else None,
+    _digest(members) if common.subnet_training != "masked" else None,
   )
   if key not in _programs:
     _programs[key] = _new_program(common, dataset, num_steps, members)
@@ -282,6 +283,8 @@ def _run_steps(
     jax.tree.map(lambda x: jnp.asarray(x[first]), dataset.data.inputs),
     jnp.asarray(dataset.data.labels[first], jnp.int32),
   )
+  if common.subnet_training == "small":
+    return small.plan(task, members, example, num_steps)
   return windows.plan(task, members, example, num_steps, common.dropped_weights)
 
 

@@ -250,13 +250,17 @@ def _gather_in_turn(leaf, index, axes: tuple[int, ...]):
 def _gather_at_once(leaf, index, axes: tuple[int, ...]):
   given = dict(zip(axes, index))
   if tuple(given) == (0,):  # whole rows
-    return leaf.at[given[0]].get(mode="promise_in_bounds")
+    return leaf.at[given[0]].get(
+      mode="promise_in_bounds", wrap_negative_indices=False
+    )
   grid = []
   for axis, size in enumerate(leaf.shape):
     places = given.get(axis, jnp.arange(size, dtype=jnp.int32))
     shape = tuple(-1 if i == axis else 1 for i in range(leaf.ndim))
     grid.append(places.reshape(shape))
-  return leaf.at[tuple(grid)].get(mode="promise_in_bounds")
+  return leaf.at[tuple(grid)].get(
+    mode="promise_in_bounds", wrap_negative_indices=False
+  )
 
 
 def _check_small(shape, small, axes: layouts.Axes, tables) -> None:

@@ -55,7 +55,7 @@ class Table:
     """Number T of subnets."""
     return self.units.shape[0]
 
-  def take(self, subnets: Int[Array, "t"]) -> "Table":
+  def take(self, subnets: Int[Array | np.ndarray, "t"]) -> "Table":
     """Returns the table of some of the subnets; its masks are those of all."""
     parts = {"units": self.units, "place": self.place, "fits": self.fits}
     if self.live is not None:
