@@ -26,6 +26,7 @@ from kdropout_jax.training import program as program_lib
 from kdropout_jax.training import small
 from kdropout_jax.training import state as state_lib
 from kdropout_jax.training import step as step_lib
+from kdropout_jax.training import task as task_lib
 from kdropout_jax.training import windows
 
 _MAX_PROGRAMS = 8
@@ -62,7 +63,7 @@ class Setup:
   program: program_lib.Program
   members: state_lib.Members
   schedules: tuple[Any, ...]
-  data: step_lib.Data | None
+  data: task_lib.Data | None
   splits: dict[str, tuple[int, int]]
   num_steps: int
   info: data_lib.Info
@@ -71,7 +72,7 @@ class Setup:
   extra: Any = None
 
   @property
-  def task(self) -> step_lib.Task:
+  def task(self) -> task_lib.Task:
     """What the members have in common."""
     return self.program.task
 
@@ -89,7 +90,7 @@ class Setup:
     params = self.program.devices.replicate(params)
     return dataclasses.replace(state, params=params)
 
-  def arrays(self) -> step_lib.Data:
+  def arrays(self) -> task_lib.Data:
     """Returns the examples of all splits.
 
     Raises:
@@ -243,7 +244,7 @@ def _new_program(
   options = _options(common, info.num_classes, vocabulary)
   model = models.build(common.model, options)
   per_epoch = max(dataset.num_train // common.batch_size, 1)
-  task = step_lib.Task(
+  task = task_lib.Task(
     model=model,
     make_optimizer=optimizers.make(common, num_steps, per_epoch),
     batch_size=common.batch_size,
@@ -256,7 +257,7 @@ def _new_program(
     preprocess=_preprocess(common, dataset),
     augment=_augment(common, dataset),
     # A model that is no classifier brings a score of its own.
-    score=getattr(model, "losses_and_hits", step_lib.losses_and_hits),
+    score=getattr(model, "losses_and_hits", task_lib.losses_and_hits),
     assign=methods.assign(common, dataset.info.num_classes),
   )
   run_steps = _run_steps(common, dataset, task, num_steps, members)
@@ -265,7 +266,7 @@ def _new_program(
 
 
 def _run_steps(
-  common, dataset, task: step_lib.Task, num_steps: int, members
+  common, dataset, task: task_lib.Task, num_steps: int, members
 ) -> step_lib.RunSteps:
   """Returns what trains many steps of one member."""
   if common.method == "guided":
@@ -279,7 +280,7 @@ def _run_steps(
   if common.subnet_training == "masked":
     return step_lib.run_steps
   first = slice(0, common.batch_size)
-  example = step_lib.Data(
+  example = task_lib.Data(
     jax.tree.map(lambda x: jnp.asarray(x[first]), dataset.data.inputs),
     jnp.asarray(dataset.data.labels[first], jnp.int32),
   )

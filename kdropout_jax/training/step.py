@@ -27,12 +27,6 @@ from kdropout_jax.training import rng
 from kdropout_jax.training import state as state_lib
 from kdropout_jax.training import task as task_lib
 
-Task = task_lib.Task  # Moved, like the next four; for callers of old names.
-Data = task_lib.Data
-Sums = task_lib.Sums
-NO_STEP = task_lib.NO_STEP
-losses_and_hits = task_lib.losses_and_hits
-
 Masks = Mapping[str, blocks.Masks]
 """{layer: its masks}."""
 
