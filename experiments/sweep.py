@@ -17,11 +17,9 @@ and the same command without ``--shard`` then writes table.md, figure, numbers
 and verdicts.
 """
 
-import time
-
 from absl import flags as absl_flags
 
-from experiments.cells import estimates
+from experiments.cells import experiment
 from experiments.cells import flags as experiment_flags
 from experiments.cells import sweeps
 from experiments.gyro.grid import cells as gyro_grid
@@ -29,7 +27,6 @@ from experiments.gyro.grid import report as gyro_report
 from experiments.k_dropout import grids
 from experiments.k_dropout import sizes
 from experiments.k_dropout import sweep
-from experiments.report import figures
 from experiments.report import study
 from experiments.run import config as config_lib
 from experiments.run import flags
@@ -49,23 +46,13 @@ def main(argv: list[str]) -> None:
   scale = experiment_flags.scale(sizes.SCALES)
   cells = _cells(scale)
   store = experiment_flags.store(scale.max_members)
-  if FLAGS.dry_run:
-    print(
-      estimates.describe(cells, store.folder, store.max_members, FLAGS.shard)
-    )
-    return
-  began = time.perf_counter()
-  store.train(cells, FLAGS.shard)
-  minutes = study.add_minutes(
-    store.folder, FLAGS.grid, time.perf_counter() - began
-  )
-  left = len(sweeps.unfinished(cells, store.folder))
-  if FLAGS.shard != "0/1":
-    print(f"shard {FLAGS.shard} is done; {left} of {len(cells)} cells are left")
-  elif FLAGS.grid == _GYRO:
-    _write_gyro(cells, store.folder, scale.name, minutes)
-  else:
-    sweep.write(FLAGS.grid, cells, store.folder, scale, minutes, FLAGS.publish)
+
+  def report() -> study.Report:
+    if FLAGS.grid == _GYRO:
+      return gyro_report.report(cells, store.folder, scale.name)
+    return sweep.report(FLAGS.grid, cells, store.folder, scale)
+
+  experiment.share_cells(store, FLAGS.grid, cells, report)
 
 
 def _cells(scale: sizes.Scale) -> sweeps.Cells:
@@ -75,16 +62,6 @@ def _cells(scale: sizes.Scale) -> sweeps.Cells:
     return grids.get(FLAGS.grid, scale, FLAGS.depth)
   experiment_flags.refuse_depth()
   return gyro_grid.cells(scale.name, experiment_flags.num_seeds())
-
-
-def _write_gyro(cells, folder, scale: str, minutes: float) -> None:
-  page, panels = gyro_report.page(cells, folder, scale, minutes)
-  study.write(
-    page,
-    folder,
-    draw=lambda path: figures.draw(path, panels, columns=2),
-    publish=FLAGS.publish,
-  )
 
 
 if __name__ == "__main__":

@@ -18,14 +18,17 @@ from kdropout_jax.config import Pooled
 from kdropout_jax.config import Sequential
 from kdropout_jax.config import Standard
 from kdropout_jax.connections import drop_connect
+from kdropout_jax.functional import assign_rows
 from kdropout_jax.functional import dropout
 from kdropout_jax.functional import spatial_dropout
 from kdropout_jax.masks import guided
 from kdropout_jax.masks.guided import Guided
 from kdropout_jax.masks.sampling import layer_masks
+from kdropout_jax.masks.sampling import masks_for_steps
 from kdropout_jax.masks.sampling import subnet_masks
 from kdropout_jax.masks.schedules import subnet_ids
 from kdropout_jax.nn import linen
+from kdropout_jax.ops.explain import explain
 from kdropout_jax.ops.matmul import masked_matmul
 from kdropout_jax.patterns import Bernoulli
 from kdropout_jax.patterns import Blocks
@@ -50,12 +53,15 @@ __all__ = (
   "Sequential",
   "Standard",
   "UnsupportedError",
+  "assign_rows",
   "drop_connect",
   "dropout",
+  "explain",
   "guided",
   "layer_masks",
   "linen",
   "masked_matmul",
+  "masks_for_steps",
   "nnx",
   "optim",
   "spatial_dropout",

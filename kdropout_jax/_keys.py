@@ -9,9 +9,13 @@ import hashlib
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array
+from jaxtyping import Array, UInt
 
 from kdropout_jax._types import Key
+from kdropout_jax._types import UnsupportedError
+
+SUBNETS = "subnets"
+"""Name of the run-long stream; a per-step key has no business in it."""
 
 _IMPL = "threefry2x32"
 
@@ -28,11 +32,19 @@ def as_threefry(key: Key) -> Key:
 
   Raises:
     ValueError: `key` is no key.
+    UnsupportedError: ``jax_threefry_partitionable`` is False: the same key
+      would give other masks.
 
   >>> import jax
   >>> as_threefry(jax.random.key(0, impl="rbg")).dtype
   key<fry>
   """
+  if not jax.config.jax_threefry_partitionable:  # pyright: ignore[reportAttributeAccessIssue]
+    raise UnsupportedError(
+      "jax_threefry_partitionable=False draws other bits from the same key, so"
+      " masks could not be rebuilt elsewhere: leave the flag at True, JAX's"
+      " default"
+    )
   dtype = getattr(key, "dtype", None)
   if dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key):
     if str(jax.random.key_impl(key)) == _IMPL:
@@ -40,13 +52,18 @@ def as_threefry(key: Key) -> Key:
     words = jax.random.key_data(key)
   else:
     words = _legacy_words(key)
-  first = jax.random.wrap_key_data(words[..., :2], impl=_IMPL)
+  first = from_words(words[..., :2])
   fold = jax.random.fold_in
   for _ in first.shape:
     fold = jax.vmap(fold)
   for i in range(2, words.shape[-1]):
     first = fold(first, words[..., i])
   return first
+
+
+def from_words(words: UInt[Array, "... 2"]) -> Key:
+  """Returns the threefry key, or keys, of raw words."""
+  return jax.random.wrap_key_data(words, impl=_IMPL)
 
 
 def named(key: Key, name: str) -> Key:

@@ -68,6 +68,8 @@ class Masks:
 
 _pytrees.register(Masks, data_fields=("keep",))
 
+MasksLike = Masks | Bool[Array, "T W"]
+
 
 def num_blocks(width: int, block_size: int) -> int:
   """Returns the number of blocks, the ragged last one included.
@@ -89,7 +91,7 @@ def expand(
   return units.reshape(groups, blocks * block_size)[:, :width]
 
 
-def as_masks(masks: "Masks | Bool[Array, 'T W']", width: int) -> Masks:
+def as_masks(masks: MasksLike, width: int) -> Masks:
   """Returns `masks` as `Masks`, checked against the width that they mask.
 
   Args:
@@ -172,3 +174,15 @@ def index_table(
   length = keep.shape[1] if length is None else length
   order = jnp.argsort(~keep, axis=1, stable=True).astype(jnp.int32)
   return order[:, :length], jnp.sum(keep, axis=1, dtype=jnp.int32)
+
+
+Table = tuple[Int[Array, "T G"], Int[Array, "T"]] | None
+Tables = tuple[Table, Table]
+
+
+def index_tables(
+  in_keep: Bool[Array, "T G"] | None, out_keep: Bool[Array, "T G"] | None
+) -> Tables:
+  """Returns `index_table` of both sides of a product, None without a mask."""
+  ins, outs = (k if k is None else index_table(k) for k in (in_keep, out_keep))
+  return ins, outs

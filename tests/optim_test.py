@@ -7,6 +7,7 @@ import optax
 import pytest
 
 import kdropout_jax as kd
+from tests import tolerance
 
 
 @pytest.mark.parametrize("shape", [(6, 4), (3, 3, 2, 5)])
@@ -23,11 +24,11 @@ def test_incoming_weights_lie_within_the_ball(shape, dtype):
   norms = np.sqrt((free**2).sum(axis=tuple(range(len(shape) - 1))))
   assert (norms < 1).any() and (norms > 1).any()
   expected = free * np.minimum(1, 1 / norms)
-  tolerance = 1e-6 if dtype == jnp.float32 else 2e-2
-  np.testing.assert_allclose(
-    np.asarray(got["kernel"], np.float64), expected, atol=tolerance
-  )
-  np.testing.assert_allclose(got["bias"], 55.0, rtol=1e-6)
+  # In low precision the norm is a float32: the gradient, its update and the
+  # projection's are rounded.
+  terms = kernel[..., 0].size if dtype == jnp.float32 else 3
+  tolerance.assert_sums_close(got["kernel"], expected, terms)
+  tolerance.assert_sums_close(got["bias"], np.full(9, 55.0), 2)
 
 
 def test_axes_are_chosen_and_missing_ones_leave_a_parameter_alone():
@@ -36,7 +37,7 @@ def test_axes_are_chosen_and_missing_ones_leave_a_parameter_alone():
   zeros = jax.tree.map(jnp.zeros_like, params)
   updates, _ = project.update(zeros, project.init(params), params)
   new = optax.apply_updates(params, updates)
-  np.testing.assert_allclose(new["a"], 0.5, rtol=1e-6)  # 4 * .5**2 = 1
+  np.testing.assert_array_equal(new["a"], 0.5)  # 4 * .5**2 = 1
   np.testing.assert_array_equal(new["b"], params["b"])
 
 
@@ -108,8 +109,10 @@ def test_weights_that_no_subnet_keeps_rest_with_their_moments():
   updates, new = update(warm, state, params, masks=masks)
   whole, whole_state = optax.adam(0.1).update(warm, state.inner, params)
   np.testing.assert_array_equal(updates["w"] != 0, kept)
-  np.testing.assert_allclose(updates["w"][kept], whole["w"][kept], rtol=1e-6)
-  np.testing.assert_allclose(updates["free"], whole["free"], rtol=1e-6)
+  # Elementwise: roundings of Adam's formula alone.
+  for name, where in (("w", kept), ("free", slice(None))):
+    got, expected = updates[name][where], whole[name][where]
+    tolerance.assert_sums_close(got, expected, 10)
   moved = new.inner[0].mu["w"] != state.inner[0].mu["w"]
   np.testing.assert_array_equal(moved, kept)
   assert new.inner[0].count == whole_state[0].count == 2
@@ -162,8 +165,9 @@ def test_a_pruned_network_trains_as_one_without_its_weights(name):
     updates, small_state = optimizer.update(small_grads, small_state, small)
     small = optax.apply_updates(small, updates)
     np.testing.assert_array_equal(params["w"][~keep], 0.0)
-    np.testing.assert_allclose(params["w"][keep], small["w"], atol=1e-6)
-    np.testing.assert_allclose(params["b"], small["b"], atol=1e-6)
+    own = {"w": params["w"][keep], "b": params["b"]}
+    # A norm over both leaves (clipped), elementwise formulas else.
+    tolerance.assert_sums_close(own, small, 9, steps=12)
   assert np.abs(small["w"] - start[keep]).min() > 0
 
 

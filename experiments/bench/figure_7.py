@@ -11,6 +11,7 @@ import numpy as np
 import kdropout_jax as kd
 from experiments.bench import block_work
 from experiments.bench import iterations as iterations_lib
+from experiments.bench import shapes as named
 from experiments.gyro import claims
 from experiments.gyro import paper
 from experiments.judge import verdicts as verdicts_lib
@@ -18,7 +19,6 @@ from experiments.report import figures
 from experiments.report import rows as rows_lib
 from experiments.report import study
 from experiments.report import tables
-from kdropout_jax.ops import problems
 
 _CLAIMS = tuple(
   claim for claim in claims.CLAIMS if claim.measure == "speedup_percent"
@@ -105,7 +105,7 @@ def count_table_7(
     One row a shape and rate, in per cent of the product without masks; means
     over 16 draws of masks with exact counts (of single units: Bernoulli).
   """
-  product = problems.TABLE_7
+  product = named.TABLE_7
   whole = block_work.count(
     np.ones((1, product.inputs), bool), product.rows, product.outputs
   )
@@ -128,7 +128,7 @@ def _masks(groups: int, units: int, rate: float) -> np.ndarray:
   """Returns masks of table 7's inputs, bool [draws, T, I]."""
   pattern = kd.Bernoulli(rate) if units == 1 else kd.Blocks(rate, units)
   ids = jnp.arange(_DRAWS * groups)
-  key, width = jax.random.key(0), problems.TABLE_7.inputs
+  key, width = jax.random.key(0), named.TABLE_7.inputs
   masks = kd.subnet_masks(key, ids, width, pattern).dense()
   return np.asarray(masks).reshape(_DRAWS, groups, width)
 
@@ -162,7 +162,7 @@ def table_7(
         "" if speed is None else f"{speed:.2f}",
       ]
     )
-  product = problems.TABLE_7
+  product = named.TABLE_7
   header = (
     *("block", "rate", "FLOPs, %", "global loads, %", "shared loads, %"),
     *("x over x @ w here", "paper's speed-up"),

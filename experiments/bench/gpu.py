@@ -1,42 +1,46 @@
-"""Everything that a GPU can show, in one command and under nine minutes.
+"""Everything that a GPU can show, in one command that can be stopped.
 
-  python3 -m experiments.gpu_suite --out DIR
+  python -m experiments.gpu_suite --out DIR
 
-For a host without a network: jax with CUDA, triton and jax-triton (0.3.1 goes
-with triton 3.6, 0.4.1 with triton 3.7 and newer; a wheel on PYTHONPATH will
-do), flax, optax, pytest. No datasets are needed, arrays are drawn.
+For a host without a network and without data loaders: jax with CUDA, triton,
+flax, optax, orbax, numpy, matplotlib, pytest, and jax-triton and tqdm as
+wheels on PYTHONPATH (jax-triton 0.3.1 goes with triton 3.6, 0.4.1 with triton
+3.7 and newer). No datasets are needed, arrays are drawn.
 
 First the kernels' conformance tests run on the card; how many EXECUTED is
-printed, and none is a failure. Then the benchmarks, the important cells first;
-cells that no time is left for are named. Writes gpu_suite.{md,json,png} and
-junit.xml to --out. Expected on an H100-class card in bfloat16, against XLA's
-dense product at rate .5: 1.5 at 4096^3 with an input mask, 2.5 with both,
-steps twice as fast as conventional dropout at batch and width 4096.
+printed, and none is a failure. Then whole training steps of every schedule,
+then single products, the most telling first. Every cell goes to
+``rows.jsonl`` when it is measured; one that fails is a row with its error, and
+the suite goes on; the same command continues where it stopped and tries again
+what failed. Writes gpu_suite.{md,json,png} and junit.xml to --out, and prints
+one line for each figure that is to be reached. About nine minutes of an
+H100-class card for the whole, or --seconds of it at a time.
 """
 
-import dataclasses
+import json
 import os
 import pathlib
 import subprocess
 import sys
 import time
+import traceback
+from collections.abc import Iterable
+from typing import Any
 from xml.etree import ElementTree
 
 import jax
-from absl import app
 from absl import flags
 
-from experiments.bench import products
+from experiments.bench import flags as bench_flags
+from experiments.bench import gpu_jobs
+from experiments.bench import reaches
 from experiments.bench import report as bench_report
-from experiments.bench import steps
+from experiments.report import passport
 from experiments.report import tables
-from kdropout_jax.ops import problems
+from experiments.run import flags as run_flags
+from kdropout_jax.training import files
 
-# Of its own, so that one process (of tests) can import several binaries.
-FLAGS = flags.FlagValues()
-_OUT = flags.DEFINE_string(
-  "out", "runs/gpu_suite", "Folder of the results.", flag_values=FLAGS
-)
+FLAGS = bench_flags.of_results("runs/gpu_suite")
 _SECONDS = flags.DEFINE_float(
   "seconds",
   500.0,
@@ -58,34 +62,26 @@ _SMOKE = flags.DEFINE_bool(
 )
 
 _ROOT = pathlib.Path(__file__).resolve().parents[2]
+_ROWS = "rows.jsonl"
 
 
 def main(argv):
   """Tests, measures, prints and writes."""
-  if len(argv) > 1:
-    raise app.UsageError(f"unknown arguments: {argv[1:]}")
+  del argv
   if jax.default_backend() != "gpu" and not _SMOKE.value:
     raise SystemExit(
       f"gpu_suite needs a CUDA device, JAX has {jax.default_backend()} alone"
     )
   start = time.monotonic()
-  out = pathlib.Path(_OUT.value).resolve()
+  out = pathlib.Path(FLAGS.out).resolve()
   out.mkdir(parents=True, exist_ok=True)
   counts = run_tests(out / "junit.xml") if _TESTS.value else None
-  rows, left_out = measure(start + _SECONDS.value)
-  result = {
-    "rows": rows,
-    "left_out": left_out,
-    "kernel_tests": counts,
-    **bench_report.facts(_ROUNDS.value, time.monotonic() - start),
-  }
-  tables.write_json(out / "gpu_suite.json", result)
-  text = bench_report.markdown(result)
-  (out / "gpu_suite.md").write_text(text)
-  bench_report.plot(rows, out / "gpu_suite.png")
-  print(text)
-  for name in left_out:
-    print(f"no time was left for {name}")
+  make = gpu_jobs.smoke_jobs if _SMOKE.value else gpu_jobs.jobs
+  jobs = list(make(_ROUNDS.value))
+  left_out = measure(jobs, out / _ROWS, start + _SECONDS.value)
+  print(write(out, left_out, counts, time.monotonic() - start))
+  names = (_ROWS, *(f"gpu_suite.{end}" for end in ("md", "json", "png")))
+  bench_flags.publish(FLAGS, names)
   print(f"written to {out} after {time.monotonic() - start:.0f} s")
   if counts is not None and jax.default_backend() == "gpu":
     check_counts(counts)
@@ -128,77 +124,96 @@ def check_counts(counts: dict[str, int]) -> None:
     raise SystemExit(f"{counts['failed']} kernel tests failed")
 
 
-def measure(deadline: float):
-  """Returns rows of the benchmarks, and the names of what was left out."""
-  rows, left_out = [], []
-  jobs = smoke_jobs() if _SMOKE.value else full_jobs()
+def measure(
+  jobs: Iterable[gpu_jobs.Job], file: pathlib.Path, deadline: float
+) -> list[str]:
+  """Appends a line a job to `file`, and returns the names of those left out.
+
+  A job that has its rows there is not measured again; one with an error is.
+  """
+  finished = {line["job"] for line in lines(file) if "error" not in line}
+  left_out = []
   for name, job in jobs:
+    if name in finished:
+      continue
     if time.monotonic() > deadline:
       left_out.append(name)
       continue
     print(f"measuring {name}", flush=True)
-    rows += job()
-  return rows, left_out
+    _append(file, {"job": name, **_attempt(job), **passport.of_this_machine()})
+  return left_out
 
 
-def full_jobs():
-  """Yields (name, function that returns rows), the important ones first."""
-  yield from _op_jobs(
-    [problems.SQUARE_4096_IN, problems.SQUARE_4096, problems.SPARSEDROP],
-    [(0.5, 1, 128), (0.5, 8, 128), (0.5, 1, 32)],
-    "bfloat16",
-  )
-  net = steps.NETWORKS["kdropout"]
-  wide = dataclasses.replace(
-    net, hidden=4096, inputs=4096, batch_size=4096, dtype="bfloat16"
-  )
-  yield from _step_jobs([wide])
-  yield from _op_jobs(
-    [problems.SQUARE_4096_IN, problems.SPARSEDROP, problems.TABLE_7],
-    [(rate, 1, 128) for rate in (0.0, 0.25, 0.75, 0.9)],
-    "bfloat16",
-  )
-  yield from _op_jobs(
-    [problems.SQUARE_4096, problems.KDROPOUT_HIDDEN, problems.MLP_FIRST],
-    [(0.5, 1, 128), (0.5, 8, 32), (0.5, 1, 1)],
-    "float32",
-  )
-  yield from _step_jobs(list(steps.NETWORKS.values()))
+def lines(file: pathlib.Path) -> list[dict[str, Any]]:
+  """Returns what was measured; a line that was cut short is not there."""
+  found = []
+  for text in file.read_text().splitlines() if file.exists() else ():
+    try:
+      found.append(json.loads(text))
+    except json.JSONDecodeError:
+      continue
+  return found
 
 
-def smoke_jobs():
-  """Yields the same kinds of job at sizes for any machine."""
-  shape = problems.Shape("smoke", 32, 64, 64)
-  yield from _op_jobs([shape], [(0.5, 1, 32)], "float32")
-  net = steps.Network("smoke", 64, 2, True, inputs=32, batch_size=128)
-  yield from _step_jobs([net], ["sequential T=1", "extracted T=1 k=97 frozen"])
+def write(
+  out: pathlib.Path,
+  left_out: list[str],
+  counts: dict[str, int] | None,
+  seconds: float,
+) -> str:
+  """Writes tables, numbers and plot of all lines; returns the text."""
+  measured = lines(out / _ROWS)
+  rows = [row for line in measured for row in line.get("rows", ())]
+  done = {line["job"] for line in measured if "error" not in line}
+  failed = {
+    line["job"]: line["error"] for line in measured if line["job"] not in done
+  }
+  told = reaches.verdicts(rows)
+  result = {
+    "rows": rows,
+    "failed": failed,
+    "left_out": left_out,
+    "reaches": told,
+    "kernel_tests": counts,
+    **bench_report.facts(_ROUNDS.value, seconds),
+  }
+  tables.write_json(out / "gpu_suite.json", files.plain(result))
+  sections = ["## What was to be reached", _list(told)]
+  if failed:
+    sections += [
+      "## Failed",
+      _list([f"{name}: {error}" for name, error in failed.items()]),
+    ]
+  if left_out:
+    sections += ["## No time was left for", _list(left_out)]
+  text = bench_report.markdown(result, sections)
+  (out / "gpu_suite.md").write_text(text)
+  bench_report.plot(rows, out / "gpu_suite.png")
+  return text
 
 
-def _op_jobs(shapes, cells, dtype):
-  # Long enough that a call is milliseconds of device time.
-  flops = 1e9 if _SMOKE.value else 5e13
-  for shape in shapes:
-    for rate, groups, block in cells:
-      for direction in products.DIRECTIONS:
-        case = products.Case(shape, rate, groups, block, direction, dtype)
-        name = f"{shape.name} rate={rate} T={groups} block={block}"
-        yield (
-          f"{name} {direction} {dtype}",
-          (lambda case=case: products.measure(case, _ROUNDS.value, flops)),
-        )
+def _attempt(job) -> dict[str, Any]:
+  """Returns {"rows": ...}, or {"error": ...} where the job fails."""
+  try:
+    return {"rows": job()}
+  except Exception as error:  # pylint: disable=broad-except
+    traceback.print_exc()  # One cell's fault must not cost the others.
+    return {"error": f"{type(error).__name__}: {error}"[:500]}
 
 
-def _step_jobs(networks, names=None):
-  names = names or [n for n in steps.CANDIDATES if "k=970" not in n]
-  num_steps = 2 if _SMOKE.value else 50
-  for net in networks:
-    yield (
-      f"steps of {net.name} {net.dtype}",
-      (lambda net=net: steps.measure(net, names, num_steps, _ROUNDS.value)),
-    )
+def _append(file: pathlib.Path, line: dict[str, Any]) -> None:
+  """Adds a line, on the disk when this returns."""
+  with file.open("a") as stream:
+    if file.stat().st_size and not file.read_bytes().endswith(b"\n"):
+      stream.write("\n")  # What a killed run left is a line of its own.
+    stream.write(json.dumps(files.plain(line), allow_nan=False) + "\n")
+    stream.flush()
+    os.fsync(stream.fileno())
+
+
+def _list(items: list[str]) -> str:
+  return "\n".join(f"- {item}" for item in items)
 
 
 if __name__ == "__main__":
-  flags.FLAGS.append_flag_values(FLAGS)
-  FLAGS.mark_as_parsed()
-  app.run(main)
+  run_flags.launch(main, FLAGS)

@@ -20,6 +20,7 @@ from jaxtyping import Array
 
 import kdropout_jax as kd
 from experiments import models
+from experiments.bench import harness
 from experiments.bench import timing
 from experiments.run import presets
 
@@ -208,9 +209,8 @@ def program(
   def iteration(step, operands):
     params, opt_state, x, labels = operands
     loss, (grads, dx) = gradients(params, x, labels, step)
-    updates, opt_state = optimizer.update(grads, opt_state, params)
-    params = optax.apply_updates(params, updates)
-    return (params, opt_state, x, labels), (loss, dx)
+    trained = harness.update(optimizer, (params, opt_state), grads)
+    return (*trained, x, labels), (loss, dx)
 
   if phase == "iteration":
     operands = (params, optimizer.init(params), x, labels)
@@ -276,9 +276,7 @@ def _task(net: Network, method: str) -> tuple[LossFn, Any, Array, Array]:
   def loss_fn(params, x, labels, step):
     own = arguments(net, method, step)
     logits: Any = model.apply({"params": params}, x, **own)
-    return optax.softmax_cross_entropy_with_integer_labels(
-      logits.astype(jnp.float32), labels
-    ).mean()
+    return harness.cross_entropy(logits, labels)
 
   # Programs are given their operands to keep: each gets copies.
   return loss_fn, *jax.tree.map(jnp.array, _operands(net))

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from experiments.bench import harness
 from experiments.data import dataset as dataset_lib
 from experiments.data import pixels as pixels_lib
 from experiments.data import streaming
@@ -101,14 +102,10 @@ def _mlp1(dataset, prepare):
     x = prepare(x).reshape(len(y), -1)
     for w in params[:-1]:
       x = jax.nn.relu(x @ w)
-    logits = x @ params[-1]
-    return optax.softmax_cross_entropy_with_integer_labels(logits, y).mean()
+    return harness.cross_entropy(x @ params[-1], y)
 
   def step(state, x, y):
-    params, opt_state = state
-    grads = jax.grad(loss)(params, x, y)
-    updates, opt_state = optimizer.update(grads, opt_state, params)
-    return optax.apply_updates(params, updates), opt_state
+    return harness.update(optimizer, state, jax.grad(loss)(state[0], x, y))
 
   return (params, optimizer.init(params)), step
 

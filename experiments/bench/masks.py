@@ -14,22 +14,20 @@ than Flax's; see docs/results/masks.md.
 import functools
 import json
 import pathlib
-from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import optax
 import tqdm
-from absl import app
 from absl import flags
-from flax import linen as nn
 
 import kdropout_jax as kd
+from experiments.bench import flags as bench_flags
+from experiments.bench import steps as steps_lib
 from experiments.bench import timing
+from experiments.run import flags as run_flags
 
-# Of its own, so that one process (of tests) can import several binaries.
-FLAGS = flags.FlagValues()
+FLAGS = bench_flags.of_results("runs/bench_masks")
 
 
 def _integer(name: str, default: int, help_text: str) -> flags.FlagHolder[int]:
@@ -41,28 +39,9 @@ _WIDTH = _integer("width", 2048, "Units W of a hidden layer.")
 _INPUTS = _integer("inputs", 3072, "Features of an input.")
 _STEPS = _integer("steps", 50, "Steps of one compiled scan.")
 _ROUNDS = _integer("rounds", 5, "Timed rounds.")
-_OUT = flags.DEFINE_string(
-  "out", "runs/bench_masks", "Folder for the tables.", flag_values=FLAGS
-)
 
 _BASELINE = "flax"
 _RATE = 0.5
-
-
-class _Mlp(nn.Module):
-  """Two hidden layers of equal width; `dropout` is called after each."""
-
-  width: int
-  dropout: Callable[..., nn.Module]
-
-  @nn.compact
-  def __call__(self, x, **kwargs):
-    for i in range(2):
-      x = nn.relu(nn.Dense(self.width, name=f"dense_{i}")(x))
-      x = self.dropout(_RATE, deterministic=False, name=f"drop_{i}")(
-        x, **kwargs
-      )
-    return nn.Dense(10, name="logits")(x)
 
 
 def candidates(batch_size):
@@ -107,71 +86,33 @@ def sampling_program(schedule, pattern, batch_size, width, num_steps):
   return functools.partial(run, jax.random.key(0))
 
 
-class StepProgram:
-  """A compiled scan of whole training steps, with its state."""
-
-  def __init__(self, schedule, pattern, batch_size, width, inputs, num_steps):
-    dropout = nn.Dropout
-    if schedule is not None:
-      dropout = functools.partial(kd.linen.Dropout, pattern=pattern)
-    model = _Mlp(width, dropout)
-    x = jax.random.normal(jax.random.key(1), (batch_size, inputs))
-    labels = jax.random.randint(jax.random.key(2), (batch_size,), 0, 10)
-    optimizer = optax.adam(5e-4)
-    key = jax.random.key(3)
-    kwargs = {}
-    if schedule is not None:
-      kwargs["subnets"] = kd.subnet_ids(0, key, schedule, batch_size)
-    rngs = {"params": key, "dropout": key, "subnets": key}
-    params = model.init(rngs, x, **kwargs)
-
-    def loss_fn(params, step):
-      if schedule is None:
-        rngs = {"dropout": jax.random.fold_in(key, step)}
-        logits: Any = model.apply(params, x, rngs=rngs)
-      else:
-        ids = kd.subnet_ids(step, key, schedule, batch_size)
-        logits = model.apply(params, x, subnets=ids, rngs={"subnets": key})
-      losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
-      return losses.mean()
-
-    def train_step(state, _):
-      step, params, opt_state = state
-      grads = jax.grad(loss_fn)(params, step)
-      updates, opt_state = optimizer.update(grads, opt_state, params)
-      return (step + 1, optax.apply_updates(params, updates), opt_state), None
-
-    self._state = (jnp.int32(0), params, optimizer.init(params))
-    self._run = (
-      jax.jit(
-        lambda state: jax.lax.scan(train_step, state, length=num_steps)[0],
-        donate_argnums=0,
-      )
-      .lower(self._state)
-      .compile()
-    )
-
-  def __call__(self):
-    self._state = self._run(self._state)
-    return self._state
-
-  @property
-  def temp_bytes(self) -> int:
-    """Bytes of temporaries that the compiled program allocates."""
-    analysis = self._run.memory_analysis()
-    assert analysis is not None  # CPU and GPU both report it.
-    return analysis.temp_size_in_bytes
+def step_program(
+  schedule, pattern, net: steps_lib.Network, num_steps: int
+) -> timing.Program:
+  """Returns a compiled scan of whole training steps; no schedule: Flax's."""
+  if schedule is None:
+    return steps_lib.conventional(net, num_steps)
+  return steps_lib.masked(
+    net,
+    num_steps,
+    pattern=pattern,
+    make_schedule=lambda net: schedule,
+    implementation="dense",  # Masks alone, no product that skips.
+  )
 
 
 def measure(batch_size, width, inputs, num_steps, rounds):
   """Returns one row of figures a candidate, the baseline first."""
   settings = {_BASELINE: (None, None), **candidates(batch_size)}
+  net = steps_lib.Network(
+    "masks", width, 2, True, inputs=inputs, batch_size=batch_size, rate=_RATE
+  )
   sampling = {
     name: sampling_program(schedule, pattern, batch_size, width, num_steps)
     for name, (schedule, pattern) in settings.items()
   }
   steps = {
-    name: StepProgram(schedule, pattern, batch_size, width, inputs, num_steps)
+    name: step_program(schedule, pattern, net, num_steps)
     for name, (schedule, pattern) in settings.items()
   }
   with tqdm.tqdm(total=2 * rounds, desc="rounds", unit="round") as bar:
@@ -214,12 +155,11 @@ def table(rows) -> str:
 
 def main(argv):
   """Measures, prints and writes the table."""
-  if len(argv) > 1:
-    raise app.UsageError(f"unknown arguments: {argv[1:]}")
+  del argv
   rows = measure(
     _BATCH.value, _WIDTH.value, _INPUTS.value, _STEPS.value, _ROUNDS.value
   )
-  out = pathlib.Path(_OUT.value)
+  out = pathlib.Path(FLAGS.out)
   out.mkdir(parents=True, exist_ok=True)
   heading = (
     f"batch {_BATCH.value}, width {_WIDTH.value}, inputs {_INPUTS.value}, rate"
@@ -229,10 +169,9 @@ def main(argv):
   print(f"{heading}\n\n{table(rows)}")
   (out / "bench_masks.md").write_text(f"{heading}\n\n{table(rows)}\n")
   (out / "bench_masks.json").write_text(json.dumps(rows, indent=1))
+  bench_flags.publish(FLAGS, ("bench_masks.md", "bench_masks.json"))
   print(f"\nwritten to {out}/bench_masks.md and bench_masks.json")
 
 
 if __name__ == "__main__":
-  flags.FLAGS.append_flag_values(FLAGS)
-  FLAGS.mark_as_parsed()
-  app.run(main)
+  run_flags.launch(main, FLAGS)

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 import kdropout_jax as kd
+from experiments.bench import shapes as named
 from experiments.bench import timing
 from kdropout_jax.ops import dispatch
 from kdropout_jax.ops import problems
@@ -36,7 +37,7 @@ class Case:
     dtype: of the operands.
   """
 
-  shape: problems.Shape
+  shape: named.Shape
   rate: float
   groups: int
   block_size: int

@@ -17,9 +17,11 @@ from flax import linen as nn
 
 import kdropout_jax as kd
 from experiments import models
+from experiments.bench import harness
 from experiments.bench import timing
 
 BASELINE = "conventional"
+OPTIMIZER = optax.adam(5e-4)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,8 +81,8 @@ def conventional(net: Network, num_steps: int) -> timing.Program:
 
   def loss_fn(params, step, x, labels):
     rngs = {"dropout": jax.random.fold_in(key, step)}
-    logits = model.apply({"params": params}, x, train=True, rngs=rngs)
-    return _cross_entropy(logits, labels)
+    logits: Any = model.apply({"params": params}, x, train=True, rngs=rngs)
+    return harness.cross_entropy(logits, labels)
 
   return _scan_program(net, model, loss_fn, num_steps, ideal=1.0)
 
@@ -114,14 +116,13 @@ def extracted(
   model, key = _model(net, kd.ExactCount), jax.random.key(3)
   schedule = kd.Sequential(k=k, m=1)
   params, x, labels = _operands(net, model)
-  optimizer = _optimizer()
   loss_fn = functools.partial(_loss, model, key)
   ids = kd.subnet_ids(0, key, schedule, net.batch_size)
   layout = kd.subnets.layout(
     model, {"params": params}, x[:2], train=True, subnets=ids
   )
   trainer = kd.subnets.WindowTrainer(
-    loss_fn, optimizer, layout, dropped_weights=dropped_weights
+    loss_fn, OPTIMIZER, layout, dropped_weights=dropped_weights
   )
 
   def window(state):
@@ -135,7 +136,7 @@ def extracted(
     )[0]
     return step + k, *trainer.end(repeated)
 
-  state = (jnp.int32(0), params, optimizer.init(params))
+  state = (jnp.int32(0), params, OPTIMIZER.init(params))
   kept = kd.ExactCount(net.rate).num_kept(net.hidden)
   return timing.Program(
     timing.donating(window, state), state, k, ideal_ratio(net, kept)
@@ -151,20 +152,30 @@ def _sequential(m: int, implementation: str = "auto"):
   )
 
 
+def _of(pattern, schedule):
+  return functools.partial(
+    masked, pattern=pattern, make_schedule=lambda net: schedule
+  )
+
+
 def _gyro(pattern, **rows):
-  def schedule(net):
-    return kd.Gyro(total=1024, concurrent=8, num_steps=29_100, **rows)
+  return _of(
+    pattern, kd.Gyro(total=1024, concurrent=8, num_steps=29_100, **rows)
+  )
 
-  return functools.partial(masked, pattern=pattern, make_schedule=schedule)
 
+def _blocks(size: int):
+  return functools.partial(kd.Blocks, block_size=size)
 
-_blocks = functools.partial(kd.Blocks, block_size=32)
 
 CANDIDATES: dict[str, Callable[[Network, int], timing.Program]] = {
   BASELINE: conventional,
   "gyro T=8": _gyro(kd.Bernoulli),
-  "block-wise gyro T=8": _gyro(_blocks),
-  "block-wise gyro 128 rows": _gyro(_blocks, rows_per_subnet=128),
+  "standard": _of(kd.Bernoulli, kd.Standard()),
+  "pooled T=8": _of(kd.ExactCount, kd.Pooled(pool_size=50, m=8)),
+  "block-wise gyro T=8": _gyro(_blocks(32)),
+  "block-wise 128 gyro T=8": _gyro(_blocks(128)),
+  "block-wise gyro 128 rows": _gyro(_blocks(32), rows_per_subnet=128),
   "sequential T=1 dense": _sequential(1, "dense"),
   "sequential T=1 compact": _sequential(1, "compact"),
   **{f"sequential T={m}": _sequential(m) for m in (1, 2, 4, 8, 16)},
@@ -247,17 +258,7 @@ def _loss(model, key, params, x, labels, ids):
   logits = model.apply(
     {"params": params}, x, train=True, subnets=ids, rngs={"subnets": key}
   )
-  return _cross_entropy(logits, labels)
-
-
-def _cross_entropy(logits, labels):
-  return optax.softmax_cross_entropy_with_integer_labels(
-    logits.astype(jnp.float32), labels
-  ).mean()
-
-
-def _optimizer() -> optax.GradientTransformation:
-  return optax.adam(5e-4)
+  return harness.cross_entropy(logits, labels)
 
 
 def _operands(net: Network, model: nn.Module):
@@ -269,17 +270,7 @@ def _operands(net: Network, model: nn.Module):
 
 
 def _scan_program(net, model, loss_fn, num_steps, ideal) -> timing.Program:
-  params, x, labels = _operands(net, model)
-  optimizer = _optimizer()
-
-  def train_step(state, _):
-    step, params, opt_state = state
-    grads = jax.grad(loss_fn)(params, step, x, labels)
-    updates, opt_state = optimizer.update(grads, opt_state, params)
-    return (step + 1, optax.apply_updates(params, updates), opt_state), None
-
-  def run(state):
-    return jax.lax.scan(train_step, state, length=num_steps)[0]
-
-  state = (jnp.int32(0), params, optimizer.init(params))
-  return timing.Program(timing.donating(run, state), state, num_steps, ideal)
+  params, *batch = _operands(net, model)
+  return harness.scanned(
+    loss_fn, OPTIMIZER, params, tuple(batch), num_steps, ideal
+  )

@@ -34,24 +34,24 @@ from typing import Any
 
 import jax
 import tqdm
-from absl import app
 from absl import flags
 
 from experiments.bench import figure_7
+from experiments.bench import flags as bench_flags
 from experiments.bench import iterations as iterations_lib
 from experiments.bench import products
 from experiments.bench import report as bench_report
+from experiments.bench import shapes
 from experiments.bench import steps
 from experiments.gyro import paper
 from experiments.report import study
 from experiments.report import tables
+from experiments.run import flags as run_flags
 from experiments.run import presets
-from kdropout_jax.ops import problems
 
-_SHAPE_NAMES = tuple(shape.name for shape in problems.SHAPES)
+_SHAPE_NAMES = tuple(shape.name for shape in shapes.SHAPES)
 _PART_NAMES = ("op", "step", "iteration", "table7")
-# Of its own, so that one process (of tests) can import several binaries.
-FLAGS = flags.FlagValues()
+FLAGS = bench_flags.of_results("runs/throughput")
 _PARTS = flags.DEFINE_multi_enum(
   "part",
   list(_PART_NAMES),
@@ -78,19 +78,19 @@ _CANDIDATES = flags.DEFINE_list(
 )
 _RATES = flags.DEFINE_list(
   "rates",
-  [f"{rate:g}" for rate in problems.RATES],
+  [f"{rate:g}" for rate in shapes.RATES],
   "Drop rates.",
   flag_values=FLAGS,
 )
 _GROUPS = flags.DEFINE_list(
   "groups",
-  [str(count) for count in problems.GROUPS],
+  [str(count) for count in shapes.GROUPS],
   "Subnets T.",
   flag_values=FLAGS,
 )
 _BLOCKS = flags.DEFINE_list(
   "block_sizes",
-  [str(size) for size in problems.BLOCK_SIZES],
+  [str(size) for size in shapes.BLOCK_SIZES],
   "Units a block.",
   flag_values=FLAGS,
 )
@@ -131,15 +131,11 @@ _WIDTH = flags.DEFINE_integer(
 _SMOKE = flags.DEFINE_bool(
   "smoke", False, "Tiny sizes: does it all run?", flag_values=FLAGS
 )
-_OUT = flags.DEFINE_string(
-  "out", "runs/throughput", "Folder of the results.", flag_values=FLAGS
-)
 
 
 def main(argv):
   """Measures, prints and writes the tables."""
-  if len(argv) > 1:
-    raise app.UsageError(f"unknown arguments: {argv[1:]}")
+  del argv
   check_networks()
   began, found, text = time.perf_counter(), {"rows": []}, ""
   for part in _PART_NAMES:
@@ -148,7 +144,9 @@ def main(argv):
     found = _add(part, found)
     # After each part: what is measured stays, whatever becomes of the next.
     text = write(found, time.perf_counter() - began)
-  print(f"{text}\nwritten to {_OUT.value}")
+  names = ("throughput.md", "throughput.json", "throughput.png", "figure7.png")
+  bench_flags.publish(FLAGS, names)
+  print(f"{text}\nwritten to {FLAGS.out}")
 
 
 def _add(part: str, found: dict[str, Any]) -> dict[str, Any]:
@@ -168,7 +166,7 @@ def _add(part: str, found: dict[str, Any]) -> dict[str, Any]:
 def write(found: dict[str, Any], seconds: float) -> str:
   """Writes what was measured so far; returns its tables."""
   result = found | bench_report.facts(_ROUNDS.value, seconds)
-  out = pathlib.Path(_OUT.value)
+  out = pathlib.Path(FLAGS.out)
   out.mkdir(parents=True, exist_ok=True)
   tables.write_json(out / "throughput.json", study.plain(result))
   text = bench_report.markdown(result, figure_7.sections(result))
@@ -204,7 +202,7 @@ def time_steps():
   names = _CANDIDATES.value or list(steps.CANDIDATES)
   unknown = set(names) - set(steps.CANDIDATES)
   if unknown:
-    raise app.UsageError(
+    raise ValueError(
       f"--candidates must be among {'; '.join(steps.CANDIDATES)}, got"
       f" {'; '.join(sorted(unknown))}"
     )
@@ -243,7 +241,7 @@ def time_iterations():
 
 def time_table_7():
   """Returns rows of `auto` for table 7's product at the paper's rates."""
-  shape = problems.TABLE_7
+  shape = shapes.TABLE_7
   if _SMOKE.value:
     shape = dataclasses.replace(shape, inputs=64, outputs=64)
   groups, rows = shape.rows // presets.BLOCK_ROWS, []
@@ -263,7 +261,7 @@ def check_networks() -> None:
   known = {**steps.NETWORKS, **iterations_lib.NETWORKS}
   unknown = set(_NETWORKS.value or ()) - set(known)
   if unknown:
-    raise app.UsageError(
+    raise ValueError(
       f"--networks must be among {', '.join(known)}, got"
       f" {', '.join(sorted(unknown))}"
     )
@@ -295,19 +293,19 @@ def _sized_iteration(net):
 
 
 def _shapes():
-  shapes = {shape.name: shape for shape in problems.SHAPES}
+  by_name = {shape.name: shape for shape in shapes.SHAPES}
   if _SMOKE.value:
-    return [problems.Shape("smoke", 32, 64, 128)]
+    return [shapes.Shape("smoke", 32, 64, 128)]
   if _SHAPES.value is None:
     on_cpu = jax.default_backend() == "cpu"
-    return [s for n, s in shapes.items() if not (on_cpu and "4096" in n)]
-  unknown = set(_SHAPES.value) - set(shapes)
+    return [s for n, s in by_name.items() if not (on_cpu and "4096" in n)]
+  unknown = set(_SHAPES.value) - set(by_name)
   if unknown:
-    raise app.UsageError(
-      f"--shapes must be among {', '.join(shapes)}, got"
+    raise ValueError(
+      f"--shapes must be among {', '.join(by_name)}, got"
       f" {', '.join(sorted(unknown))}"
     )
-  return [shapes[name] for name in _SHAPES.value]
+  return [by_name[name] for name in _SHAPES.value]
 
 
 def _flops_per_call() -> float:
@@ -316,6 +314,4 @@ def _flops_per_call() -> float:
 
 
 if __name__ == "__main__":
-  flags.FLAGS.append_flag_values(FLAGS)
-  FLAGS.mark_as_parsed()
-  app.run(main)
+  run_flags.launch(main, FLAGS)

@@ -59,6 +59,13 @@ class Program:
     self.state = self.run(self.state)
     return self.state
 
+  @property
+  def temp_bytes(self) -> int:
+    """Bytes of temporaries that the compiled program allocates."""
+    analysis = self.run.memory_analysis()  # pyright: ignore[reportFunctionMemberAccess]
+    assert analysis is not None  # CPU and GPU both report it.
+    return analysis.temp_size_in_bytes
+
 
 def donating(run: Callable[[Any], Any], state: Any) -> Callable[[Any], Any]:
   """Compiles `run` for `state`, which it is given to keep."""

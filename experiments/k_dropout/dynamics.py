@@ -14,6 +14,7 @@ from experiments.judge import curves as curves_lib
 from experiments.k_dropout import paper as paper_lib
 from experiments.k_dropout import sizes
 from experiments.report import figures
+from experiments.report import rows as rows_lib
 from experiments.run import config as config_lib
 
 _MAX_FOLLOWED = 60  # subnets whose curves are kept; more are no figure
@@ -35,12 +36,12 @@ class Boxes:
 
   def as_json(self) -> dict[str, Any]:
     """Returns plain data."""
-    return {f.name: getattr(self, f.name).tolist() for f in _fields(self)}
+    return {n: values.tolist() for n, values in vars(self).items()}
 
 
 @dataclasses.dataclass(frozen=True)
 class Followed:
-  """A run whose subnets were followed.
+  """A run whose subnets were followed; what its methods return is in points.
 
   Attributes:
     cell: the first seed's configuration.
@@ -48,7 +49,7 @@ class Followed:
     num_steps: of the run.
     watched: the split of the curves.
     steps: [t], steps of the curves.
-    curves: [S, n, t], accuracy of each subnet.
+    curves: [S, n, t], accuracy of each subnet, a share as in `boxes`.
     boxes: after the last step.
   """
 
@@ -84,15 +85,15 @@ class Followed:
 
   def u_shape(self) -> Float[np.ndarray, "S"]:
     """Returns first and last sixth minus the middle, on the test set."""
-    return curves_lib.u_shape(self.boxes.trained)
+    return 100 * curves_lib.u_shape(self.boxes.trained)
 
   def retention(self, first: int) -> Float[np.ndarray, "S"]:
     """Returns end minus window's end, over the first subnets."""
-    return self._since_window()[:, :first].mean(axis=1)
+    return 100 * self._since_window()[:, :first].mean(axis=1)
 
   def loss_of_later(self) -> Float[np.ndarray, "S"]:
     """Returns window's end minus end, over all but the first and last."""
-    return -self._since_window()[:, 1:-1].mean(axis=1)
+    return -100 * self._since_window()[:, 1:-1].mean(axis=1)
 
   def _since_window(self) -> Float[np.ndarray, "S n"]:
     ends = [
@@ -170,7 +171,7 @@ def compare(run: finished.Trained, scale: sizes.Scale, ids: Any = ()) -> Boxes:
   )
 
 
-def rows(found: Sequence[Followed]) -> list[dict[str, Any]]:
+def rows(found: Sequence[Followed]) -> list[rows_lib.Row]:
   """Returns the rows that the claims read, in points."""
   result = []
   for one in found:
@@ -266,14 +267,8 @@ def _stack(values: Sequence[np.ndarray]) -> Float[np.ndarray, "S n"]:
   return 100 * np.stack([v.mean(axis=1) for v in values], axis=1)
 
 
-def _per_seed(own, seeds, name: str, values) -> list[dict[str, Any]]:
-  # Differences of shares are in points from here on; slopes are already.
-  scale = 1.0 if name.startswith("slope") else 100.0
+def _per_seed(own, seeds, name: str, values) -> list[rows_lib.Row]:
   return [
-    {**own, "seed": seed, name: scale * float(value)}
+    {**own, "seed": seed, name: float(value)}
     for seed, value in zip(seeds, values)
   ]
-
-
-def _fields(value: Any):
-  return dataclasses.fields(value)

@@ -10,27 +10,25 @@ of it for the independent networks. Expected: the independent ensemble is best
 by far, though its members are no better than the pool's subnets.
 """
 
-import pathlib
-import time
 from typing import Any
 
 import numpy as np
-from absl import flags as absl_flags
 
 from experiments.cells import ensembles as groups_lib
+from experiments.cells import experiment
 from experiments.cells import flags as experiment_flags
+from experiments.cells import sweeps
 from experiments.k_dropout import claims
 from experiments.k_dropout import members
 from experiments.k_dropout import paper as paper_lib
 from experiments.k_dropout import sizes
-from experiments.k_dropout import sizes as sizes_lib
+from experiments.report import columns
 from experiments.report import figures
+from experiments.report import rows as rows_lib
 from experiments.report import study
 from experiments.run import flags
 
 experiment_flags.define()
-
-FLAGS = absl_flags.FLAGS
 
 CLAIMS = (
   "pooled_subnets_beat_random",
@@ -49,34 +47,70 @@ ENSEMBLES = {
 }
 """{members: the ensemble that they are}."""
 
+_HEADER = (
+  *("subject", "one member", "ensemble, average", "ensemble, vote"),
+  *("NLL", "ECE", "disagreement", "error correlation"),
+)
+
 Found = list[dict[str, groups_lib.Group]]
+Whole = list[dict[str, dict[str, Any]]]
+"""Of each seed: {subject: its ensemble, or its scores}; accuracies, shares."""
 
 
-def main(argv: list[str]) -> None:
-  del argv
-  began = time.perf_counter()
-  scale = experiment_flags.scale(sizes.SCALES)
-  store = experiment_flags.store(scale.max_members)
-  depth = FLAGS.depth or 2
+def measure(scale: sizes.Scale, store: sweeps.Store) -> study.Report:
+  """Compares ensembles of subnets, of networks, and whole networks."""
+  depth = experiment_flags.depth()
   nets = members.train(store, scale, depth)
   seeds = nets.pooled.seeds
   found = [members.groups(nets, index) for index in range(len(seeds))]
   whole = [members.whole(nets, index) for index in range(len(seeds))]
-  seconds = time.perf_counter() - began
-  minutes = study.add_minutes(store.folder, "ensembles", seconds)
-  setting = study.describe(nets.pooled.cells[0])
-  write(scale, depth, store.folder, seeds, found, whole, minutes, setting)
+  claims_rows, hits = rows(seeds, found, whole)
+  with_paper = scale.name == "paper" and depth == 3
+  return study.Report(
+    name="ensembles",
+    title="Subnets and networks as ensembles",
+    setting=study.describe(nets.pooled.cells[0]),
+    table=(
+      _HEADER,
+      [
+        *(_whole_line(name, whole) for name in whole[0]),
+        *(_line(name, found) for name in ENSEMBLES),
+      ],
+    ),
+    rows=claims_rows,
+    numbers={
+      "groups": [
+        {name: group.as_json() for name, group in groups.items()}
+        for groups in found
+      ],
+      "whole": [
+        {
+          name: {k: v for k, v in own.items() if k != "hits"}
+          for name, own in networks.items()
+        }
+        for networks in whole
+      ],
+    },
+    claims=claims.named(*CLAIMS),
+    hits=hits,
+    notes=[
+      f"Ensembles of {nets.size}. Random subnets are one mask a layer that no"
+      " run trained, each evaluated as the small network that it is."
+      " Disagreement and error correlation are means over pairs of members."
+    ],
+    draw=figures.drawing(_panels(found, whole, with_paper), 2),
+  )
 
 
 def rows(
-  seeds: list[int], found: Found, whole: list[dict[str, Any]]
-) -> tuple[list[dict[str, Any]], dict[int, np.ndarray]]:
+  seeds: list[int], found: Found, whole: Whole
+) -> tuple[list[rows_lib.Row], dict[int, np.ndarray]]:
   """Returns what the claims read: a row a subject and seed, and its images.
 
   Returns:
     The rows, accuracies in points; {row number: [N]}, shares of hits.
   """
-  result: list[dict[str, Any]] = []
+  result: list[rows_lib.Row] = []
   images: dict[int, np.ndarray] = {}
 
   def add(subject: str, seed: int, hits: np.ndarray, accuracy: float) -> None:
@@ -94,71 +128,10 @@ def rows(
   return result, images
 
 
-def write(
-  scale: sizes_lib.Scale,
-  depth: int,
-  folder: pathlib.Path,
-  seeds: list[int],
-  found: Found,
-  whole: list[dict[str, Any]],
-  minutes: float,
-  setting: str,
-) -> None:
-  """Writes the report."""
-  claims_rows, hits = rows(seeds, found, whole)
-  with_paper = scale.name == "paper" and depth == 3
-  study.write(
-    study.Report(
-      name="ensembles",
-      title="Subnets and networks as ensembles",
-      scale=scale.name,
-      setting=setting,
-      header=(
-        *("subject", "one member", "ensemble, average", "ensemble, vote"),
-        *("NLL", "ECE", "disagreement", "error correlation"),
-      ),
-      table=[
-        *(_whole_line(name, whole) for name in whole[0]),
-        *(_line(name, found) for name in ENSEMBLES),
-      ],
-      numbers={
-        "groups": [
-          {name: group.as_json() for name, group in groups.items()}
-          for groups in found
-        ],
-        "whole": [
-          {
-            name: {k: v for k, v in own.items() if k != "hits"}
-            for name, own in networks.items()
-          }
-          for networks in whole
-        ],
-        "rows": claims_rows,
-      },
-      seeds=seeds,
-      verdicts=study.judge(
-        claims.named(*CLAIMS), claims_rows, scale=scale.name, hits=hits
-      ),
-      notes=[
-        f"Ensembles of {len(found[0]['pooled_subnets'].accuracies)}. Random"
-        " subnets are one mask a layer that no run trained, each evaluated as"
-        " the small network that it is. Disagreement and error correlation are"
-        " means over pairs of members."
-      ],
-      minutes=minutes,
-    ),
-    folder,
-    draw=lambda path: figures.draw(path, _panels(found, whole, with_paper), 2),
-    publish=FLAGS.publish,
-  )
-
-
-def _whole_line(name: str, whole) -> list[str]:
+def _whole_line(name: str, whole: Whole) -> list[str]:
   own = {key: [w[name][key] for w in whole] for key in whole[0][name]}
-  words = name.replace("_", " ")
-  accuracy = study.points(own["accuracy"])
   nll, ece = (f"{np.mean(own[key]):.3f}" for key in ("nll", "ece"))
-  return [words, accuracy, "", "", nll, ece, "", ""]
+  return [_words(name), _points(own["accuracy"]), "", "", nll, ece, "", ""]
 
 
 def _line(name: str, found: Found) -> list[str]:
@@ -167,10 +140,10 @@ def _line(name: str, found: Found) -> list[str]:
     key: [group.curve[key][-1] for group in groups] for key in groups[0].curve
   }
   return [
-    name.replace("_", " "),
-    study.points([group.accuracies.mean() for group in groups]),
-    study.points(last["accuracy"]),
-    study.points(last["vote_accuracy"]),
+    _words(name),
+    _points([group.accuracies.mean() for group in groups]),
+    _points(last["accuracy"]),
+    _points(last["vote_accuracy"]),
     f"{np.mean(last['nll']):.3f}",
     f"{np.mean(last['ece']):.3f}",
     f"{np.mean([group.disagreement for group in groups]):.3f}",
@@ -178,46 +151,53 @@ def _line(name: str, found: Found) -> list[str]:
   ]
 
 
-def _panels(found: Found, whole, with_paper: bool) -> list[figures.Panel]:
-  sizes = np.arange(1, len(found[0]["pooled_subnets"].accuracies) + 1)
+def _points(shares: list[float]) -> str:
+  return columns.points(100 * np.asarray(shares))
 
-  def curves(key: str, factor: float):
+
+def _words(name: str) -> str:
+  return name.replace("_", " ")
+
+
+def _panels(
+  found: Found, whole: Whole, with_paper: bool
+) -> list[figures.Panel]:
+  members_of = np.arange(1, len(found[0]["pooled_subnets"].accuracies) + 1)
+
+  def curves(key: str, factor: float = 100.0):
     return {
-      name.replace("_", " "): (
-        sizes,
+      _words(name): (
+        members_of,
         factor * np.stack([groups[name].curve[key] for groups in found], 1),
       )
       for name in ENSEMBLES
     }
 
   levels = {
-    name.replace("_", " "): 100
-    * float(np.mean([w[name]["accuracy"] for w in whole]))
+    _words(name): 100 * float(np.mean([w[name]["accuracy"] for w in whole]))
     for name in whole[0]
   }
-  size = sizes[-1:]
-  paper = {f"paper: {n}": (size, [v]) for n, v in paper_lib.FIGURE_7.items()}
-  common: dict[str, Any] = dict(x_label="members")
+  known = paper_lib.FIGURE_7 if with_paper else {}
+  paper = {f"paper: {n}": (members_of[-1:], [v]) for n, v in known.items()}
   boxes = {
-    name.replace("_", " "): 100
-    * np.concatenate([g[name].accuracies for g in found])
+    _words(name): 100 * np.concatenate([g[name].accuracies for g in found])
     for name in ENSEMBLES
   }
+  average, vote = curves("accuracy"), curves("vote_accuracy")
+  common: dict[str, Any] = dict(x_label="members")
   return [
     figures.Panel(title="single members", boxes=boxes, levels=levels),
     figures.Panel(
-      title="average",
-      lines=curves("accuracy", 100.0),
-      levels=levels,
-      paper=paper if with_paper else {},
-      **common,
+      title="average", lines=average, levels=levels, paper=paper, **common
     ),
-    figures.Panel(title="vote", lines=curves("vote_accuracy", 100.0), **common),
+    figures.Panel(title="vote", lines=vote, **common),
     figures.Panel(
       title="average", y_label="NLL", lines=curves("nll", 1.0), **common
     ),
   ]
 
+
+main = experiment.main(measure, sizes.SCALES)
 
 if __name__ == "__main__":
   flags.launch(main)

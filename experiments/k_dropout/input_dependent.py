@@ -14,15 +14,18 @@ within one network, is worse than the control's.
 """
 
 import pathlib
-import time
 
 import numpy as np
 from absl import flags as absl_flags
 
+from experiments.cells import experiment
 from experiments.cells import finished
 from experiments.cells import flags as experiment_flags
+from experiments.cells import sweeps
 from experiments.k_dropout import sizes
+from experiments.report import columns
 from experiments.report import study
+from experiments.report import tables
 from experiments.run import flags
 
 absl_flags.DEFINE_integer("subnets", 5, "subnets; the classes are shared out")
@@ -30,34 +33,38 @@ experiment_flags.define()
 
 FLAGS = absl_flags.FLAGS
 
-_HIDDEN = {"cpu": 256, "smoke": 32}
-_EPOCHS = {"cpu": 60, "smoke": 12}
+SCALES = {
+  "cpu": sizes.resized(sizes.SMOKE, seeds=5, hidden=256, epochs=60),
+  "smoke": sizes.resized(sizes.SMOKE, seeds=2, hidden=32, epochs=12),
+}
+"""Of the same data: digits."""
+
+Found = dict[str, dict[str, np.ndarray]]
+"""{how examples are assigned: accuracies of `by_class`}."""
 
 
-def main(argv: list[str]) -> None:
-  del argv
-  began = time.perf_counter()
-  if FLAGS.scale not in _HIDDEN:
-    raise ValueError(f"scale must be cpu or smoke, got {FLAGS.scale!r}")
-  scale = scale_of(FLAGS.scale)
-  store = experiment_flags.store(sizes.SCALES[FLAGS.scale].max_members)
+def measure(scale: sizes.Scale, store: sweeps.Store) -> study.Report:
+  """Compares subnets assigned by label with the same assigned by rows."""
   found = {
     how: by_class(train(store, scale, how, FLAGS.subnets), FLAGS.subnets)
     for how in ("label", "rows")
   }
-  minutes = study.add_minutes(
-    store.folder, "input_dependent", time.perf_counter() - began
+  whole = "; ".join(
+    f"by {how} {columns.points(100 * values['whole'].mean(axis=1))}"
+    for how, values in found.items()
   )
-  write(scale, store.folder, found, minutes)
-
-
-def scale_of(name: str) -> sizes.Scale:
-  """Returns the smoke scale, or one of the same data and a wider network."""
-  return sizes.resized(
-    sizes.SMOKE,
-    seeds=experiment_flags.num_seeds() or {"cpu": 5, "smoke": 2}[name],
-    hidden=_HIDDEN[name],
-    epochs=_EPOCHS[name],
+  return study.Report(
+    name="input_dependent",
+    title="Subnets assigned by label",
+    setting=study.describe(scale.config()),
+    table=_table(found),
+    numbers=found,
+    seeds=range(scale.seeds),
+    notes=[
+      "Accuracy on the test images of each class, in points, mean over"
+      f" seeds. Whole networks: {whole} (mean over classes)."
+    ],
+    draw=lambda path: draw(path, found),
   )
 
 
@@ -90,52 +97,24 @@ def by_class(run: finished.Trained, subnets: int) -> dict[str, np.ndarray]:
   return {name: np.array(values) for name, values in found.items()}
 
 
-def write(
-  scale: sizes.Scale, folder: pathlib.Path, found, minutes: float
-) -> None:
-  """Writes the report."""
+def _table(found: Found) -> tables.Table:
   count, classes = found["label"]["subnets"].shape[1:]
-  rows = []
+  lines = []
   for how, values in found.items():
     for i in range(count):
       own = [c for c in range(classes) if c * count // classes == i]
-      means = 100 * values["subnets"][:, i].mean(axis=0)
       name = f"subnet {i}" + (f" (classes {own})" if how == "label" else "")
-      rows.append([how, name, *(f"{v:.0f}" for v in means)])
-    means = 100 * values["whole"].mean(axis=0)
-    rows.append([how, "whole network", *(f"{v:.0f}" for v in means)])
-  study.write(
-    study.Report(
-      name="input_dependent",
-      title="Subnets assigned by label",
-      scale=FLAGS.scale,
-      setting=study.describe(scale.config()),
-      header=(
-        "assigned by",
-        "network",
-        *(f"class {c}" for c in range(classes)),
-      ),
-      table=rows,
-      numbers=found,
-      seeds=list(range(scale.seeds)),
-      notes=[
-        "Accuracy on the test images of each class, in points, mean over"
-        " seeds. Whole networks: "
-        + "; ".join(
-          f"by {how} {study.points(v['whole'].mean(axis=1))}"
-          for how, v in found.items()
-        )
-        + " (mean over classes)."
-      ],
-      minutes=minutes,
-    ),
-    folder,
-    draw=lambda path: draw(path, found),
-    publish=FLAGS.publish,
-  )
+      lines.append([how, name, *_means(values["subnets"][:, i])])
+    lines.append([how, "whole network", *_means(values["whole"])])
+  names = [f"class {c}" for c in range(classes)]
+  return ["assigned by", "network", *names], lines
 
 
-def draw(path: pathlib.Path, found) -> None:
+def _means(values: np.ndarray) -> list[str]:
+  return [f"{value:.0f}" for value in 100 * values.mean(axis=0)]
+
+
+def draw(path: pathlib.Path, found: Found) -> None:
   """Draws subnets x classes, one panel an assignment."""
   from matplotlib import figure  # pylint: disable=g-import-not-at-top
 
@@ -146,6 +125,8 @@ def draw(path: pathlib.Path, found) -> None:
   drawing.colorbar(image, ax=drawing.axes, label="test accuracy")
   drawing.savefig(path, dpi=120)
 
+
+main = experiment.main(measure, SCALES)
 
 if __name__ == "__main__":
   flags.launch(main)

@@ -10,16 +10,16 @@ rows a subnet lower any cosine. About 6 minutes of two cores at the cpu scale.
 """
 
 import itertools
-import time
 
-import numpy as np
 from absl import flags as absl_flags
 
+from experiments.cells import experiment
 from experiments.cells import finished
 from experiments.cells import flags as experiment_flags
 from experiments.cells import sweeps
 from experiments.k_dropout import gradients
 from experiments.k_dropout import sizes
+from experiments.report import columns
 from experiments.report import figures
 from experiments.report import rows as rows_lib
 from experiments.report import study
@@ -32,19 +32,39 @@ experiment_flags.define()
 
 FLAGS = absl_flags.FLAGS
 
+_MEASURES = ("cosine", "control_cosine", "alignment", "control_alignment")
 
-def main(argv: list[str]) -> None:
-  del argv
-  began = time.perf_counter()
-  scale = experiment_flags.scale(sizes.SCALES)
-  store = experiment_flags.store(scale.max_members)
-  rows = []
+_COLUMNS = {
+  "m": columns.setting("m"),
+  "k": columns.setting("k", "{:,}"),
+  "k / T": columns.setting("k_over_T", "{:.4g}"),
+  "after step": columns.setting("step", "{:,}"),
+  **{name: columns.mean(name) for name in _MEASURES},
+  "test accuracy": columns.spread("accuracy"),
+}
+
+
+def measure(scale: sizes.Scale, store: sweeps.Store) -> study.Report:
+  """Compares the gradients of subnets, for each m and window."""
+  rows, depth = [], experiment_flags.depth()
   for m, k in itertools.product(scale.ms[1:], windows(scale)):
-    rows += measure(store, scale, k, m, FLAGS.depth or 2, FLAGS.order)
-  minutes = study.add_minutes(
-    store.folder, "interference", time.perf_counter() - began
+    rows += follow(store, scale, k, m, depth, FLAGS.order)
+  return study.Report(
+    name=_name(FLAGS.order),
+    title="Interference between the subnets of a step",
+    setting=study.describe(scale.config()),
+    table=columns.table(rows, ("m", "k", "step"), _COLUMNS),
+    rows=rows,
+    numbers={"shuffle": FLAGS.order},
+    notes=[
+      "Cosine: mean over pairs of the subnets of a step, over all weights,"
+      f" means of {_NUM_BATCHES} batches. Alignment: the norm of the summed"
+      " gradient over the sum of the norms. Controls: one subnet, the same"
+      " groups of rows. Test accuracy is that after the last step. No claim"
+      " has a figure of the paper to be held against, so there is no verdict."
+    ],
+    draw=figures.drawing(_panels(rows), 2),
   )
-  write(scale, store, rows, minutes)
 
 
 def windows(scale: sizes.Scale) -> tuple[int, ...]:
@@ -52,7 +72,7 @@ def windows(scale: sizes.Scale) -> tuple[int, ...]:
   return (scale.ks[0], scale.windows[-2], scale.windows[-1], scale.ks[-1])
 
 
-def measure(
+def follow(
   store: sweeps.Store,
   scale: sizes.Scale,
   k: int,
@@ -84,79 +104,32 @@ def measure(
   return rows
 
 
-def write(
-  scale: sizes.Scale, store: sweeps.Store, rows: list[dict], minutes: float
-) -> None:
-  """Writes the report."""
-  groups = rows_lib.group(rows, "m", "k", "step")
-  measures = ("cosine", "control_cosine", "alignment", "control_alignment")
-  study.write(
-    study.Report(
-      name=_name(FLAGS.order),
-      title="Interference between the subnets of a step",
-      scale=scale.name,
-      setting=study.describe(scale.config()),
-      header=("m", "k", "k / T", "after step", *measures, "test accuracy"),
-      table=[
-        (
-          str(m),
-          f"{k:,}",
-          f"{same[0]['k_over_T']:.4g}",
-          f"{step:,}",
-          *(_mean(same, name) for name in measures),
-          study.points([row["accuracy"] / 100 for row in same]),
-        )
-        for (m, k, step), same in groups.items()
-      ],
-      numbers={"rows": rows, "shuffle": FLAGS.order},
-      seeds=sorted({row["seed"] for row in rows}),
-      notes=[
-        "Cosine: mean over pairs of the subnets of a step, over all weights,"
-        f" means of {_NUM_BATCHES} batches. Alignment: the norm of the summed"
-        " gradient over the sum of the norms. Controls: one subnet, the same"
-        " groups of rows. Test accuracy is that after the last step. No claim"
-        " has a figure of the paper to be held against, so there is no verdict."
-      ],
-      minutes=minutes,
-    ),
-    store.folder,
-    draw=lambda path: figures.draw(path, _panels(rows), 2),
-    publish=FLAGS.publish,
-  )
-
-
 def _name(order: str) -> str:
   """Returns the name of the files: other orders stand beside the first."""
   return "interference" + ("" if order == "every_epoch" else f"_{order}")
 
 
 def _panels(rows: list[dict]) -> list[figures.Panel]:
-  panels = []
-  for (step,), at_step in rows_lib.group(rows, "step").items():
-    lines = {}
-    for (m,), of_m in rows_lib.group(at_step, "m").items():
-      places = rows_lib.group(of_m, "k")
-      x = [key[0] for key in places]
-      for name in ("cosine", "control_cosine"):
-        values = [[row[name] for row in same] for same in places.values()]
-        words = "one subnet" if name.startswith("control") else "subnets"
-        lines[f"m = {m}, {words}"] = (x, values)
-    panels.append(
-      figures.Panel(
-        title=f"after step {step:,}",
-        x_label="k",
-        y_label="cosine of gradients",
-        log_x=True,
-        lines=lines,
-      )
+  return [
+    figures.Panel(
+      title=f"after step {step:,}",
+      x_label="k",
+      y_label="cosine of gradients",
+      log_x=True,
+      lines={
+        f"m = {m}, {words}": rows_lib.curve(same, "k", name)
+        for (m,), same in rows_lib.group(at_step, "m").items()
+        for name, words in (
+          ("cosine", "subnets"),
+          ("control_cosine", "one subnet"),
+        )
+      },
     )
-  return panels
+    for (step,), at_step in rows_lib.group(rows, "step").items()
+  ]
 
 
-def _mean(rows: list[dict], name: str) -> str:
-  values = np.array([row[name] for row in rows])
-  return f"{values.mean():.3f}"
-
+main = experiment.main(measure, sizes.SCALES)
 
 if __name__ == "__main__":
   flags.launch(main)

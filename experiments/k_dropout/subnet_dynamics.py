@@ -12,18 +12,19 @@ read the test set as the paper's do. Expected at the cpu scale: about 10
 minutes of two cores.
 """
 
-import pathlib
-import time
 from typing import Any
 
 import numpy as np
 from absl import flags as absl_flags
 
+from experiments.cells import experiment
 from experiments.cells import finished
 from experiments.cells import flags as experiment_flags
+from experiments.cells import sweeps
 from experiments.k_dropout import claims
 from experiments.k_dropout import dynamics
 from experiments.k_dropout import sizes
+from experiments.report import columns
 from experiments.report import study
 from experiments.run import flags
 
@@ -41,6 +42,12 @@ CLAIMS = (
   "trained_stay_flat",
 )
 
+_HEADER = (
+  *("optimizer", "k", "k / T", "epochs a window", "subnets"),
+  *("full network", "trained subnets", "random subnets"),
+  *("U shape", "first keeps", "later lose"),
+)
+
 CONTROLS: dict[str, dict[str, Any]] = {
   "adam": {},
   # Adam's 5e-4 is far too little for plain SGD.
@@ -50,99 +57,59 @@ CONTROLS: dict[str, dict[str, Any]] = {
 """{label: fields of its runs}."""
 
 
-def main(argv: list[str]) -> None:
-  del argv
-  began = time.perf_counter()
-  scale = experiment_flags.scale(sizes.SCALES)
-  store = experiment_flags.store(scale.max_members)
-  depth = FLAGS.depth or 2
+def measure(scale: sizes.Scale, store: sweeps.Store) -> study.Report:
+  """Follows the subnets of each window, of the controls and references."""
+  depth = experiment_flags.depth()
+
+  def train(**fields) -> finished.Trained:
+    return finished.train(store, scale, num_hidden=depth, **fields)
+
   found: dict[str, list[dynamics.Followed]] = {}
   for label, fields in CONTROLS.items():
     if label != "adam" and not FLAGS.controls:
       continue
     windows = scale.windows if label == "adam" else scale.windows[-1:]
-    found[label] = [
-      dynamics.follow(
-        finished.train(
-          store,
-          scale,
-          steps=scale.points,
-          method="sequential",
-          m=1,
-          k=k,
-          num_hidden=depth,
-          **fields,
-        ),
-        scale,
-      )
-      for k in windows
-    ]
+    own = {"steps": scale.points, "method": "sequential", "m": 1, **fields}
+    found[label] = [dynamics.follow(train(k=k, **own), scale) for k in windows]
   references = {
-    method: dynamics.compare(
-      finished.train(store, scale, method=method, num_hidden=depth), scale
-    )
+    method: dynamics.compare(train(method=method), scale)
     for method in ("none", "standard")
   }
-  folder = store.folder
-  minutes = study.add_minutes(
-    folder, "subnet_dynamics", time.perf_counter() - began
-  )
-  write(scale, folder, found, references, minutes, depth)
-
-
-def write(
-  scale: sizes.Scale,
-  folder: pathlib.Path,
-  found: dict[str, list[dynamics.Followed]],
-  references: dict[str, dynamics.Boxes],
-  minutes: float,
-  depth: int,
-) -> None:
-  """Writes the report."""
-  rows = dynamics.rows(found["adam"])
+  first = found["adam"][0]
   with_paper = scale.name == "paper" and depth == 3
-  study.write(
-    study.Report(
-      name="subnet_dynamics",
-      title="Subnets during and after sequential training (m = 1)",
-      scale=scale.name,
-      setting=study.describe(found["adam"][0].cell),
-      header=(
-        *("optimizer", "k", "k / T", "epochs a window", "subnets"),
-        *("full network", "trained subnets", "random subnets"),
-        *("U shape", "first keeps", "later lose"),
-      ),
-      table=[
+  return study.Report(
+    name="subnet_dynamics",
+    title="Subnets during and after sequential training (m = 1)",
+    setting=study.describe(first.cell),
+    table=(
+      _HEADER,
+      [
         *(_reference(name, boxes) for name, boxes in references.items()),
         *(_line(label, one) for label, many in found.items() for one in many),
       ],
-      numbers={
-        "followed": {
-          label: [one.as_json() for one in many]
-          for label, many in found.items()
-        },
-        "references": {n: b.as_json() for n, b in references.items()},
-        "rows": rows,
-      },
-      seeds=found["adam"][0].seeds,
-      verdicts=study.judge(claims.named(*CLAIMS), rows, scale=scale.name),
-      notes=[
-        "U shape: first and last sixth minus the middle. First keeps: final"
-        " accuracy of subnet 0 minus that at its window's end. Later lose: the"
-        " same, negated, over the subnets between the first and the last; both"
-        f" on {found['adam'][0].watched} images. Box plots: all subnets that"
-        f" were trained, {scale.num_random} random ones a seed."
-      ],
-      minutes=minutes,
     ),
-    folder,
+    rows=dynamics.rows(found["adam"]),
+    numbers={
+      "followed": {
+        label: [one.as_json() for one in many] for label, many in found.items()
+      },
+      "references": {n: b.as_json() for n, b in references.items()},
+    },
+    seeds=first.seeds,
+    claims=claims.named(*CLAIMS),
+    notes=[
+      "U shape: first and last sixth minus the middle. First keeps: final"
+      " accuracy of subnet 0 minus that at its window's end. Later lose: the"
+      " same, negated, over the subnets between the first and the last; both"
+      f" on {first.watched} images. Box plots: all subnets that were trained,"
+      f" {scale.num_random} random ones a seed."
+    ],
     draw=lambda path: dynamics.draw(path, found, references, with_paper),
-    publish=FLAGS.publish,
   )
 
 
 def _reference(name: str, boxes: dynamics.Boxes) -> list[str]:
-  full, subnets = study.points(boxes.full), study.points(_means(boxes.random))
+  full, subnets = _points(boxes.full), _points(boxes.random)
   return [name, "", "", "", "", full, "", subnets, "", "", ""]
 
 
@@ -155,10 +122,10 @@ def _line(label: str, one: dynamics.Followed) -> list[str]:
     f"{one.k / num_steps:.4g}",
     f"{one.k * one.cell.epochs / num_steps:.4g}",
     str(one.num_subnets),
-    study.points(boxes.full),
-    study.points(_means(boxes.trained)),
-    study.points(_means(boxes.random)),
-    study.points(one.u_shape()) if one.num_subnets > 2 else "-",
+    _points(boxes.full),
+    _points(boxes.trained),
+    _points(boxes.random),
+    columns.points(one.u_shape()) if one.num_subnets > 2 else "-",
     _known(one.retention(1)),
     _known(one.loss_of_later()) if one.num_subnets > 2 else "-",
   ]
@@ -166,12 +133,16 @@ def _line(label: str, one: dynamics.Followed) -> list[str]:
 
 def _known(values: np.ndarray) -> str:
   """Windows shorter than the watched points tell nothing of their ends."""
-  return study.points(values) if np.isfinite(values).all() else "-"
+  return columns.points(values) if np.isfinite(values).all() else "-"
 
 
-def _means(values: np.ndarray) -> np.ndarray:
-  return np.asarray(values).mean(axis=1)
+def _points(shares: np.ndarray) -> str:
+  """Returns the mean over seeds of a network's, or of subnets', accuracy."""
+  means = shares if shares.ndim == 1 else shares.mean(axis=1)
+  return columns.points(100 * means)
 
+
+main = experiment.main(measure, sizes.SCALES)
 
 if __name__ == "__main__":
   flags.launch(main)

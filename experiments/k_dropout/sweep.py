@@ -14,9 +14,11 @@ from experiments.k_dropout import frozen_batches
 from experiments.k_dropout import grids
 from experiments.k_dropout import paper
 from experiments.k_dropout import sizes
+from experiments.report import columns
 from experiments.report import figures
 from experiments.report import rows as rows_lib
 from experiments.report import study
+from experiments.report import tables
 
 Row = rows_lib.Row
 
@@ -49,84 +51,49 @@ _BY = {
 _SETTING = ("shuffle", "method", "k", "pool_size", "m", "rate")
 
 
-def write(
-  grid: str,
-  cells: sweeps.Cells,
-  folder: pathlib.Path,
-  scale: sizes.Scale,
-  minutes: float,
-  publish: str | None = None,
-) -> None:
-  """Writes the report of a finished grid.
+def report(
+  grid: str, cells: sweeps.Cells, folder: pathlib.Path, scale: sizes.Scale
+) -> study.Report:
+  """Returns the report of a finished grid.
 
   Args:
     grid: its name.
     cells: its cells.
     folder: of the sweep.
     scale: the size.
-    minutes: that the grid took.
-    publish: a second folder for the report.
   """
   depth = cells[0].num_hidden or 0
   rows = cell_rows.rows(cells, folder)
-  hits = cell_rows.hits(cells, folder)
   judged = rows
   if grid == "pooled":
     # Sequential cells, where they are there, for the comparison at equal P.
     partners = grids.get("sequential", scale, depth)
     others = cell_rows.rows(partners, folder)
     judged = rows + [r for r in others if r["method"] == "sequential"]
-  header, lines = table(grid, rows)
-  drawn = panels(grid, rows, scale, depth)
   derived = derived_lib.derived(judged) if grid in CLAIMS else []
-  study.write(
-    study.Report(
-      name=grid,
-      title=f"Sweep: {grid}",
-      scale=scale.name,
-      setting=study.describe(cells[0]),
-      header=header,
-      table=lines,
-      numbers={"rows": rows, "derived": derived},
-      seeds=sorted({cell.seed for cell in cells}),
-      verdicts=study.judge(
-        claims.named(*CLAIMS.get(grid, ())),
-        [*judged, *derived],
-        scale=scale.name,
-        hits=hits,
-      ),
-      notes=notes(rows, grid),
-      minutes=minutes,
-    ),
-    folder,
-    draw=lambda path: draw(path, drawn),
-    publish=publish,
+  drawn = panels(grid, rows, scale, depth)
+  return study.Report(
+    name=grid,
+    title=f"Sweep: {grid}",
+    setting=study.describe(cells[0]),
+    table=table(grid, rows),
+    rows=rows,
+    numbers={"derived": derived},
+    claims=claims.named(*CLAIMS.get(grid, ())),
+    judged=[*judged, *derived],
+    hits=cell_rows.hits(cells, folder),
+    notes=notes(rows, grid),
+    draw=figures.drawing(drawn, 3 if len(drawn) > 2 else len(drawn) or 1),
   )
 
 
-def table(grid: str, rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
-  """Returns header and rows of a grid's table."""
+def table(grid: str, rows: Sequence[Row]) -> tables.Table:
+  """Returns a grid's table."""
   if grid in _BY:
     return _matrix(grid, rows)
   if grid == "rate":
     return _by_rate(rows)
-  header = ["order", "method", "setting", "k / T", "epochs a window"]
-  header += ["steps", "subnets", "test accuracy"]
-  lines = []
-  for same in rows_lib.group(rows, *_SETTING).values():
-    first = same[0]
-    lines.append(
-      [
-        first["shuffle"],
-        first["method"],
-        label(first),
-        *_window(first),
-        f"{first['steps']:,}",
-        f"{first['num_subnets']:,}",
-        _mean(same),
-      ]
-    )
-  return header, lines
+  return columns.table(rows, _SETTING, _COLUMNS)
 
 
 def label(row: Row) -> str:
@@ -178,11 +145,6 @@ def notes(rows: Sequence[Row], grid: str) -> list[str]:
         f" {at.high:g}, found in {at.found:.0%} of the resamples."
       )
   return found + frozen_batches.notes(rows)
-
-
-def draw(path: pathlib.Path, found: Sequence[figures.Panel]) -> None:
-  """Draws a grid's figure."""
-  figures.draw(path, found, columns=3 if len(found) > 2 else len(found) or 1)
 
 
 def _matrix(grid: str, rows: Sequence[Row]):
@@ -241,17 +203,13 @@ def _line_panels(grid: str, rows, with_paper: bool) -> list[figures.Panel]:
   found = []
   for (shuffle,), same in rows_lib.group(rows, "shuffle").items():
     chosen = [row for row in same if row["method"] == method]
-    lines = {}
-    for (m,), of_m in sorted(rows_lib.group(chosen, "m").items()):
-      places = rows_lib.group(of_m, by)
-      x = sorted(key[0] for key in places)
-      lines[f"m = {m}"] = (x, _aligned([places[(v,)] for v in x]))
+    groups = sorted(rows_lib.group(chosen, "m").items())
     found.append(
       figures.Panel(
         title=f"{grid}, batches: {shuffle}",
         x_label=by.replace("_", " "),
         log_x=True,
-        lines=lines,
+        lines={f"m = {m}": rows_lib.curve(own, by) for (m,), own in groups},
         levels={
           name: float(np.mean(_values(line)))
           for name in ("none", "standard")
@@ -277,10 +235,8 @@ def _rate_panel(rows) -> figures.Panel:
   for (method,), same in rows_lib.group(rows, "method").items():
     if method == "none":
       continue
-    places = rows_lib.group(same, "rate")
-    x = sorted(key[0] for key in places)
     name = f"{method} {label({**same[0], 'rate': 0.5})}".strip()
-    lines[name] = (x, _aligned([places[(v,)] for v in x]))
+    lines[name] = rows_lib.curve(same, "rate")
   none = [row for row in rows if row["method"] == "none"]
   return figures.Panel(
     title="drop rate",
@@ -290,27 +246,27 @@ def _rate_panel(rows) -> figures.Panel:
   )
 
 
-def _aligned(columns: list[list[Row]]) -> np.ndarray:
-  """Returns [n, S], NaN where a cell has fewer seeds."""
-  width = max(map(len, columns))
-  found = np.full((len(columns), width), np.nan)
-  for i, same in enumerate(columns):
-    found[i, : len(same)] = _values(same)
-  return found
-
-
 def _values(rows: Sequence[Row]) -> list[float]:
   return [row["accuracy"] for row in rows]
 
 
 def _mean(rows: Sequence[Row]) -> str:
-  if not rows:
-    return "not run"
-  return study.points(np.array(_values(rows)) / 100)
+  return columns.points(_values(rows)) if rows else "not run"
 
 
 def _window(row: Row) -> list[str]:
   """Returns k / T and epochs a window: scaling cannot keep both."""
-  if row["method"] != "sequential":
-    return ["", ""]
-  return [f"{row['k_over_T']:.4g}", f"{row['epochs_per_window']:.4g}"]
+  names = ("k_over_T", "epochs_per_window")
+  return [f"{row[n]:.4g}" if n in row else "" for n in names]
+
+
+_COLUMNS: dict[str, columns.Column] = {
+  "order": columns.setting("shuffle"),
+  "method": columns.setting("method"),
+  "setting": lambda same: label(same[0]),
+  "k / T": lambda same: _window(same[0])[0],
+  "epochs a window": lambda same: _window(same[0])[1],
+  "steps": columns.setting("steps", "{:,}"),
+  "subnets": columns.setting("num_subnets", "{:,}"),
+  "test accuracy": _mean,
+}

@@ -30,6 +30,23 @@ def means(
   }
 
 
+def curve(
+  found: Iterable[Row], by: str, measure: str = "accuracy"
+) -> tuple[list, Float[np.ndarray, "n S"]]:
+  """Returns the values of a field, ascending, and a measure's at each.
+
+  Returns:
+    x [n], and values [n, S], NaN where x has fewer rows than another.
+  """
+  places = {key[0]: same for key, same in group(found, by).items()}
+  x = sorted(places)
+  width = max(map(len, places.values()), default=0)
+  values = np.full((len(x), width), np.nan)
+  for i, place in enumerate(x):
+    values[i, : len(places[place])] = [row[measure] for row in places[place]]
+  return x, values
+
+
 def differences(
   first: Iterable[Row], second: Iterable[Row], measure: str = "accuracy"
 ) -> Float[np.ndarray, "S"]:

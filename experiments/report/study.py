@@ -14,92 +14,132 @@ from typing import Any
 import numpy as np
 
 from experiments.judge import contrasts
-from experiments.judge import statistics
 from experiments.judge import verdicts as verdicts_lib
 from experiments.report import passport
+from experiments.report import rows as rows_lib
 from experiments.report import tables
 from kdropout_jax.training import metrics
 
-Row = Mapping[str, Any]
+Row = rows_lib.Row
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Report:
-  """The outcome of an experiment.
+  """What an experiment found, and how it says so.
+
+  Flags, folder, minutes, verdicts and files are the frame's.
 
   Attributes:
-    name: of the binary.
+    name: of the files.
     title: a heading.
-    scale: name of the scale.
-    setting: what was trained, in a sentence.
-    header: of the table.
-    table: rows of strings.
-    numbers: everything, as plain data.
-    seeds: the seeds.
-    verdicts: of the claims that this experiment can tell.
-    notes: further sentences below the table.
-    minutes: that the run took, all calls together where it was continued.
+    setting: what was trained, in sentences.
+    table: header and lines.
+    rows: what was measured, one a cell and seed, accuracies in points; None
+      where `numbers` say it all.
+    numbers: further numbers, as plain data.
+    seeds: default those of the rows.
+    claims: that this experiment can tell.
+    judged: rows that the claims read; default `rows`.
+    hits: {number of a judged row: bool [N]}, of test images, for the bootstrap
+      of claims on plain accuracies.
+    notes: further sentences and tables below the table.
+    draw: writes the figure to a path; None: no figure.
   """
 
   name: str
   title: str
-  scale: str
   setting: str
-  header: Sequence[str]
-  table: Sequence[Sequence[str]]
-  numbers: Mapping[str, Any]
-  seeds: Sequence[int]
-  verdicts: Sequence[verdicts_lib.Verdict] = ()
+  table: tables.Table
+  rows: Sequence[Row] | None = None
+  numbers: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  seeds: Sequence[int] | None = None
+  claims: Sequence[contrasts.Claim] = ()
+  judged: Sequence[Row] | None = None
+  hits: Mapping[int, Any] | None = None
   notes: Sequence[str] = ()
-  minutes: float = 0.0
+  draw: Callable[[pathlib.Path], None] | None = None
+
+  def all_seeds(self) -> list[int]:
+    """Returns the seeds, ascending where the rows tell them."""
+    if self.seeds is not None:
+      return list(self.seeds)
+    return sorted({row["seed"] for row in self.rows or ()})
+
+  def all_numbers(self) -> dict[str, Any]:
+    """Returns the rows and the further numbers."""
+    rows = {} if self.rows is None else {"rows": list(self.rows)}
+    return {**rows, **self.numbers}
+
+  def verdicts(self, scale: str) -> list[verdicts_lib.Verdict]:
+    """Returns the verdicts on the claims, at the scale of that name."""
+    rows = (self.rows or ()) if self.judged is None else self.judged
+    return judge(self.claims, rows, scale=scale, hits=self.hits)
 
 
 def write(
   report: Report,
   folder: pathlib.Path,
-  draw: Callable[[pathlib.Path], None] | None = None,
+  *,
+  scale: str,
+  minutes: float,
   publish: str | None = None,
-) -> pathlib.Path:
-  """Prints a report and writes its files.
+) -> None:
+  """Judges the claims, prints the page, and writes page, figure and numbers.
 
   Args:
     report: the outcome.
     folder: where to.
-    draw: writes the figure to a path; None: no figure.
+    scale: name of the scale.
+    minutes: that the run took, all calls together where it was continued.
     publish: a second folder for the same files, such as docs/results/NAME.
+  """
+  verdicts = report.verdicts(scale)
+  facts = {
+    "scale": scale,
+    "seeds": report.all_seeds(),
+    "command": passport.command(),
+    "minutes": minutes,
+    **passport.of_this_machine(),
+  }
+  numbers = {
+    **{n: getattr(report, n) for n in ("name", "title", "setting")},
+    **facts,
+    "minutes": round(minutes, 2),
+    "numbers": report.all_numbers(),
+    "verdicts": [verdict.as_json() for verdict in verdicts],
+  }
+  page = _page(report, facts, verdicts)
+  leave(report.name, page, numbers, folder, draw=report.draw, publish=publish)
 
-  Returns:
-    The Markdown file.
+
+def leave(
+  name: str,
+  page: str,
+  numbers: Mapping[str, Any],
+  folder: pathlib.Path,
+  *,
+  draw: Callable[[pathlib.Path], None] | None = None,
+  publish: str | None = None,
+) -> None:
+  """Prints a page, and writes it with its figure and its numbers.
+
+  Args:
+    name: of the files.
+    page: Markdown.
+    numbers: plain data.
+    folder: where to.
+    draw: writes the figure to a path; None: no figure.
+    publish: a second folder for the same files.
   """
   folder.mkdir(parents=True, exist_ok=True)
-  machine = passport.of_this_machine()
-  text = _text(report, machine, has_figure=draw is not None)
-  print(f"\n{text}")
-  page = folder / f"{report.name}.md"
-  metrics.write_atomically(page, text)
+  print(f"\n{page}")
+  metrics.write_atomically(folder / f"{name}.md", page)
   if draw is not None:
-    draw(folder / f"{report.name}.png")
-  tables.write_json(
-    folder / f"{report.name}.json",
-    plain(
-      {
-        "name": report.name,
-        "title": report.title,
-        "scale": report.scale,
-        "setting": report.setting,
-        "command": passport.command(),
-        "minutes": round(report.minutes, 2),
-        "seeds": list(report.seeds),
-        **machine,
-        "numbers": report.numbers,
-        "verdicts": [v.as_json() for v in report.verdicts],
-      }
-    ),
-  )
+    draw(folder / f"{name}.png")
+  tables.write_json(folder / f"{name}.json", plain(numbers))
   if publish:
-    _publish(report.name, folder, pathlib.Path(publish))
+    _publish(name, folder, pathlib.Path(publish))
   print(f"table, figure and numbers are in {folder}")
-  return page
 
 
 def judge(
@@ -176,44 +216,28 @@ def plain(value: Any) -> Any:
   return value
 
 
-def points(values: Any) -> str:
-  """Returns shares as points, mean and deviation: ``40.12 +- 0.31``."""
-  return tables.mean_and_deviation(100 * np.asarray(values, np.float64), 2)
-
-
-def paired(differences: Any) -> str:
-  """Returns paired differences as their mean and 95 % t interval.
-
-  >>> paired([0.1, 0.3, 0.2])
-  '+0.20 [-0.05, +0.45]'
-  """
-  values = np.asarray(differences, np.float64)
-  if values.size == 0:
-    return "-"
-  if values.size == 1:
-    return f"{values[0]:+.2f}"
-  mean, low, high = statistics.t_interval(values)
-  return f"{mean:+.2f} [{low:+.2f}, {high:+.2f}]"
-
-
-def _text(report: Report, machine: Mapping[str, Any], has_figure: bool) -> str:
-  versions = machine["versions"]
+def _page(
+  report: Report,
+  facts: Mapping[str, Any],
+  verdicts: Sequence[verdicts_lib.Verdict],
+) -> str:
+  versions, seeds = facts["versions"], facts["seeds"]
   parts = [
     f"# {report.title}",
     report.setting,
-    f"- scale: {report.scale}; seeds: {len(report.seeds)}"
-    f" ({', '.join(map(str, report.seeds))})\n"
-    f"- command: `{passport.command()}`\n"
-    f"- device: {machine['device']}; jax {versions['jax']}, flax"
+    f"- scale: {facts['scale']}; seeds: {len(seeds)}"
+    f" ({', '.join(map(str, seeds))})\n"
+    f"- command: `{facts['command']}`\n"
+    f"- device: {facts['device']}; jax {versions['jax']}, flax"
     f" {versions['flax']}, Python {versions['python']}\n"
-    f"- minutes: {report.minutes:.1f}",
-    tables.text(report.header, report.table),
+    f"- minutes: {facts['minutes']:.1f}",
+    tables.text(*report.table),
     *report.notes,
   ]
-  if has_figure:
+  if report.draw is not None:
     parts.append(f"![{report.title}]({report.name}.png)")
-  if report.verdicts:
-    parts.append("## Verdicts\n\n" + verdicts_lib.table(report.verdicts))
+  if verdicts:
+    parts.append("## Verdicts\n\n" + verdicts_lib.table(verdicts))
   return "\n\n".join(parts) + "\n"
 
 

@@ -10,6 +10,9 @@ import numpy.typing as npt
 
 from kdropout_jax.training import metrics
 
+Table = tuple[Sequence[str], Sequence[Sequence[str]]]
+"""The header of a table, and its lines."""
+
 
 def text(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
   """Returns a Markdown table whose columns are aligned.

@@ -6,8 +6,6 @@ budget of bytes allows: as physically small networks where a layout is given,
 else masked, with the same result.
 """
 
-import dataclasses
-import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -21,8 +19,12 @@ from kdropout_jax import subnets
 from kdropout_jax.analysis import calibration
 from kdropout_jax.subnets import indexing
 from kdropout_jax.subnets import layouts
-from kdropout_jax.subnets import network
 from kdropout_jax.subnets import sites
+
+__all__ = (
+  "accuracies",
+  "logits",
+)
 
 _BYTE_BUDGET = 1 << 28
 _ROWS = 1024
@@ -132,55 +134,9 @@ def _evaluate(fn, params, masks, layout, sizes, byte_budget: int):
   """Small networks where a layout is given; else full ones, masked."""
   _check_masks(masks)
   _check_layers(fn, params, masks)
-  if layout is not None:
-    return subnets.evaluate(
-      fn, params, layout, masks, byte_budget=byte_budget, sizes=sizes
-    )
-  if sizes is not None:
-    raise ValueError("sizes has no effect without a layout: leave it out")
-  _checks.check_positive("byte_budget", byte_budget)
-
-  def one(keeps):
-    subnet = {
-      layer: dataclasses.replace(mask, keep=keeps[layer][None])
-      for layer, mask in masks.items()
-    }
-    with network.masked(subnet):
-      return fn(params)
-
-  keeps = {layer: mask.keep for layer, mask in masks.items()}
-  first = {layer: keep[0] for layer, keep in keeps.items()}
-  chunk = max(1, byte_budget // max(1, _num_bytes(one, first)))
-  num_subnets = next(iter(keeps.values())).shape[0]
-  return jax.lax.map(one, keeps, batch_size=min(chunk, num_subnets))
-
-
-def _num_bytes(fn: Callable[..., Any], *args: Any) -> int:
-  """Bytes of all that `fn` computes, as if nothing were freed.
-
-  From the traced program, without compiling it; the body of a loop counts
-  once.
-  """
-  return _jaxpr_bytes(jax.make_jaxpr(fn)(*args).jaxpr)
-
-
-def _jaxpr_bytes(jaxpr) -> int:
-  total = 0
-  for equation in jaxpr.eqns:
-    inner = [
-      getattr(value, "jaxpr", value)
-      for value in equation.params.values()
-      if hasattr(getattr(value, "jaxpr", value), "eqns")
-    ]
-    total += sum(_jaxpr_bytes(j) for j in inner)
-    if not inner:
-      total += sum(_aval_bytes(v.aval) for v in equation.outvars)
-  return total
-
-
-def _aval_bytes(aval) -> int:
-  itemsize = getattr(getattr(aval, "dtype", None), "itemsize", 0)
-  return math.prod(getattr(aval, "shape", ())) * itemsize
+  return subnets.evaluate(
+    fn, params, layout, masks, byte_budget=byte_budget, sizes=sizes
+  )
 
 
 def _over_rows(fn: Callable[[Any], Any], x: Array, size: int):
@@ -208,8 +164,8 @@ def _check_layers(fn, params, masks: Mapping[str, blocks.Masks]) -> None:
   """Raises a ValueError unless masks name the model's dropout layers."""
   found = set()
 
-  def visit(layer, site, x, arguments):
-    del site, arguments
+  def visit(layer, dropout, x):
+    del dropout
     found.add(layer)
     return x
 

@@ -13,7 +13,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Int, UInt
+from jaxtyping import Array, Bool, Int, UInt
 
 from kdropout_jax import _checks
 from kdropout_jax import _keys
@@ -57,7 +57,7 @@ def subnet_ids(
   """
   config.check_schedule(schedule)
   _checks.check_positive("batch_size", batch_size)
-  step = _check_step(step)
+  step = check_step(step)
   draw_key = functools.partial(_draw_key, key, schedule, layer)
   match schedule:
     case config.Standard():
@@ -83,6 +83,78 @@ def subnet_ids(
   raise AssertionError(schedule)
 
 
+def site_ids(
+  step: Step,
+  key: Key,
+  schedule: config.Schedule,
+  batch_size: int,
+  num_sites: int,
+) -> UInt[Array, "..."]:
+  """Returns the ids of all sites of a network, from one draw of numbers.
+
+  Args:
+    step: as for `subnet_ids`, like the others.
+    key: the run-long key.
+    schedule: which subnets train when.
+    batch_size: rows of a full batch.
+    num_sites: places L where units are dropped.
+
+  Returns:
+    uint32 [T], or [L, T] where each layer draws its own.
+
+  >>> import jax, kdropout_jax as kd
+  >>> schedule = kd.Pooled(50, m=2, per_layer=True)
+  >>> site_ids(0, jax.random.key(0), schedule, 8, num_sites=3).shape
+  (3, 2)
+  """
+  config.check_schedule(schedule)
+  if not schedule.per_layer:
+    return subnet_ids(step, key, schedule, batch_size)
+  return jax.vmap(
+    lambda layer: subnet_ids(step, key, schedule, batch_size, layer)
+  )(jnp.arange(num_sites, dtype=jnp.uint32))
+
+
+def distinct_steps(
+  steps: UInt[Array, "steps"], schedule: config.Schedule
+) -> tuple[UInt[Array, "D"], Int[Array, "steps"] | None]:
+  """Returns steps that train all that `steps` train, and where each finds it.
+
+  Steps of one window train the same subnets, so that one of them stands for
+  all. How many windows `steps` can touch must be known beforehand: where the
+  schedule's numbers are traced, or steps of a window differ, each step stands
+  for itself.
+
+  Args:
+    steps: consecutive steps.
+    schedule: which subnets train when.
+
+  Returns:
+    uint32 [D]; and int32 [steps] of places among them, None if D is `steps`.
+  """
+  count = steps.shape[0]
+  window, length = _windows(schedule)
+  distinct = (count + length - 2) // length + 1
+  if window is None or distinct >= count:
+    return steps, None
+  places = jax.vmap(window)(steps)
+  places = (places - places[0]).astype(jnp.int32)
+  numbers = jnp.arange(distinct, dtype=jnp.int32)
+  first = jnp.sum(places[None, :] < numbers[:, None], axis=1, dtype=jnp.int32)
+  return steps[jnp.minimum(first, count - 1)], places
+
+
+def _windows(schedule: config.Schedule):
+  """Returns from step to window and the shortest window's steps, or None, 1."""
+  match schedule:
+    case config.Sequential(k=k) if _checks.is_concrete(k) and np.ndim(k) == 0:
+      return lambda step: step // _uint32(k), int(k)
+    case config.Gyro(scheduling="consecutive", rows_per_subnet=None):
+      length = max(schedule.window_steps[0], 1)
+      return lambda step: _gyro_window(step, schedule)[0], length
+  return None, 1
+
+
 def draw_key(key: Key, step: Step) -> Key:
   """Returns the key that a schedule draws with at `step`.
 
@@ -91,7 +163,7 @@ def draw_key(key: Key, step: Step) -> Key:
     step: number of the training step, from 0.
   """
   own = _keys.named(_keys.as_threefry(key), _DRAW)
-  return jax.random.fold_in(own, _check_step(step))
+  return jax.random.fold_in(own, check_step(step))
 
 
 def _gyro_ids(step, draw_key, schedule: config.Gyro, batch_size: int) -> Ids:
@@ -152,7 +224,7 @@ def _counted(window: UInt[Array, ""], count: int) -> Ids:
 def _draw(key: Key, count: int, pool_size, replacement: bool) -> Ids:
   pool_size = jnp.asarray(pool_size, jnp.int32)
   if replacement:
-    return jax.random.randint(key, (count,), 0, pool_size).astype(jnp.uint32)
+    return _integers(key, count, pool_size).astype(jnp.uint32)
   return _draw_distinct(key, count, pool_size)
 
 
@@ -164,16 +236,40 @@ def _draw_distinct(key: Key, count: int, pool_size: Int[Array, ""]) -> Ids:
   is already in. The order is not uniform, hence the shuffle.
   """
   pick_key, order_key = jax.random.split(key)
-  tops = pool_size - count + jnp.arange(count, dtype=jnp.int32)
-  picks = jax.random.randint(pick_key, (count,), 0, tops + 1)
-
-  def place(i, chosen):
-    taken = jnp.any(chosen == picks[i])
-    return chosen.at[i].set(jnp.where(taken, tops[i], picks[i]))
-
-  empty = jnp.full((count,), -1, jnp.int32)
-  chosen = jax.lax.fori_loop(0, count, place, empty)
+  first = pool_size - count
+  tops = first + jnp.arange(count, dtype=jnp.int32)
+  picks = _integers(pick_key, count, tops + 1)
+  chosen = jnp.where(_is_taken(picks, first), tops, picks)
   return jax.random.permutation(order_key, chosen).astype(jnp.uint32)
+
+
+def _is_taken(
+  picks: Int[Array, "T"], first: Int[Array, ""]
+) -> Bool[Array, "T"]:
+  """Returns which picks are in by the time that they are drawn.
+
+  Pick i is in if an earlier pick equals it, or if it is the top of an earlier
+  slot j (number first + j), which joined in place of a pick that was in. So
+  whether i is in follows slot j, j another one, ..: pointers, which halve
+  their number of steps at each pass. A loop over the slots would cost a GPU
+  several launches a slot.
+  """
+  count = picks.shape[0]
+  slots = jnp.arange(count, dtype=jnp.int32)
+  is_earlier = slots[None, :] < slots[:, None]
+  taken = jnp.any((picks[None, :] == picks[:, None]) & is_earlier, axis=1)
+  slot = picks - first
+  # Without an earlier slot to follow, a pick points at itself.
+  follows = jnp.where((slot >= 0) & (slot < slots), slot, slots)
+  for _ in range((count - 1).bit_length()):
+    taken |= taken[follows]
+    follows = follows[follows]
+  return taken
+
+
+def _integers(key: Key, count: int, stop: Int[Array, "..."]) -> Array:
+  # The type is named: the default one, and so the bits, follow the x64 mode.
+  return jax.random.randint(key, (count,), 0, stop, jnp.int32)
 
 
 def _draw_key(key: Key, schedule: config.Schedule, layer) -> Key:
@@ -188,7 +284,8 @@ def _draw_key(key: Key, schedule: config.Schedule, layer) -> Key:
   return jax.random.fold_in(key, layer)
 
 
-def _check_step(step: Step) -> UInt[Array, ""]:
+def check_step(step: Step) -> UInt[Array, ""]:
+  """Returns `step` as uint32, or raises a ValueError that names the rule."""
   if isinstance(step, (int, np.integer)) and not isinstance(step, bool):
     if step < 0:
       raise ValueError(f"step must be >= 0, got {step}")
@@ -204,4 +301,6 @@ def _check_step(step: Step) -> UInt[Array, ""]:
 
 
 def _uint32(value) -> UInt[Array, ""]:
+  if isinstance(value, int):  # Above 2**31 it would not fit a default integer.
+    return jnp.asarray(value, jnp.uint32)
   return jnp.asarray(value).astype(jnp.uint32)

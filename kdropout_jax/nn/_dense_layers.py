@@ -4,7 +4,6 @@ import dataclasses
 from collections.abc import Callable
 from typing import Literal
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
@@ -20,6 +19,7 @@ from kdropout_jax._types import UnsupportedError
 from kdropout_jax.masks import sampling
 from kdropout_jax.nn import _dropout_rules
 from kdropout_jax.nn import _streams
+from kdropout_jax.ops import dense
 from kdropout_jax.ops import matmul
 
 Inference = Literal["mean", "moments"]
@@ -105,13 +105,13 @@ def masked_dense(
   rows = RowRule(module.row_layout, assignment, module.batch_size)
   rows.check(in_mask, out_mask)
   if in_mask is None and out_mask is None:
-    return activate(flax_call(x), module.activation)
+    return dense.activate(flax_call(x), module.activation)
   why = rows.why_not_contiguous(x, in_mask, out_mask)
   if not is_plain:
     why = "a precision or a dot_general of its own"
   if why:
     check_auto(module.implementation, why)
-    y = activate(flax_call(rows.mask(x, in_mask)), module.activation)
+    y = dense.activate(flax_call(rows.mask(x, in_mask)), module.activation)
     return rows.mask(y, out_mask)
   return matmul.masked_dense(
     *operands(),
@@ -130,13 +130,6 @@ def check_auto(implementation: str, why: str) -> None:
       f" product, but this layer has {why}; use implementation='auto', which"
       " masks densely here"
     )
-
-
-def activate(y: Float[Array, "..."], activation: str | None):
-  """Applies the activation that the op may fuse: "relu" or None."""
-  if activation not in (None, "relu"):
-    raise ValueError(f"activation must be 'relu' or None, got {activation!r}")
-  return y if activation is None else jax.nn.relu(y)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -180,11 +173,11 @@ class DropConnect:
     step_key: Callable[[], Key],
     run_key: Callable[[], Key],
     *,
-    subnets: Ids | None = None,
+    subnets: Ids | blocks.Masks | None = None,
     assignment: Int[Array, "B"] | None = None,
   ) -> Float[Array, "B ... O"]:
     """Runs a module's call; keys as for `_dropout_rules.DropoutRule.run`."""
-    _streams.check_source(subnets, None, assignment)
+    ids, masks = _streams.source(subnets, None, assignment)
     rule, x = self.rule, functional.check_inputs(x)
     act = self.activation or (lambda y: y)
     settings = {"rate": rule.rate, "rescale": rule.rescale}
@@ -195,19 +188,20 @@ class DropConnect:
       )
     if deterministic or rule.rate == 0:
       return act(connections.drop_connect(x, w, b, None, **settings))
+    row_layout, batch_size = rule.row_layout, rule.batch_size
     if subnets is None:
       ids = jnp.arange(x.shape[0], dtype=jnp.uint32)
-      key, row_layout, batch_size = step_key(), "contiguous", None
-    else:
-      ids = _streams.check_subnets(subnets)
-      key, row_layout, batch_size = run_key(), rule.row_layout, rule.batch_size
-    width = connections.num_weights(w, b)
-    key = _keys.as_threefry(key)
+      row_layout, batch_size = "contiguous", None
+    if masks is None:
+      key = _keys.as_threefry(step_key() if subnets is None else run_key())
+      ids = _streams.check_subnets(ids)
+      width = connections.num_weights(w, b)
+      masks = sampling.subnet_masks(key, ids, width, rule.pattern)
     y = connections.drop_connect(
       x,
       w,
       b,
-      sampling.subnet_masks(key, ids, width, rule.pattern),
+      masks,
       row_layout=row_layout,
       assignment=assignment,
       batch_size=batch_size,

@@ -8,6 +8,7 @@ from flax import linen as nn
 from flax.linen import dtypes
 from jaxtyping import Array, Float, Int
 
+from kdropout_jax import blocks
 from kdropout_jax import functional
 from kdropout_jax import patterns
 from kdropout_jax._types import Ids
@@ -126,7 +127,7 @@ class DropConnectDense(nn.Module):
   kernel_init: Callable[..., Any] = nn.initializers.lecun_normal()
   bias_init: Callable[..., Any] = nn.initializers.zeros_init()
   rng_collection: str = "dropout"
-  pattern: _dropout_rules.PatternFn = patterns.Bernoulli
+  pattern: _dropout_rules.PatternLike = patterns.Bernoulli
   rescale: functional.Rescale = "expected"
   row_layout: functional.RowLayout = "contiguous"
   batch_size: int | None = None
@@ -138,7 +139,7 @@ class DropConnectDense(nn.Module):
     deterministic: bool | None = None,
     rng: Key | None = None,
     *,
-    subnets: Ids | None = None,
+    subnets: Ids | blocks.Masks | None = None,
     assignment: Int[Array, "B"] | None = None,
   ) -> Float[Array, "B ... O"]:
     """Applies the layer to the last axis of `inputs`; see `Dropout`."""

@@ -13,6 +13,7 @@ from kdropout_jax._types import Ids
 from kdropout_jax._types import Key
 from kdropout_jax.masks import sampling
 from kdropout_jax.nn import _dropout_rules
+from kdropout_jax.nn import _linen_streams
 from kdropout_jax.nn import _streams
 
 
@@ -56,7 +57,7 @@ class Dropout(nn.Module):
   broadcast_dims: Sequence[int] = ()
   deterministic: bool | None = None
   rng_collection: str = "dropout"
-  pattern: _dropout_rules.PatternFn = patterns.Bernoulli
+  pattern: _dropout_rules.PatternLike = patterns.Bernoulli
   rescale: functional.Rescale = "expected"
   row_layout: functional.RowLayout = "contiguous"
   batch_size: int | None = None
@@ -68,7 +69,7 @@ class Dropout(nn.Module):
     deterministic: bool | None = None,
     rng: Key | None = None,
     *,
-    subnets: Ids | None = None,
+    subnets: Ids | blocks.Masks | None = None,
     assignment: Int[Array, "B"] | None = None,
     masks: functional.MasksLike | None = None,
   ) -> Float[Array, "B ... W"]:
@@ -79,7 +80,8 @@ class Dropout(nn.Module):
       deterministic: as the field; exactly one of the two must be given.
       rng: overrides the module's stream: the per-step key or, with `subnets`,
         the layer's run-long key.
-      subnets: ids [T] of the subnets that train at this step.
+      subnets: ids [T] of the subnets that train at this step, or their
+        masks, as `kd.masks_for_steps` samples them.
       assignment: int32 [B] of slots in [0, T), overriding `row_layout`.
       masks: masks to apply in place of sampled ones, such as those of
         `masks`.
@@ -98,12 +100,12 @@ class Dropout(nn.Module):
     )
 
   def masks(
-    self, width: int, subnets: Ids, rng: Key | None = None
+    self, width: int, subnets: Ids | blocks.Masks, rng: Key | None = None
   ) -> blocks.Masks:
     """Draws the masks of `subnets` over `width` units without applying them.
 
     For `MaskedDense` and other places that use one mask twice; give them to
-    `__call__` by ``masks=``.
+    `__call__` by ``masks=``. Masks in the place of ids are handed on.
     """
     return draw_masks(self, width, subnets, rng)
 
@@ -126,7 +128,7 @@ class SpatialDropout(nn.Module):
   rate: float
   deterministic: bool | None = None
   rng_collection: str = "dropout"
-  pattern: _dropout_rules.PatternFn = patterns.Bernoulli
+  pattern: _dropout_rules.PatternLike = patterns.Bernoulli
   rescale: functional.Rescale = "expected"
   row_layout: functional.RowLayout = "contiguous"
   batch_size: int | None = None
@@ -138,7 +140,7 @@ class SpatialDropout(nn.Module):
     deterministic: bool | None = None,
     rng: Key | None = None,
     *,
-    subnets: Ids | None = None,
+    subnets: Ids | blocks.Masks | None = None,
     assignment: Int[Array, "B"] | None = None,
     masks: functional.MasksLike | None = None,
   ) -> Float[Array, "B ... C"]:
@@ -154,7 +156,7 @@ class SpatialDropout(nn.Module):
     )
 
   def masks(
-    self, width: int, subnets: Ids, rng: Key | None = None
+    self, width: int, subnets: Ids | blocks.Masks, rng: Key | None = None
   ) -> blocks.Masks:
     """Draws masks over `width` channels, as `Dropout.masks` does."""
     return draw_masks(self, width, subnets, rng)
@@ -168,6 +170,7 @@ def make_rule(
     module.rate,
     module.pattern,
     broadcast_dims,
+    path=_linen_streams.path(module),
     rescale=module.rescale,
     row_layout=module.row_layout,
     batch_size=module.batch_size,
@@ -193,9 +196,11 @@ def run_key(module: nn.Module, rng: Key | None) -> Key:
 
 
 def draw_masks(
-  module: nn.Module, width: int, subnets: Ids, rng: Key | None
+  module: nn.Module, width: int, subnets: Ids | blocks.Masks, rng: Key | None
 ) -> blocks.Masks:
   """Draws a module's masks over its last axis."""
+  if isinstance(subnets, blocks.Masks):
+    return blocks.as_masks(subnets, width)
   ids = _streams.check_subnets(subnets)
   key = _keys.as_threefry(run_key(module, rng))
   return sampling.subnet_masks(key, ids, width, make_rule(module).pattern)

@@ -8,12 +8,14 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
+from kdropout_jax import blocks
 from kdropout_jax import functional
 from kdropout_jax import patterns
 from kdropout_jax._types import Ids
 from kdropout_jax.nn import _dense_layers
 from kdropout_jax.nn import _dropout_rules
 from kdropout_jax.nn import _nnx_dropout
+from kdropout_jax.nn import _subnet_visitor
 
 
 class MaskedDense(nnx.Linear):
@@ -55,6 +57,8 @@ class MaskedDense(nnx.Linear):
     self.row_layout = row_layout
     self.batch_size = batch_size
 
+  visited_as = ""  # its name, in a model that `kd.subnets` runs
+
   def __call__(
     self,
     inputs: Float[Array, "B ... I"],
@@ -65,6 +69,8 @@ class MaskedDense(nnx.Linear):
     assignment: Int[Array, "B"] | None = None,
   ) -> Float[Array, "B ... O"]:
     """Applies the layer; arguments as for `kd.linen.MaskedDense`."""
+    if _subnet_visitor.visitor_of(self) is not None:
+      in_mask = out_mask = None  # The visitor of the dropouts masks all.
     plain = (None, jax.lax.dot_general, None, None)
     own = (
       self.precision,
@@ -124,7 +130,7 @@ class DropConnectDense(nnx.Module):
     activation: Callable[[Array], Array] | None = None,
     num_samples: int = 1000,
     rng_collection: str = "dropout",
-    pattern: _dropout_rules.PatternFn = patterns.Bernoulli,
+    pattern: _dropout_rules.PatternLike = patterns.Bernoulli,
     rescale: functional.Rescale = "expected",
     row_layout: functional.RowLayout = "contiguous",
     batch_size: int | None = None,
@@ -156,7 +162,7 @@ class DropConnectDense(nnx.Module):
     *,
     deterministic: bool | None = None,
     rngs: _nnx_dropout.Rngs | None = None,
-    subnets: Ids | None = None,
+    subnets: Ids | blocks.Masks | None = None,
     assignment: Int[Array, "B"] | None = None,
   ) -> Float[Array, "B ... O"]:
     """Applies the layer to the last axis of `inputs`; see `Dropout`."""

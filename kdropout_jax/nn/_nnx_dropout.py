@@ -20,6 +20,7 @@ from kdropout_jax._types import Key
 from kdropout_jax.masks import sampling
 from kdropout_jax.nn import _dropout_rules
 from kdropout_jax.nn import _streams
+from kdropout_jax.nn import _subnet_visitor
 
 Rngs = nnx.Rngs | nnx.RngStream | Key
 
@@ -68,7 +69,7 @@ class Dropout(nnx.Module):
     broadcast_dims: Sequence[int] = (),
     deterministic: bool | None = False,
     rng_collection: str = "dropout",
-    pattern: _dropout_rules.PatternFn = patterns.Bernoulli,
+    pattern: _dropout_rules.PatternLike = patterns.Bernoulli,
     rescale: functional.Rescale = "expected",
     row_layout: functional.RowLayout = "contiguous",
     batch_size: int | None = None,
@@ -89,13 +90,15 @@ class Dropout(nnx.Module):
     self.rngs = fork(rngs, rng_collection)
     self.layer_key = draw_layer_key(rngs, self.rngs)
 
+  visited_as = ""  # its layer's name, in a model that `kd.subnets` runs
+
   def __call__(
     self,
     inputs: Float[Array, "B ... W"],
     *,
     deterministic: bool | None = None,
     rngs: Rngs | None = None,
-    subnets: Ids | None = None,
+    subnets: Ids | blocks.Masks | None = None,
     assignment: Int[Array, "B"] | None = None,
     masks: functional.MasksLike | None = None,
   ) -> Float[Array, "B ... W"]:
@@ -106,13 +109,26 @@ class Dropout(nnx.Module):
       deterministic: overrides the attribute.
       rngs: overrides the module's: streams or a key for this call or, with
         `subnets`, the layer's run-long key (streams are not asked for it).
-      subnets: ids [T] of the subnets that train at this step.
+      subnets: ids [T] of the subnets that train at this step, or their
+        masks, as `kd.masks_for_steps` samples them.
       assignment: int32 [B] of slots in [0, T), overriding `row_layout`.
       masks: masks to apply in place of sampled ones.
 
     Raises:
       ValueError: no key, no `deterministic`, wrong inputs.
     """
+    visit = _subnet_visitor.visitor_of(self)
+    if visit is not None and self.rate > 0.0:
+      return visit(
+        self.visited_as,
+        _subnet_visitor.Visited(
+          inputs.shape[-1],
+          self.rule_for(inputs),
+          is_deterministic(self, deterministic),
+          lambda: self._draw(inputs, subnets, masks, rngs),
+        ),
+        inputs,
+      )
     return self.rule_for(inputs).run(
       inputs,
       is_deterministic(self, deterministic),
@@ -124,13 +140,15 @@ class Dropout(nnx.Module):
     )
 
   def masks(
-    self, width: int, subnets: Ids, rngs: Key | None = None
+    self, width: int, subnets: Ids | blocks.Masks, rngs: Key | None = None
   ) -> blocks.Masks:
     """Draws the masks of `subnets` over `width` units without applying them.
 
     For `MaskedDense` and other places that use one mask twice; give them to
-    `__call__` by ``masks=``.
+    `__call__` by ``masks=``. Masks in the place of ids are handed on.
     """
+    if isinstance(subnets, blocks.Masks):
+      return blocks.as_masks(subnets, width)
     ids = _streams.check_subnets(subnets)
     key = _keys.as_threefry(run_key(self, rngs))
     return sampling.subnet_masks(key, ids, width, self.rule.pattern)
@@ -139,6 +157,17 @@ class Dropout(nnx.Module):
     """Returns the settings for inputs like these."""
     del inputs
     return self.rule
+
+  def _draw(self, inputs, subnets, masks, rngs) -> blocks.Masks | None:
+    """Returns the masks that a call with these arguments applies."""
+    subnets, masks = _streams.source(subnets, masks, None)
+    if masks is not None:
+      width = masks.shape[-1] if isinstance(masks, jax.Array) else masks.width
+      return blocks.as_masks(masks, width)
+    if subnets is None:
+      return None
+    ids = _streams.check_subnets(subnets)
+    return self.rule_for(inputs).sample(inputs, run_key(self, rngs), ids)
 
   def set_view(self, deterministic: bool | None = None):
     """Serves `nnx.view`.

@@ -17,6 +17,7 @@ from kdropout_jax._types import UnsupportedError
 from kdropout_jax.masks import schedules
 from kdropout_jax.nn import _dropout_rules
 from kdropout_jax.nn import _nnx_dropout
+from kdropout_jax.nn import _subnet_visitor
 
 
 class RunKey(nnx.Variable):
@@ -44,6 +45,8 @@ class ScheduledDropout(nnx.Module):
     self.layer_key = _nnx_dropout.LayerKey(jax.random.key_data(layer_key))
     self.step = StepNumber(jnp.zeros(layer_key.shape, jnp.uint32))
 
+  visited_as = ""  # its layer's name, in a model that `kd.subnets` runs
+
   def __call__(
     self,
     inputs: Float[Array, "B ... W"],
@@ -59,7 +62,17 @@ class ScheduledDropout(nnx.Module):
       rngs: accepted for Flax's sake; per-step keys decide nothing here.
     """
     del rngs
-    if _nnx_dropout.is_deterministic(self, deterministic):
+    is_off = _nnx_dropout.is_deterministic(self, deterministic)
+    visit = _subnet_visitor.visitor_of(self)
+    if visit is not None and self.rate > 0.0:
+      dropout = _subnet_visitor.Visited(
+        inputs.shape[-1],
+        self.rule,
+        is_off,
+        lambda: self.rule.sample(inputs, *self.drawn(inputs)),
+      )
+      return visit(self.visited_as, dropout, inputs)
+    if is_off:
       return inputs
     inputs = functional.check_inputs(inputs)
     key, ids = self.drawn(inputs)
@@ -92,7 +105,7 @@ def retrofit(
   *,
   schedule: config.Schedule,
   key: Key,
-  pattern: _dropout_rules.PatternFn | None = None,
+  pattern: _dropout_rules.PatternLike | None = None,
   batch_size: int | None = None,
 ) -> nnx.Module:
   """Replaces every `nnx.Dropout` of a model by one that follows a schedule.

@@ -2,10 +2,11 @@
 
 import jax.numpy as jnp
 
+from kdropout_jax import _keys
+from kdropout_jax import blocks
 from kdropout_jax._types import Ids
 
-STREAM = "subnets"
-"""Name of the run-long stream; a per-step key has no business in it."""
+STREAM = _keys.SUBNETS
 
 
 def check_subnets(subnets) -> Ids:
@@ -19,14 +20,23 @@ def check_subnets(subnets) -> Ids:
   return subnets
 
 
-def check_source(subnets, masks, assignment) -> None:
-  """Raises a ValueError where masks come from two places, or from none."""
+def source(subnets, masks, assignment):
+  """Returns ids and masks, one of them None at least.
+
+  `Masks` that were sampled before, in the place of ids, are masks.
+
+  Raises:
+    ValueError: masks come from two places, or from none.
+  """
   if subnets is not None and masks is not None:
     raise ValueError("give subnets or masks, not both: each decides the masks")
   if assignment is not None and subnets is None and masks is None:
     raise ValueError(
       "assignment needs subnets or masks: it says which of them a row trains"
     )
+  if isinstance(subnets, blocks.Masks):
+    return None, subnets
+  return subnets, masks
 
 
 def missing(name: str) -> ValueError:

@@ -1,11 +1,12 @@
-"""The shapes that the masked product is tested, tuned and timed on.
+"""One masked product as data: every static fact of a call.
 
-Data only. A `Problem` holds every static fact of one call; dispatch, tiles and
-implementations decide from it and from nothing else.
+Dispatch, tiles and implementations decide from a `Problem` and from nothing
+else.
 """
 
 import dataclasses
 import math
+from typing import Any
 
 from kdropout_jax import blocks
 
@@ -52,6 +53,8 @@ class Problem:
     inputs: the masked input axis.
     outputs: the masked output axis.
     dtype: name of the operands' dtype.
+    precision: as for `jnp.matmul`.
+    out_dtype: name of the result's dtype, None for the operands'.
   """
 
   rows: int
@@ -60,6 +63,8 @@ class Problem:
   inputs: Side
   outputs: Side
   dtype: str = "float32"
+  precision: Any = None
+  out_dtype: str | None = None
 
   @property
   def kept_share(self) -> float | None:
@@ -76,46 +81,19 @@ class Problem:
     return ins * self.inputs.masked + share * self.outputs.masked
 
   @property
+  def out(self) -> str:
+    """Name of the result's dtype."""
+    return self.out_dtype or self.dtype
+
+  @property
+  def masked_sides(self) -> str:
+    """The sides that have a mask: "none", "in", "out" or "both"."""
+    masked = (self.inputs.masked, self.outputs.masked)
+    return {(False, False): "none", (True, True): "both"}.get(
+      masked, "in" if self.inputs.masked else "out"
+    )
+
+  @property
   def transposed(self) -> "Problem":
     """The problem of dx: the same rows, the two sides exchanged."""
     return dataclasses.replace(self, inputs=self.outputs, outputs=self.inputs)
-
-
-@dataclasses.dataclass(frozen=True)
-class Shape:
-  """A named product without masks: ``[rows, inputs] @ [inputs, outputs]``."""
-
-  name: str
-  rows: int
-  inputs: int
-  outputs: int
-  masks: str = "both"  # The sides that are masked: "in", "out" or "both".
-
-
-# Gyro Dropout (Lee et al., MLSys 2023), table 7.
-TABLE_7 = Shape("gyro-table7", 256, 1024, 1024, "in")
-# SparseDrop: its square product.
-SPARSEDROP = Shape("sparsedrop", 1024, 1024, 1024, "in")
-SQUARE_4096 = Shape("square-4096", 4096, 4096, 4096)
-SQUARE_4096_IN = Shape("square-4096-in", 4096, 4096, 4096, "in")
-# The layers of MLP1 to MLP3 (gyro paper) and of the k-dropout paper's network.
-MLP_FIRST = Shape("mlp-first", 512, 3072, 1024, "out")
-MLP_HIDDEN = Shape("mlp-hidden", 512, 1024, 1024)
-KDROPOUT_FIRST = Shape("kdropout-first", 512, 3072, 2048, "out")
-KDROPOUT_HIDDEN = Shape("kdropout-hidden", 512, 2048, 2048)
-KDROPOUT_LAST = Shape("kdropout-last", 512, 2048, 10, "in")
-
-SHAPES = (
-  TABLE_7,
-  SPARSEDROP,
-  SQUARE_4096,
-  SQUARE_4096_IN,
-  MLP_FIRST,
-  MLP_HIDDEN,
-  KDROPOUT_FIRST,
-  KDROPOUT_HIDDEN,
-  KDROPOUT_LAST,
-)
-RATES = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9)
-GROUPS = (1, 4, 8, 16)
-BLOCK_SIZES = (1, 32, 64, 128)

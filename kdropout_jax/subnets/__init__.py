@@ -12,20 +12,21 @@ from kdropout_jax.subnets.discovery import layout
 from kdropout_jax.subnets.evaluation import evaluate
 from kdropout_jax.subnets.extraction import extract
 from kdropout_jax.subnets.extraction import insert
+from kdropout_jax.subnets.gradients import value_and_grad
 from kdropout_jax.subnets.indexing import Table
 from kdropout_jax.subnets.indexing import make_tables
 from kdropout_jax.subnets.indexing import max_sizes
 from kdropout_jax.subnets.layouts import Layout
-from kdropout_jax.subnets.loss_probe import check_loss
 from kdropout_jax.subnets.network import sample_masks
 from kdropout_jax.subnets.network import small_network
-from kdropout_jax.subnets.probes import check_optimizer
+from kdropout_jax.subnets.probing.losses import check_loss
+from kdropout_jax.subnets.probing.optimizers import check_optimizer
 from kdropout_jax.subnets.replay import catch_up
 from kdropout_jax.subnets.window import Window
 from kdropout_jax.subnets.window import WindowTrainer
 
 if TYPE_CHECKING:
-  from kdropout_jax.subnets.nnx_discovery import visitable
+  from kdropout_jax.subnets.nnx_models import visitable
 
 __all__ = (
   "Layout",
@@ -43,6 +44,7 @@ __all__ = (
   "max_sizes",
   "sample_masks",
   "small_network",
+  "value_and_grad",
   "visitable",
 )
 
@@ -50,6 +52,6 @@ __all__ = (
 def __getattr__(name: str):
   """Imports flax.nnx only for those who use it."""
   if name == "visitable":
-    module = importlib.import_module("kdropout_jax.subnets.nnx_discovery")
+    module = importlib.import_module("kdropout_jax.subnets.nnx_models")
     return module.visitable
   raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

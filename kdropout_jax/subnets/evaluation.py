@@ -1,6 +1,7 @@
-"""Evaluation of many subnets: small networks, side by side, chunk by chunk."""
+"""Evaluation of many subnets, side by side, chunk by chunk."""
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -19,22 +20,24 @@ _BYTE_BUDGET = 1 << 28
 def evaluate(
   fn: Callable[..., Any],
   params: Any,
-  layout: layouts.Layout,
+  layout: layouts.Layout | None,
   masks: Mapping[str, blocks.Masks],
   *args: Any,
   byte_budget: int = _BYTE_BUDGET,
   sizes: indexing.Sizes | None = None,
 ) -> Any:
-  """Evaluates T subnets as small networks, scaled as in training.
+  """Evaluates T subnets, each a network of its own, scaled as in training.
 
   Subnets run side by side (`vmap`) in chunks whose parameters and activations
-  fit `byte_budget`, at least one at a time.
+  fit `byte_budget`, at least one at a time: as small networks where there is
+  a layout, else masked in full size.
 
   Args:
     fn: ``fn(params, *args)``, which applies a linen model, or a
       `kd.subnets.visitable` nnx model; any pytree.
     params: full parameters.
-    layout: which parameter axes follow which layer.
+    layout: which parameter axes follow which layer; None for models that have
+      no small networks.
     masks: {layer: `Masks` of the T subnets}, in the same order everywhere.
     *args: what every subnet is given, such as a test batch.
     byte_budget: bytes that a chunk's small arrays may take.
@@ -45,7 +48,8 @@ def evaluate(
     What `fn` returns, with a leading axis over the T subnets.
 
   Raises:
-    ValueError: masks of different T, or a byte budget < 1.
+    ValueError: masks of different T, a byte budget < 1, or sizes without a
+      layout.
     UnsupportedError: as for `extract`.
 
   >>> import jax.numpy as jnp, kdropout_jax as kd
@@ -58,7 +62,9 @@ def evaluate(
   """
   _checks.check_positive("byte_budget", byte_budget)
   count = _num_subnets(masks)
-  if sizes is None:
+  if layout is None and sizes is not None:
+    raise ValueError("sizes has no effect without a layout: leave it out")
+  if layout is not None and sizes is None:
     sizes = _concrete_sizes(masks)
   keep = {layer: mask.keep for layer, mask in masks.items()}
 
@@ -67,6 +73,9 @@ def evaluate(
       layer: dataclasses.replace(masks[layer], keep=row[None])
       for layer, row in flags.items()
     }
+    if layout is None:
+      with network.masked(subnet):
+        return fn(params, *args)
     tables = indexing.make_tables(subnet, sizes)
     small = extraction.take(params, layout, tables)
     with network.small_network(tables):
@@ -97,8 +106,29 @@ def _concrete_sizes(masks) -> dict[str, int] | None:
 
 
 def _num_bytes(one, flags) -> int:
-  """Bytes of all arrays that one subnet's evaluation makes, summed up."""
-  jaxpr = jax.make_jaxpr(one)(flags)
-  shaped: list[Any] = [v.aval for eqn in jaxpr.eqns for v in eqn.outvars]
+  """Bytes of all that one subnet's evaluation makes, as if nothing were freed.
+
+  From the traced program, without compiling it; the body of a loop counts
+  once.
+  """
+  return max(1, _jaxpr_bytes(jax.make_jaxpr(one)(flags).jaxpr))
+
+
+def _jaxpr_bytes(jaxpr) -> int:
+  total = 0
+  for equation in jaxpr.eqns:
+    inner = [
+      getattr(value, "jaxpr", value)
+      for value in equation.params.values()
+      if hasattr(getattr(value, "jaxpr", value), "eqns")
+    ]
+    total += sum(_jaxpr_bytes(j) for j in inner)
+    if not inner:
+      total += sum(_aval_bytes(v.aval) for v in equation.outvars)
+  return total
+
+
+def _aval_bytes(aval) -> int:
   # Of keys, too, whose dtype numpy does not know.
-  return max(1, sum(v.size * v.dtype.itemsize for v in shaped))
+  itemsize = getattr(getattr(aval, "dtype", None), "itemsize", 0)
+  return math.prod(getattr(aval, "shape", ())) * itemsize

@@ -6,8 +6,10 @@ the small network masks.
 """
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Int
@@ -24,26 +26,43 @@ Sizes = Mapping[str, int]
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Table:
-  """Where the units of one layer go in the small network.
+  """Where the units of one layer go in the small networks of T subnets.
 
   Attributes:
-    units: int32 [N]; the kept units, ascending, then dropped ones as padding.
-    place: int32 [W]; a unit's place in the small network, N or more if none.
-    live: bool [N], False for padding; None where there is no padding.
-    fits: bool scalar, whether N was enough for the kept units.
-    masks: the layer's `Masks`, T = 1.
+    units: int32 [T, N]; the kept units, ascending, then dropped ones as
+      padding.
+    place: int32 [T, W]; a unit's place in the small network, N or more if
+      none.
+    live: bool [T, N], False for padding; None where there is no padding.
+    fits: bool [T], whether N was enough for the kept units.
+    masks: the layer's `Masks`, of the T subnets or of all that the scale of
+      training counts.
   """
 
-  units: Int[Array, "N"]
-  place: Int[Array, "W"]
-  live: Bool[Array, "N"] | None
-  fits: Bool[Array, ""]
+  units: Int[Array, "T N"]
+  place: Int[Array, "T W"]
+  live: Bool[Array, "T N"] | None
+  fits: Bool[Array, "T"]
   masks: blocks.Masks
 
   @property
   def size(self) -> int:
-    """Units N of the small network."""
+    """Units N of a small network."""
+    return self.units.shape[1]
+
+  @property
+  def num_subnets(self) -> int:
+    """Number T of subnets."""
     return self.units.shape[0]
+
+  def take(self, subnets: Int[Array, "t"]) -> "Table":
+    """Returns the table of some of the subnets; its masks are those of all."""
+    parts = {"units": self.units, "place": self.place, "fits": self.fits}
+    if self.live is not None:
+      parts["live"] = self.live
+    return dataclasses.replace(
+      self, **{name: part[subnets] for name, part in parts.items()}
+    )
 
 
 _pytrees.register(Table, ("units", "place", "live", "fits", "masks"))
@@ -52,7 +71,7 @@ _pytrees.register(Table, ("units", "place", "live", "fits", "masks"))
 def make_tables(
   masks: Mapping[str, blocks.Masks], sizes: Sizes | None = None
 ) -> dict[str, Table]:
-  """Returns ``{layer: Table}`` for masks of one subnet (T = 1)."""
+  """Returns ``{layer: Table}`` for masks of T subnets."""
   layouts.widths_of(masks)
   for layer in sizes or {}:
     if layer not in masks:
@@ -97,34 +116,66 @@ def _max_count(layer: str, mask: blocks.Masks) -> int:
   return max(1, int(units[:, : mask.width].sum(axis=1).max(initial=0)))
 
 
+def check_single(layer: str, table: Table) -> None:
+  """Raises a ValueError for a table of several subnets."""
+  if table.num_subnets != 1:
+    raise ValueError(
+      f"masks of {layer!r} must describe one subnet, T = 1, got T ="
+      f" {table.num_subnets}; vmap over subnets"
+    )
+
+
 def widths(tables: Mapping[str, Table]) -> dict[str, int]:
   """Returns the units of each layer."""
   return {layer: table.masks.width for layer, table in tables.items()}
 
 
 def _make_table(layer: str, mask: blocks.Masks, size: int | None) -> Table:
-  if mask.num_subnets != 1:
-    raise ValueError(
-      f"masks of {layer!r} must describe one subnet, T = 1, got T ="
-      f" {mask.num_subnets}; vmap over subnets"
-    )
   size, is_padded = _static_size(layer, mask, size)
-  keep = mask.dense()[0]
-  kept = jnp.cumsum(keep, dtype=jnp.int32)
-  count = kept[-1]
-  dropped = count + jnp.cumsum(~keep, dtype=jnp.int32)
-  place = jnp.where(keep, kept, dropped) - 1
-  order = jnp.argsort(~keep, stable=True).astype(jnp.int32)
-  live = jnp.arange(size, dtype=jnp.int32) < count if is_padded else None
+  keep = mask.dense()
+  counts = jnp.sum(keep, axis=1, dtype=jnp.int32)
   if size == mask.width:  # all in their own order: nothing is moved
-    order = place = jnp.arange(size, dtype=jnp.int32)
-    live = keep if is_padded else None
-  if not _checks.is_tracer(count) and int(count) > size:
-    raise ValueError(
-      f"sizes[{layer!r}] must be at least the {int(count)} units that the mask"
-      f" keeps, got {size}"
+    units = jnp.broadcast_to(jnp.arange(size, dtype=jnp.int32), keep.shape)
+    place, live = units, keep if is_padded else None
+  else:
+    place, units = jax.lax.platform_dependent(
+      keep,
+      cuda=functools.partial(_by_counting, size=size),
+      default=functools.partial(_by_sorting, size=size),
     )
-  return Table(order[:size], place, live, count <= size, mask)
+    slots = jnp.arange(size, dtype=jnp.int32)[None]
+    live = slots < counts[:, None] if is_padded else None
+  if not _checks.is_tracer(counts) and int(jnp.max(counts)) > size:
+    raise ValueError(
+      f"sizes[{layer!r}] must be at least the {int(jnp.max(counts))} units that"
+      f" the mask keeps, got {size}"
+    )
+  return Table(units, place, live, counts <= size, mask)
+
+
+def _by_sorting(keep: Bool[Array, "T W"], size: int):
+  """Returns places [T, W] and units [T, size]: kept ones, then the others."""
+  kept = jnp.cumsum(keep, axis=1, dtype=jnp.int32)
+  dropped = kept[:, -1:] + jnp.cumsum(~keep, axis=1, dtype=jnp.int32)
+  order = jnp.argsort(~keep, axis=1, stable=True).astype(jnp.int32)
+  return jnp.where(keep, kept, dropped) - 1, order[:, :size]
+
+
+def _by_counting(keep: Bool[Array, "T W"], size: int):
+  """As `_by_sorting`, by comparing all pairs.
+
+  That is two programs of a GPU, where a sum along an axis and a sort are many.
+  """
+  unit = jnp.arange(keep.shape[1], dtype=jnp.int32)
+  first = (keep[:, :, None] > keep[:, None, :]) | (
+    (keep[:, :, None] == keep[:, None, :])
+    & (unit[:, None] < unit[None, :])[None]
+  )
+  place = jnp.sum(first, axis=1, dtype=jnp.int32)  # units that stand before
+  slot = jnp.arange(size, dtype=jnp.int32)
+  is_there = place[:, None, :] == slot[None, :, None]
+  units = jnp.where(is_there, unit[None, None, :], 0)
+  return place, jnp.sum(units, axis=2, dtype=jnp.int32)
 
 
 def _static_size(layer, mask: blocks.Masks, size) -> tuple[int, bool]:

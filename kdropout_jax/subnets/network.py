@@ -7,9 +7,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from kdropout_jax import blocks
-from kdropout_jax.nn import _dropout_rules
-from kdropout_jax.nn import _linen_dropout
-from kdropout_jax.nn import linen
+from kdropout_jax.nn import _subnet_visitor
 from kdropout_jax.subnets import indexing
 from kdropout_jax.subnets import sites
 
@@ -25,20 +23,24 @@ def small_network(
   function.
 
   Args:
-    tables: {layer: `Table`}, see `make_tables`.
-  """
+    tables: {layer: `Table` of one subnet}, see `make_tables`.
 
-  def visit(layer, site, x, arguments):
-    del arguments
+  Raises:
+    ValueError: tables of several subnets.
+  """
+  for layer, table in tables.items():
+    indexing.check_single(layer, table)
+
+  def visit(layer, dropout, x):
     if layer not in tables:
       raise ValueError(
         f"the model drops units in {layer!r}, but masks has {sorted(tables)}"
       )
     table = tables[layer]
     if x.shape[-1] == table.masks.width:  # what made it is not cut
-      x = jnp.take(x, table.units, axis=-1, mode="clip")
-    keep = jnp.ones((), jnp.bool_) if table.live is None else table.live
-    return site.apply(x, table.masks, _align(keep, x.ndim))
+      x = jnp.take(x, table.units[0], axis=-1, mode="clip")
+    keep = jnp.ones((), jnp.bool_) if table.live is None else table.live[0]
+    return dropout.apply(x, table.masks, _align(keep, x.ndim))
 
   with sites.visiting(visit, resize=True):
     yield
@@ -48,12 +50,11 @@ def small_network(
 def masked(masks: Mapping[str, blocks.Masks]) -> Iterator[None]:
   """Lets models inside apply these masks (T = 1), over units, and no others."""
 
-  def visit(layer, site, x, arguments):
-    del arguments
+  def visit(layer, dropout, x):
     if layer not in masks:
       return x
     keep = masks[layer].dense()[0]
-    return site.apply(x, masks[layer], _align(keep, x.ndim))
+    return dropout.apply(x, masks[layer], _align(keep, x.ndim))
 
   with sites.visiting(visit):
     yield
@@ -88,9 +89,9 @@ def sample_masks(fn: Callable[..., Any], *args: Any) -> dict[str, blocks.Masks]:
   """
   masks: dict[str, blocks.Masks] = {}
 
-  def visit(layer, site, x, arguments):
-    found = _site_masks(layer, site, x, arguments)
-    if found.width != site.width:
+  def visit(layer, dropout, x):
+    found = _drawn(layer, dropout)
+    if found.width != dropout.width:
       raise sites.per_position(layer, x.shape)
     sites.check_first_call(layer, masks)
     masks[layer] = found
@@ -101,32 +102,19 @@ def sample_masks(fn: Callable[..., Any], *args: Any) -> dict[str, blocks.Masks]:
   return masks
 
 
-def _site_masks(layer: str, site: sites.Site, x, arguments) -> blocks.Masks:
-  module, given = site.module, arguments.get("masks")
-  is_off = arguments.get("deterministic")
-  if getattr(module, "deterministic", None) if is_off is None else is_off:
+def _drawn(layer: str, dropout: _subnet_visitor.Visited) -> blocks.Masks:
+  if dropout.deterministic:
     raise ValueError(
       f"{layer!r} is called with deterministic=True, so that nothing is"
       " dropped: run the model as in training"
     )
-  if given is not None:
-    return (
-      blocks.as_masks(given, given.shape[-1])
-      if isinstance(given, jnp.ndarray)
-      else given
-    )
-  ids = arguments.get("subnets")
-  if ids is None:
+  masks = dropout.draw()
+  if masks is None:
     raise ValueError(
       f"{layer!r} is called without subnets, so that it drops fresh units at"
       " every step: use kd.linen.Dropout and pass subnets=ids"
     )
-  if isinstance(module, linen.SpatialDropout):
-    dims = _dropout_rules.spatial_dims(x)
-  else:
-    dims = module.broadcast_dims
-  key = _linen_dropout.run_key(module, arguments.get("rng"))
-  return _linen_dropout.make_rule(module, dims).sample(x, key, jnp.asarray(ids))
+  return masks
 
 
 def _align(keep, ndim: int):

@@ -5,73 +5,44 @@ Dropout, whatever model runs. Dense and Conv layers can take small kernels.
 """
 
 import contextlib
-import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+import jax.numpy as jnp
 from flax import linen as nn
 
 from kdropout_jax import blocks
-from kdropout_jax import functional
 from kdropout_jax import patterns
 from kdropout_jax._types import UnsupportedError
+from kdropout_jax.nn import _dropout_rules
+from kdropout_jax.nn import _linen_dropout
+from kdropout_jax.nn import _streams
 from kdropout_jax.nn import _subnet_visitor
 from kdropout_jax.nn import linen
 
-MASKS = ("in_mask", "out_mask")  # of MaskedDense: Dropout does it all here
-
-
-@dataclasses.dataclass(frozen=True)
-class Site:
-  """A dropout layer as it was met in a forward pass.
-
-  Attributes:
-    width: units of the last axis of its input.
-    module: the bound module.
-    rate: probability of dropping.
-    rescale: as for `kd.dropout`.
-  """
-
-  width: int
-  module: nn.Module
-  rate: float
-  rescale: functional.Rescale
-
-  def apply(self, x, masks: blocks.Masks, keep):
-    """Applies `keep`, bool [W] or [N], and the scale of training."""
-    return functional.select_and_scale(x, keep, masks, self.rate, self.rescale)
-
-
-Visit = Callable[[str, Site, Any, dict[str, Any]], Any]
-"""(layer, site, inputs, arguments) -> outputs, in place of a Dropout call."""
-
-
-def visitor() -> Visit | None:
-  """Returns what is called in place of Dropouts here, for nnx models."""
-  return _subnet_visitor.VISITOR.get()
+_MASKS = ("in_mask", "out_mask")  # of MaskedDense: Dropout does it all here
 
 
 @contextlib.contextmanager
-def visiting(visit: Visit, resize: bool = False) -> Iterator[None]:
+def visiting(
+  visit: _subnet_visitor.Visit, resize: bool = False
+) -> Iterator[None]:
   """Calls `visit` in place of every active Dropout of models run inside.
 
   Args:
-    visit: see `Visit`.
+    visit: see `_subnet_visitor.Visit`.
     resize: let Dense and Conv layers take small kernels.
   """
 
   def intercept(next_fun, args, kwargs, context):
     module = context.module
     if context.method_name == "__call__":
-      if _is_dropout(module):
+      if isinstance(module, (nn.Dropout, linen.Dropout, linen.SpatialDropout)):
         return _visit_dropout(visit, module, next_fun, args, kwargs)
       if isinstance(module, linen.DropConnectDense):
-        raise UnsupportedError(
-          f"{'/'.join(module.path)!r} drops weights; a small network needs"
-          " whole units dropped"
-        )
+        raise drops_weights("/".join(module.path))
       if isinstance(module, linen.MaskedDense):
-        kwargs = {k: v for k, v in kwargs.items() if k not in MASKS}
+        kwargs = {k: v for k, v in kwargs.items() if k not in _MASKS}
       if resize:
         return _call_resized(module, next_fun, args, kwargs)
     return next_fun(*args, **kwargs)
@@ -84,6 +55,37 @@ def visiting(visit: Visit, resize: bool = False) -> Iterator[None]:
     _subnet_visitor.VISITOR.reset(token)
 
 
+@contextlib.contextmanager
+def feeding(masks: Mapping[str, blocks.Masks]) -> Iterator[None]:
+  """Gives Dropouts of models run inside masks that were sampled before.
+
+  Args:
+    masks: {layer: `Masks`}, as `kd.subnets.sample_masks` returns. Layers that
+      it lacks, and calls without subnets, go on as ever.
+  """
+
+  def intercept(next_fun, args, kwargs, context):
+    module = context.module
+    if isinstance(module, (linen.Dropout, linen.SpatialDropout)):
+      own = masks.get(layer_name(module))
+      if own is not None and context.method_name == "masks":
+        return own
+      if own is not None and kwargs.get("subnets") is not None:
+        kwargs = {**kwargs, "subnets": own}
+    return next_fun(*args, **kwargs)
+
+  if not masks:
+    yield
+    return
+  with nn.intercept_methods(intercept):
+    yield
+
+
+def layer_name(module: nn.Module) -> str:
+  """Returns the name that masks and layouts know a Dropout by."""
+  return "/".join(module.path) or module.name or type(module).__name__
+
+
 def check_first_call(layer: str, seen: Mapping[str, Any]) -> None:
   """Raises an UnsupportedError where a Dropout is called again."""
   if layer in seen:
@@ -93,16 +95,12 @@ def check_first_call(layer: str, seen: Mapping[str, Any]) -> None:
     )
 
 
-def check_units(layer: str, site: Site, x) -> None:
+def check_units(layer: str, dropout: _subnet_visitor.Visited, x) -> None:
   """Raises an UnsupportedError where masks do not drop whole units of x."""
-  module = site.module
-  if x.ndim <= 2 or isinstance(module, linen.SpatialDropout):
+  rule = dropout.rule
+  if x.ndim <= 2 or not isinstance(rule.pattern, patterns.Bernoulli):
     return
-  if isinstance(module, linen.Dropout):
-    pattern = module.pattern(site.rate)
-    if not isinstance(pattern, patterns.Bernoulli):
-      return
-  shared = {dim % x.ndim for dim in module.broadcast_dims}
+  shared = {dim % x.ndim for dim in rule.broadcast_dims}
   if not shared >= set(range(1, x.ndim - 1)):
     raise per_position(layer, x.shape)
 
@@ -116,19 +114,48 @@ def per_position(layer: str, shape: tuple[int, ...]) -> UnsupportedError:
   )
 
 
-def _is_dropout(module: nn.Module) -> bool:
-  return isinstance(module, (nn.Dropout, linen.Dropout, linen.SpatialDropout))
+def drops_weights(layer: str) -> UnsupportedError:
+  """Returns the error for a layer that drops weights."""
+  return UnsupportedError(
+    f"{layer!r} drops weights; a small network needs whole units dropped"
+  )
 
 
-def _visit_dropout(visit: Visit, module, next_fun, args, kwargs):
+def _visit_dropout(
+  visit: _subnet_visitor.Visit, module, next_fun, args, kwargs
+):
   arguments = dict(zip(("inputs", "deterministic", "rng"), args)) | kwargs
   x = arguments["inputs"]
   if module.rate == 0.0:
     return next_fun(*args, **kwargs)
-  rescale: Any = getattr(module, "rescale", "expected")
-  site = Site(x.shape[-1], module, patterns.check_rate(module.rate), rescale)
-  layer = "/".join(module.path) or module.name or type(module).__name__
-  return visit(layer, site, x, arguments)
+  if isinstance(module, nn.Dropout):
+    rule = _dropout_rules.make(
+      module.rate, broadcast_dims=module.broadcast_dims
+    )
+  elif isinstance(module, linen.SpatialDropout):
+    rule = _linen_dropout.make_rule(module, _dropout_rules.spatial_dims(x))
+  else:
+    rule = _linen_dropout.make_rule(module, module.broadcast_dims)
+
+  def draw() -> blocks.Masks | None:
+    ids, masks = _streams.source(
+      arguments.get("subnets"), arguments.get("masks"), None
+    )
+    if masks is not None:
+      return blocks.as_masks(
+        masks,
+        masks.width if isinstance(masks, blocks.Masks) else masks.shape[-1],
+      )
+    if ids is None:
+      return None
+    key = _linen_dropout.run_key(module, arguments.get("rng"))
+    return rule.sample(x, key, jnp.asarray(ids))
+
+  is_off = arguments.get("deterministic")
+  is_off = module.deterministic if is_off is None else is_off
+  layer = layer_name(module)
+  dropout = _subnet_visitor.Visited(x.shape[-1], rule, bool(is_off), draw)
+  return visit(layer, dropout, x)
 
 
 def _call_resized(module: nn.Module, next_fun, args, kwargs):

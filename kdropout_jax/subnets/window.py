@@ -15,10 +15,10 @@ from kdropout_jax import blocks
 from kdropout_jax.subnets import extraction
 from kdropout_jax.subnets import indexing
 from kdropout_jax.subnets import layouts
-from kdropout_jax.subnets import loss_probe
 from kdropout_jax.subnets import network
-from kdropout_jax.subnets import probes
 from kdropout_jax.subnets import replay
+from kdropout_jax.subnets.probing import losses
+from kdropout_jax.subnets.probing import optimizers
 
 DroppedWeights = Literal["caught_up", "frozen"]
 
@@ -102,11 +102,9 @@ class WindowTrainer:
       UnsupportedError: the optimizer's update of a weight depends on others
         ("caught_up" only), or the loss reads dropped weights.
     """
-    loss_probe.check_loss(
-      self._scalar_loss, params, self.layout, self.sizes, *args
-    )
+    losses.check_loss(self._scalar_loss, params, self.layout, self.sizes, *args)
     if self.dropped_weights == "caught_up":
-      probes.check_optimizer(self.optimizer, params, self.layout)
+      optimizers.check_optimizer(self.optimizer, params, self.layout)
 
   def sample_masks(self, params: Any, *args: Any) -> dict[str, blocks.Masks]:
     """Returns the masks that the loss applies; as a function."""

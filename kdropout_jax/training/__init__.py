@@ -6,3 +6,20 @@
 what is compiled for them, `loop` the run, `metrics` and `checkpoint` what it
 leaves on disk, by way of `files` and `digests`.
 """
+
+__all__ = (
+  "batches",
+  "checkpoint",
+  "digests",
+  "files",
+  "guided",
+  "loop",
+  "metrics",
+  "parallel",
+  "program",
+  "rng",
+  "state",
+  "step",
+  "task",
+  "windows",
+)

@@ -1,13 +1,13 @@
 """Checkpoints that notice damage: orbax, and a digest of every leaf.
 
-Orbax restores a flipped bit without a word. So a digest of each leaf is saved
-as a second item and compared after restoring; a checkpoint that fails is set
-aside, that is said, and the one before it is used.
+Orbax restores a flipped bit without a word, and a folder that was renamed or
+copied from another run as well. So a digest of each leaf is saved as a second
+item, with the step and a digest of what names the run, and compared after
+restoring; a checkpoint that fails is set aside, that is said, and the one
+before it is used.
 """
 
 import dataclasses
-import hashlib
-import json
 import logging
 import os
 import pathlib
@@ -42,6 +42,22 @@ class Restored:
   damaged: tuple[int, ...] = ()
 
 
+class DamagedCheckpoints(ValueError):
+  """No checkpoint of a run is whole, in its place and of that run.
+
+  Attributes:
+    damaged: {step: what is wrong with its checkpoint}.
+  """
+
+  def __init__(self, folder: pathlib.Path, damaged: Mapping[int, str]):
+    reasons = "; ".join(f"{step}: {text}" for step, text in damaged.items())
+    super().__init__(
+      f"every checkpoint in {folder} is damaged (steps {list(damaged)}):"
+      f" remove the run's folder to start again ({reasons})"
+    )
+    self.damaged = dict(damaged)
+
+
 class Checkpoints:
   """The checkpoints of a run, in a folder of its own.
 
@@ -49,14 +65,19 @@ class Checkpoints:
     folder: made where it is missing.
     keep: how many of the newest stay; at least 2, so that a damaged one has
       one before it.
+    run: what names the run, data that JSON can hold: all that decides which
+      bits it trains. A checkpoint of another one is not restored.
 
   Raises:
-    ValueError: `keep` is less than 2.
+    ValueError: `keep` is less than 2, or JSON cannot hold `run`.
   """
 
-  def __init__(self, folder: str | os.PathLike[str], keep: int = 2):
+  def __init__(
+    self, folder: str | os.PathLike[str], keep: int = 2, *, run: Any = None
+  ):
     if keep < 2:
       raise ValueError(f"keep must be >= 2, got {keep}")
+    self._run = digests.of_json(run)
     self._folder = pathlib.Path(folder).absolute()
     self._keep = keep
     self._manager = self._open()
@@ -81,7 +102,12 @@ class Checkpoints:
     items = ocp.args.Composite(
       state=ocp.args.StandardSave(_nested(tree)),
       digest=ocp.args.JsonSave(
-        {"digests": _digests(tree, extra), "extra": extra}
+        {
+          "step": step,
+          "run": self._run,
+          "digests": _digests(tree, extra),
+          "extra": extra,
+        }
       ),
     )
     self._manager.save(step, args=items, force=True)
@@ -91,30 +117,29 @@ class Checkpoints:
   def restore(self, like: Any) -> Restored | None:
     """Returns the newest checkpoint that is whole, or None if there is none.
 
+    Whole is also: in the place where it was saved, and of this run.
+
     Args:
       like: a tree of arrays or shapes with the structure that was saved.
 
     Raises:
-      ValueError: there are checkpoints, and each of them is damaged.
+      DamagedCheckpoints: there are some, and each of them is damaged.
     """
     steps = sorted(self._manager.all_steps(), reverse=True)
-    damaged: list[int] = []
+    damaged: dict[int, str] = {}
     for step in steps:
       try:
         tree, extra = self._read(step, like)
       except Exception as error:  # Damage shows as any error of any reader.
-        damaged.append(step)
-        _say(f"checkpoint {step} in {self._folder} is damaged: {error}")
+        damaged[step] = _in_one_line(error)
+        _say(f"checkpoint {step} in {self._folder} is damaged: {damaged[step]}")
         continue
-      self._set_aside(damaged)
+      self._set_aside(list(damaged))
       if damaged:
         _say(f"continuing from the checkpoint before it, of step {step}")
       return Restored(step, tree, extra, tuple(damaged))
     if damaged:
-      raise ValueError(
-        f"every checkpoint in {self._folder} is damaged (steps"
-        f" {damaged}): remove the run's folder to start again"
-      )
+      raise DamagedCheckpoints(self._folder, damaged)
     return None
 
   def close(self) -> None:
@@ -128,34 +153,27 @@ class Checkpoints:
     return ocp.CheckpointManager(self._folder, options=options)
 
   def _read(self, step: int, like: Any) -> tuple[Any, Mapping[str, Any]]:
-    shapes = jax.tree.map(
-      lambda x: jax.ShapeDtypeStruct(np.shape(x), x.dtype), like
-    )
+    saved = self._restore(step, digest=ocp.args.JsonRestore())["digest"]
+    # First of all: the arrays of another run may not fit, in any words.
+    if "step" not in saved or "run" not in saved:
+      raise ValueError("it does not say of which step and run it is")
+    if saved["step"] != step:
+      raise ValueError(f"it was saved as that of step {saved['step']}")
+    if saved["run"] != self._run:
+      raise ValueError("it was saved by another run")
+    zeros = jax.tree.map(lambda x: np.zeros(np.shape(x), x.dtype), like)
+    state = ocp.args.StandardRestore(_nested(zeros))
+    read = self._restore(step, state=state)["state"]
+    leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(read)]
+    tree = jax.tree.unflatten(jax.tree.structure(like), leaves)
+    _compare(_digests(tree, saved["extra"]), saved["digests"])
+    return tree, saved["extra"]
+
+  def _restore(self, step: int, **items: Any) -> Any:
     with warnings.catch_warnings():
       # Numpy is restored as numpy: no sharding is needed.
       warnings.simplefilter("ignore")
-      read = self._manager.restore(
-        step,
-        args=ocp.args.Composite(
-          state=ocp.args.StandardRestore(
-            jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), _nested(shapes))
-          ),
-          digest=ocp.args.JsonRestore(),
-        ),
-      )
-    leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(read["state"])]
-    tree = jax.tree.unflatten(jax.tree.structure(like), leaves)
-    extra = read["digest"]["extra"]
-    found, saved = _digests(tree, extra), read["digest"]["digests"]
-    wrong = sorted(
-      p for p in found.keys() | saved.keys() if found.get(p) != saved.get(p)
-    )
-    if wrong:
-      raise ValueError(
-        f"{len(wrong)} of {len(found)} items differ from their digests, the"
-        f" first is {wrong[0]}"
-      )
-    return tree, extra
+      return self._manager.restore(step, args=ocp.args.Composite(**items))
 
   def _set_aside(self, steps: list[int]) -> None:
     if not steps or jax.process_index() != 0:
@@ -179,11 +197,24 @@ def _nested(tree: Any) -> dict[str, Any]:
 
 
 def _digests(tree: Any, extra: Mapping[str, Any]) -> dict[str, str]:
-  text = json.dumps(extra, sort_keys=True)
-  return {
-    **digests.of_leaves(tree),
-    "extra": hashlib.sha256(text.encode()).hexdigest(),
-  }
+  return {**digests.of_leaves(tree), "extra": digests.of_json(extra)}
+
+
+def _compare(found: Mapping[str, str], saved: Mapping[str, str]) -> None:
+  wrong = sorted(
+    p for p in found.keys() | saved.keys() if found.get(p) != saved.get(p)
+  )
+  if wrong:
+    raise ValueError(
+      f"{len(wrong)} of {len(found)} items differ from their digests, the"
+      f" first is {wrong[0]}"
+    )
+
+
+def _in_one_line(error: Exception) -> str:
+  """Returns what an error of any reader says first."""
+  lines = str(error).strip().splitlines() or [type(error).__name__]
+  return lines[0] if len(lines[0]) <= 200 else f"{lines[0][:200]} ..."
 
 
 def _say(message: str) -> None:

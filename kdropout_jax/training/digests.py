@@ -1,6 +1,7 @@
 """Digests of trees: what was saved, and what was trained, in a few letters."""
 
 import hashlib
+import json
 from typing import Any
 
 import jax
@@ -29,3 +30,19 @@ def of_leaves(tree: Any) -> dict[str, str]:
     digest.update(np.ascontiguousarray(array).tobytes())
     digests[jax.tree_util.keystr(path)] = digest.hexdigest()
   return digests
+
+
+def of_json(data: Any) -> str:
+  """Returns a digest of data that JSON can hold; the order of keys is none.
+
+  Raises:
+    ValueError: JSON cannot hold it.
+
+  >>> of_json({"a": 1, "b": 2}) == of_json({"b": 2, "a": 1})
+  True
+  """
+  try:
+    text = json.dumps(data, sort_keys=True)
+  except TypeError as error:
+    raise ValueError(f"data must be what JSON can hold: {error}") from error
+  return hashlib.sha256(text.encode()).hexdigest()

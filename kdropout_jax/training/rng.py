@@ -17,7 +17,7 @@ from kdropout_jax import _keys
 from kdropout_jax._types import Key
 from kdropout_jax._types import Step
 
-SUBNETS = "subnets"
+SUBNETS = _keys.SUBNETS
 """Name of the run-long stream that masks come from."""
 
 Shuffle = Literal["every_epoch", "rows", "once"]

@@ -13,6 +13,7 @@ import pytest
 from scipy import stats
 
 import kdropout_jax as kd
+from tests import tolerance
 
 _KEY = jax.random.key(7)
 _DRAWS = 6000
@@ -133,7 +134,10 @@ def test_weak_subnets_train_for_longer_in_a_run():
   assert steps.sum() == 4 * 2000
   assert stats.spearmanr(steps, quality).statistic > 0.95
   assert steps.min() >= 0.8 * config.min_rate * 2000
-  np.testing.assert_allclose(state.loss, quality, rtol=1e-6)
+  # An average of equal losses: rounded, but forgetting old roundings.
+  tolerance.assert_sums_close(
+    state.loss, quality, 3, steps=1 / (1 - config.decay)
+  )
 
 
 def test_ids_are_distinct_and_depend_on_state_step_and_key_alone():

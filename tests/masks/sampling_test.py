@@ -297,8 +297,8 @@ def test_masks_refuse_a_wrong_shape(build, message):
 
 def test_diagnostics_on_hand_made_masks():
   masks = kd.Masks(jnp.array([[True, True], [True, False], [False, False]]), 2)
-  np.testing.assert_allclose(diagnostics.density(masks), [1.0, 0.5, 0.0])
+  np.testing.assert_array_equal(diagnostics.density(masks), [1.0, 0.5, 0.0])
   # |a & b| / |a | b|: 1 of 2; nothing against something: 0; nothing twice: 1.
-  np.testing.assert_allclose(
+  np.testing.assert_array_equal(
     diagnostics.overlap(masks), [[1, 0.5, 0], [0.5, 1, 0], [0, 0, 1]]
   )

@@ -15,6 +15,7 @@ from triton.compiler import ASTSource
 from kdropout_jax.ops import dispatch
 from kdropout_jax.ops import problems
 from kdropout_jax.ops.kernels import launches
+from kdropout_jax.ops.kernels import tiles
 from kdropout_jax.ops.kernels import triton_matmul
 
 CAPABILITIES = (80, 90, 100)
@@ -35,6 +36,17 @@ class Compiled:
   spills: int
   shared: int
   ptx: str
+
+  def loop(self) -> list[str]:
+    """Returns the instructions of the innermost loop, without comments."""
+    lines = [line.split("//")[0].strip() for line in self.ptx.splitlines()]
+    start = {line[:-1]: i for i, line in enumerate(lines) if line[-1:] == ":"}
+    bodies = []
+    for end, line in enumerate(lines):
+      jump = re.search(r"bra(?:\.uni)?\s+(\S+);", line)
+      if jump and start.get(jump[1], end) < end:
+        bodies.append(lines[start[jump[1]] : end + 1])
+    return min(bodies, key=len)
 
 
 def problem(dtype: str, groups: int = 1, block: int = 128, rows: int = 4096):
@@ -93,22 +105,22 @@ def _read(kernel, capability: int) -> Compiled:
 
 def main():
   print(
-    "| product | dtype | groups | block | capability | tile | warps |"
+    "| product | dtype | groups | block | capability | form | tile | warps |"
     " stages | registers | spilled bytes | shared KiB | tensor cores |"
   )
-  print("|---|---|---|---|---|---|---|---|---|---|---|---|")
+  print("|---|---|---|---|---|---|---|---|---|---|---|---|---|")
   for capability in CAPABILITIES:
     for product in dispatch.PRODUCTS:
       for dtype in ("bfloat16", "float32"):
-        for groups, block in ((1, 128), (8, 128), (1, 32), (8, 32)):
-          launch, got = compile_product(
-            product, problem(dtype, groups, block), capability
-          )
+        for groups, block in ((1, 128), (8, 128), (8, 64), (1, 32)):
+          given = problem(dtype, groups, block)
+          launch, got = compile_product(product, given, capability)
           tile = launch.tile
           found = len(re.findall(TENSOR_CORE[capability], got.ptx))
           print(
             f"| {product} | {dtype} | {groups} | {block} |"
             f" {capability // 10}.{capability % 10} |"
+            f" {tiles.form(product, given)} |"
             f" {tile.rows}x{tile.cols}x{tile.depth} | {tile.num_warps} |"
             f" {tile.num_stages} | {got.registers} | {got.spills} |"
             f" {got.shared / 1024:.0f} | {found} |",

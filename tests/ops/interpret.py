@@ -14,6 +14,7 @@ import ml_dtypes
 import numpy as np
 import triton.language as tl
 
+from kdropout_jax import blocks
 from kdropout_jax.ops import dispatch
 from kdropout_jax.ops.kernels import tiles
 from kdropout_jax.ops.kernels import triton_matmul
@@ -102,7 +103,8 @@ def check(name, case, product, tile, bias=True, poison=False):
   given = conformance.poisoned(case, arrays) if poison else arrays
   try:
     args = conformance.arguments(product, *given)
-    got = getattr(triton_matmul, product)(90, case.problem, *args)
+    tables = blocks.index_tables(*args[-2:])
+    got = getattr(triton_matmul, product)(90, case.problem, *args, tables)
   finally:
     tiles.choose = default
   want = conformance.oracle(case, product, *arrays)

@@ -72,6 +72,31 @@ def test_compiles_to_tensor_cores_without_spills(product, dtype, capability):
   assert got.shared >= 2 * step / launch.tile.num_stages
 
 
+@pytest.mark.parametrize("capability", [80, 90])
+@pytest.mark.parametrize("product, block", [("forward", 128), ("dx", 64)])
+def test_the_loop_carries_its_index(product, block, capability):
+  problem = compiling.problem("bfloat16", groups=8, block=block)
+  launch, got = compiling.compile_product(product, problem, capability)
+  loop = got.loop()
+  copies = [line for line in loop if re.match(r"cp\.async\.c[ag]", line)]
+  # Operands alone are copied ahead, sixteen bytes at a time.
+  assert copies and all("cp.async.cg" in c and ", 0x10" in c for c in copies)
+  assert any(re.search(compiling.TENSOR_CORE[capability], i) for i in loop)
+  # Who loads the index in the step that uses it gives stages away for it.
+  step = launch.tile.shared_bytes(2) // launch.tile.num_stages
+  buffers = launch.tile.num_stages - (capability < 90)  # mma.sync waits.
+  assert got.shared >= buffers * step
+  (load,) = (i for i, line in enumerate(loop) if "ld.global" in line)
+  loaded = re.search(r"\{ (%r\d+) \}", loop[load])[1]
+  used = [
+    i
+    for i, line in enumerate(loop)
+    if i != load and re.search(rf"{loaded}\b", line)
+  ]
+  # What is loaded in a pass is read in the next one only.
+  assert used and max(used) < load
+
+
 def problem_bytes(dtype):
   return jnp.dtype(dtype).itemsize
 
@@ -95,16 +120,33 @@ def test_tiles_fit_every_device(product, capability, dtype, rows, groups):
   )
   tile = tiles.choose(product, problem, capability)
   sizes = (tile.rows, tile.cols, tile.depth)
-  assert all(16 <= s <= 128 and s & (s - 1) == 0 for s in sizes)
+  assert all(16 <= s <= 256 and s & (s - 1) == 0 for s in sizes)
   used = tile.shared_bytes(problem_bytes(dtype))
   assert used <= tiles.shared_limit(capability)
+
+
+@pytest.mark.parametrize(
+  ("changed", "cols"),
+  [
+    ({}, 256),
+    (dict(capability=80), 128),  # No memory for the stages.
+    (dict(dtype="float32"), 128),  # Spills on 10.0.
+    (dict(rows=512), 128),  # 32 programs for 132 processors.
+    (dict(block=32), 128),  # Indexed by units, in the step that uses them.
+  ],
+)
+def test_wide_tiles_where_there_is_room_and_work(changed, cols):
+  given = {"dtype": "bfloat16", **changed}
+  capability = given.pop("capability", 90)
+  tile = tiles.choose("forward", compiling.problem(**given), capability)
+  assert (tile.rows, tile.cols) == (128, cols)
 
 
 WIDTHS = (256, 512, 512, 10)
 GROUPS, ROWS, BLOCK = 2, 256, 64
 
 
-def _loss(params, x, labels, keeps):
+def _loss(params, x, labels, keeps, implementation):
   masks = [
     None,
     *(blocks.Masks(k, 512, BLOCK, 512 // BLOCK // 2) for k in keeps),
@@ -118,16 +160,17 @@ def _loss(params, x, labels, keeps):
       activation="relu" if layer < 2 else None,
       in_mask=masks[layer],
       out_mask=masks[layer + 1],
+      implementation=implementation,
     )
   return optax.softmax_cross_entropy_with_integer_labels(x, labels).mean()
 
 
 @functools.lru_cache
-def _lowered_step(platform, seeds=None):
+def _lowered_step(platform, seeds=None, implementation="triton"):
   optimizer = optax.adam(1e-3)
 
   def step(params, state, x, labels, keeps):
-    gradients = jax.grad(_loss)(params, x, labels, keeps)
+    gradients = jax.grad(_loss)(params, x, labels, keeps, implementation)
     updates, state = optimizer.update(gradients, state, params)
     return optax.apply_updates(params, updates), state
 
@@ -176,7 +219,7 @@ def test_training_step_lowers_to_kernels_for_cuda():
 
 
 def test_training_step_lowers_without_kernels_for_a_cpu():
-  lowered = _lowered_step("cpu")
+  lowered = _lowered_step("cpu", implementation="auto")
   assert _kernels(lowered) == []
   assert "kd_dw_dense" in lowered.as_text(debug_info=True)
 
@@ -187,6 +230,44 @@ def test_vmapped_training_step_lowers_to_kernels_for_cuda():
     "kd_dx",
     "kd_dw",
   }
+
+
+def _lowered_product(platform, implementation="auto", **changed):
+  """Lowers the gradient of one product of 4096^3."""
+  problem = compiling.problem("bfloat16", **changed)
+  side = problem.inputs
+  keep = jax.ShapeDtypeStruct((problem.groups, side.num_blocks), jnp.bool_)
+  full = jax.ShapeDtypeStruct((4096, 4096), jnp.bfloat16)
+
+  def loss(x, w, keep):
+    masks = blocks.Masks(keep, 4096, side.block_size, side.num_kept)
+    y = matmul.masked_matmul(
+      x, w, in_mask=masks, out_mask=masks, implementation=implementation
+    )
+    return jnp.sum(y.astype(jnp.float32) ** 2)
+
+  with dispatch.cuda_target(90):
+    traced = jax.jit(jax.grad(loss, (0, 1))).trace(full, full, keep)
+  return traced.lower(lowering_platforms=(platform,))
+
+
+@pytest.mark.parametrize(
+  ("changed", "names"),
+  [
+    (dict(groups=8, block=128), ["kd_dw", "kd_dx", "kd_forward"]),
+    (dict(groups=8, block=32), ["kd_dx", "kd_forward"]),
+    (dict(groups=16, block=128), []),
+  ],
+)
+def test_auto_lowers_to_the_kernels_that_were_measured(changed, names):
+  assert _kernels(_lowered_product("cuda", **changed)) == names
+  assert _kernels(_lowered_product("cpu", **changed)) == []
+
+
+@pytest.mark.parametrize("implementation", ["triton", "auto"])
+def test_a_table_is_made_once_a_mask(implementation):
+  lowered = _lowered_product("cuda", implementation, groups=8, block=128)
+  assert lowered.as_text().count("call @argsort") == 2  # Two sides.
 
 
 def test_named_triton_lowers_below_auto_s_sizes():

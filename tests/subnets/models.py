@@ -18,12 +18,14 @@ class Mlp(nn.Module):
   width: int = 20
   depth: int = 2
   dtype: object = jnp.float32
+  compute: object = None
 
   @nn.compact
   def __call__(self, x, train=False, subnets=None):
     dense = functools.partial(
       nn.Dense,
       param_dtype=self.dtype,
+      dtype=self.compute,
       bias_init=nn.initializers.normal(0.1),
     )
     drop = functools.partial(

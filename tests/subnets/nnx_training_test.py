@@ -15,6 +15,8 @@ from tests.subnets import models
 
 K, STEPS, ROWS = 4, 8, 8
 KEY = jax.random.key(5)
+FLOAT64 = 1e-9
+"""A million times what rounding does here, and far below any wrong update."""
 SCHEDULE = kd.Sequential(k=K, m=1)
 LAYOUT = kd.subnets.Layout(
   {
@@ -138,7 +140,7 @@ def test_windows_of_nnx_models_are_masked_training(name):
     trainer = kd.subnets.WindowTrainer(small, optimizer, LAYOUT, sizes=sizes)
     got = models.train_windows(trainer, params, args, K)
     for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(expected)):
-      np.testing.assert_allclose(a, b, rtol=0, atol=1e-9)
+      np.testing.assert_allclose(a, b, rtol=0, atol=FLOAT64)
     moved = got[0]["b"]["kernel"][...] - params["b"]["kernel"][...]
     assert float(jnp.abs(moved).max()) > 1e-3
     # Two windows, two subnets: otherwise one window would prove as much.
@@ -185,5 +187,5 @@ def test_subnets_of_nnx_models_score_as_the_masked_model(name):
     fn = lambda params, x: nnx.merge(graph, params, rest)(x)  # noqa: E731
     assert kd.subnets.layout(net, None, x) == LAYOUT
     got = kd.subnets.evaluate(fn, params, LAYOUT, masks, x)
-    np.testing.assert_allclose(got, expected, rtol=0, atol=1e-9)
+    np.testing.assert_allclose(got, expected, rtol=0, atol=FLOAT64)
     assert float(jnp.abs(expected[0] - expected[1]).max()) > 1e-3

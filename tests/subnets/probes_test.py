@@ -8,7 +8,7 @@ import optax
 import pytest
 
 import kdropout_jax as kd
-from kdropout_jax.subnets import loss_probe
+from kdropout_jax.subnets.probing import losses
 from tests.subnets import models
 
 PARAMS = {
@@ -125,8 +125,10 @@ def test_an_optimizer_that_never_moves_cannot_be_probed():
     kd.subnets.check_optimizer(late, PARAMS, LAYOUT)
 
 
-def trainer_and_args(change_loss, layout=models.MLP_LAYOUT, optimizer=None):
-  model = models.Mlp()
+def trainer_and_args(
+  change_loss, layout=models.MLP_LAYOUT, optimizer=None, compute=None
+):
+  model = models.Mlp(compute=compute)
   params, loss, args = models.task(model, k=4, num_steps=1)
   args = jax.tree.map(lambda x: x[0], args)
   trainer = kd.subnets.WindowTrainer(
@@ -150,8 +152,9 @@ def home_made_penalty(loss, params):
   return loss + 1e-6 * jnp.sum(jnp.abs(params["dense_1"]["kernel"]))
 
 
-def test_a_plain_loss_passes():
-  trainer, args = trainer_and_args(plain)
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_a_plain_loss_passes(dtype):
+  trainer, args = trainer_and_args(plain, compute=dtype)
   trainer.check(*args)
 
 
@@ -170,15 +173,18 @@ def test_penalties_on_all_weights_are_refused(change):
     ({"out/kernel": {0: "drop_0"}}, "gradient of .* 'out/kernel'"),
   ],
 )
-def test_layouts_that_do_not_describe_the_model_are_refused(change, match):
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_layouts_that_do_not_describe_the_model_are_refused(
+  change, match, dtype
+):
   layout = kd.subnets.Layout(models.MLP_LAYOUT.as_dict() | change)
-  trainer, args = trainer_and_args(plain, layout)
+  trainer, args = trainer_and_args(plain, layout, compute=dtype)
   with pytest.raises(kd.UnsupportedError, match=match):
     trainer.check(*args)
 
 
 def test_check_probes_the_optimizer_unless_dropped_weights_rest(monkeypatch):
-  monkeypatch.setattr(loss_probe, "check_loss", lambda *args: None)
+  monkeypatch.setattr(losses, "check_loss", lambda *args: None)
   lamb = optax.lamb(1e-3)
   trainer, args = trainer_and_args(plain, optimizer=lamb)
   with pytest.raises(kd.UnsupportedError, match="depends on other weights"):

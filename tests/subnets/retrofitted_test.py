@@ -8,6 +8,7 @@ import pytest
 from flax import linen as nn
 
 import kdropout_jax as kd
+from tests import tolerance
 
 KEY = jax.random.key(4)
 SCHEDULE = kd.Sequential(k=3, m=1)
@@ -59,7 +60,7 @@ def test_any_subnet_of_a_run_is_rebuilt_as_a_small_network(case, pattern):
       masks,
       x,
     )
-    np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-5)
+    tolerance.assert_sums_close(got, expected, 5 + 10 + 10)
   assert float(jnp.abs(expected[0] - expected[1]).max()) > 1e-3
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import shutil
 
 import jax
 import numpy as np
@@ -25,14 +26,16 @@ def make_state(value):
   return state.TrainState(params, {}, opt_state)
 
 
-def save_two(folder):
-  with opened(folder) as checkpoints:
+def save_two(folder, seed=0):
+  with opened(folder, run={"seed": seed}) as checkpoints:
     for step in (1, 2):
-      assert checkpoints.save(step, make_state(step), {"half": step / 2})
+      tree = make_state(step + 10 * seed)
+      assert checkpoints.save(step, tree, {"half": step / 2})
 
 
 @contextlib.contextmanager
 def opened(folder, **options):
+  options = {"run": {"seed": 0}, **options}
   checkpoints = checkpoint.Checkpoints(folder, **options)
   yield checkpoints
   checkpoints.close()
@@ -123,6 +126,56 @@ def test_all_damaged_is_an_error(tmp_path):
     flip_value(tmp_path, step)
   with pytest.raises(ValueError, match=r"is damaged \(steps \[2, 1\]\)"):
     restore(tmp_path)
+
+
+_SWAPS = [
+  (source, target, item)
+  for source in (("own", 1), ("own", 2), ("other", 1), ("other", 2))
+  for target in (1, 2, 3)
+  for item in ("", "state", "digest")
+  if source != ("own", target) and (target < 3 or not item)
+]
+"""(run, step) of a checkpoint put at a step of one's own, or an item of it."""
+
+
+def test_a_checkpoint_of_another_step_or_run_is_never_restored(tmp_path):
+  assert len(_SWAPS) == 22
+  for seed, name in enumerate(("own", "other")):
+    save_two(tmp_path / name, seed)
+  for number, ((run, step), target, item) in enumerate(_SWAPS):
+    folder = tmp_path / f"swap_{number}" / "checkpoints"
+    shutil.copytree(tmp_path / "own", folder)
+    shutil.rmtree(folder / str(target) / item, ignore_errors=True)
+    source = tmp_path / run / str(step)
+    shutil.copytree(source / item, folder / str(target) / item)
+    restored = restore(folder)
+    # The newest one that was left alone.
+    assert restored.step == (1 if target == 2 else 2)
+    assert restored.damaged == ((target,) if target > 1 else ())
+    expected = make_state(restored.step)
+    jax.tree.map(np.testing.assert_array_equal, restored.tree, expected)
+
+
+def test_one_line_says_whose_a_checkpoint_is(tmp_path, caplog):
+  save_two(tmp_path)
+  (tmp_path / "2").rename(tmp_path / "380")
+  with opened(tmp_path, run={"seed": 1}, keep=5) as other:
+    other.save(2, {"another": np.zeros(7)})  # A tree of another model.
+  (tmp_path / "1").rename(tmp_path / "1000")
+  with pytest.raises(checkpoint.DamagedCheckpoints) as error:
+    restore(tmp_path)
+  assert error.value.damaged == {
+    1000: "it was saved as that of step 1",
+    380: "it was saved as that of step 2",
+    2: "it was saved by another run",
+  }
+  assert "\n" not in str(error.value)
+  assert [r.exc_info for r in caplog.records if r.exc_info] == []
+
+
+def test_a_run_needs_a_name_that_can_be_kept(tmp_path):
+  with pytest.raises(ValueError, match="what JSON can hold: .* type set"):
+    checkpoint.Checkpoints(tmp_path, run={1, 2})
 
 
 def test_a_state_that_is_not_finite_is_not_saved(tmp_path):

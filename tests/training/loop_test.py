@@ -100,7 +100,10 @@ def test_a_dispatch_is_bounded():
 def on_clock(monkeypatch, times):
   """Makes the loop read these times, then the last one again and again."""
   left = list(times)
-  clock = lambda: left.pop(0) if len(left) > 1 else left[0]
+
+  def clock():
+    return left.pop(0) if len(left) > 1 else left[0]
+
   monkeypatch.setattr(loop, "time", types.SimpleNamespace(perf_counter=clock))
 
 

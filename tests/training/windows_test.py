@@ -15,6 +15,7 @@ from kdropout_jax.training import state
 from kdropout_jax.training import step
 from kdropout_jax.training import task as task_lib
 from kdropout_jax.training import windows
+from tests import tolerance
 
 
 @pytest.fixture(autouse=True)
@@ -94,9 +95,11 @@ def test_extraction_trains_what_masks_train(pattern, num_devices):
   # Cut inside windows (steps 4 and 8 end them) and at their ends.
   plan = windows.plan(task, members, batch_of(data), 11)
   got, losses = train(task, members, data, plan, (0, 4, 6, 11), num_devices)
-  np.testing.assert_allclose(losses, masked_losses, rtol=1e-5)
-  for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(expected)):
-    assert np.linalg.norm(a - b) <= 1e-5 * np.linalg.norm(b)
+  there = 5 + 12 + 3  # Terms of one example's logits; and back, for 8 rows.
+  tolerance.assert_sums_close(losses, masked_losses, 2 * there, steps=11)
+  tolerance.assert_trained_close(
+    got, expected, 2 * there + 8, steps=11, step_size=1e-2
+  )
   assert (plan.sizes is None) == (pattern is kd.ExactCount)
 
 

@@ -26,41 +26,33 @@ CLAIMS = (
 )
 
 
-def page(
-  cells: sweeps.Cells, folder: pathlib.Path, scale: str, minutes: float
-) -> tuple[study.Report, list[figures.Panel]]:
-  """Returns the report of the finished cells, and its figure's panels.
+def report(
+  cells: sweeps.Cells, folder: pathlib.Path, scale: str
+) -> study.Report:
+  """Returns the report of the finished cells.
 
   Args:
     cells: of the grid.
     folder: where they are.
     scale: its name.
-    minutes: that the grid took.
   """
   rows = grid_rows.rows(cells, folder)
   hits = cell_rows.hits(cells, folder)
-  judged = grid_rows.entering(rows)
   kept = [hits[i] for i, row in enumerate(rows) if grid_rows.all_trained(row)]
   derived = grid_rows.derived(rows)
-  header, table = grid_tables.figure_1(rows)
   return study.Report(
     name="gyro",
     title="Sweep: gyro (figure 1, tables 1, 2 and 6)",
-    scale=scale,
     setting=setting(cells, scale),
-    header=header,
-    table=table,
-    numbers={"rows": rows, "derived": derived},
-    seeds=sorted({cell.seed for cell in cells}),
-    verdicts=study.judge(
-      claims.named(*CLAIMS),
-      [*judged, *derived],
-      scale=scale,
-      hits=dict(enumerate(kept)),
-    ),
+    table=grid_tables.figure_1(rows),
+    rows=rows,
+    numbers={"derived": derived},
+    claims=claims.named(*CLAIMS),
+    judged=[*grid_rows.entering(rows), *derived],
+    hits=dict(enumerate(kept)),
     notes=notes(rows),
-    minutes=minutes,
-  ), panels(rows)
+    draw=figures.drawing(panels(rows), 2),
+  )
 
 
 def setting(cells: sweeps.Cells, scale: str) -> str:
@@ -132,7 +124,7 @@ def panels(rows: Sequence[Row]) -> list[figures.Panel]:
         title=f"{model}/{dataset}: figure 1",
         x_label="Sigma, with tau = min(256, Sigma)",
         log_x=True,
-        lines={"gyro": _line(ones, "total")} if ones else {},
+        lines={"gyro": rows_lib.curve(ones, "total")} if ones else {},
         levels=levels,
       ),
       figures.Panel(
@@ -167,24 +159,12 @@ def panels(rows: Sequence[Row]) -> list[figures.Panel]:
 def _lines(rows: Sequence[Row], names: tuple[str, ...], by: str):
   words = {"total": "Sigma", "concurrent": "tau", "rows_per_subnet": "rows"}
   return {
-    ", ".join(f"{words.get(n, n)} {v}" for n, v in zip(names, key)): _line(
-      same, by
-    )
+    ", ".join(
+      f"{words.get(n, n)} {v}" for n, v in zip(names, key)
+    ): rows_lib.curve(same, by)
     for key, same in sorted(rows_lib.group(rows, *names).items())
     if len({row[by] for row in same}) > 1
   }
-
-
-def _line(rows: Sequence[Row], by: str):
-  """Returns x and values [n, S], NaN where a cell has fewer seeds."""
-  places = {
-    key[0]: _accuracies(same) for key, same in rows_lib.group(rows, by).items()
-  }
-  x = sorted(places)
-  values = np.full((len(x), max(map(len, places.values()))), np.nan)
-  for i, place in enumerate(x):
-    values[i, : len(places[place])] = places[place]
-  return x, values
 
 
 def _accuracies(rows: Sequence[Row]) -> list[float]:

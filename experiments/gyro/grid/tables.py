@@ -4,15 +4,15 @@ from collections.abc import Sequence
 
 from experiments.gyro import paper
 from experiments.gyro.grid import rows as grid_rows
+from experiments.report import columns
 from experiments.report import rows as rows_lib
-from experiments.report import study
 from experiments.report import tables
 
 Row = grid_rows.Row
 
 
-def figure_1(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
-  """Returns figure 1 as header and rows: Sigma with tau = min(256, Sigma)."""
+def figure_1(rows: Sequence[Row]) -> tables.Table:
+  """Returns figure 1 as a table: Sigma with tau = min(256, Sigma)."""
   header = ["model", "method", "Sigma", "tau", "subnets trained"]
   header += ["test accuracy", "minus conventional"]
   lines = []
@@ -180,10 +180,10 @@ def _trained(rows: Sequence[Row]) -> str:
 
 
 def _minus(first: Sequence[Row], second: Sequence[Row]) -> str:
-  return study.paired(rows_lib.differences(first, second))
+  return columns.paired(rows_lib.differences(first, second))
 
 
 def _mean(rows: Sequence[Row]) -> str:
   if not rows:
     return "not run"
-  return study.points([row["accuracy"] / 100 for row in rows])
+  return columns.points([row["accuracy"] for row in rows])

@@ -35,6 +35,18 @@ def _swizzled(
 
 
 @triton.jit
+def _run_of_units(block, start, LENGTH: tl.constexpr, BLOCK: tl.constexpr):
+  """Returns the LENGTH units of a block that position `start` falls into.
+
+  The compiler is told that they are adjacent and aligned: it cannot see it
+  through a loaded number, and triton 3.6 then loads two bytes at a time.
+  """
+  first = tl.multiple_of(block * BLOCK + start % BLOCK, LENGTH)
+  units = first + tl.arange(0, LENGTH)
+  return tl.max_contiguous(tl.multiple_of(units, LENGTH), LENGTH)
+
+
+@triton.jit
 def _units(
     table_ptr, start, LENGTH: tl.constexpr, BLOCK: tl.constexpr,
     TABLE: tl.constexpr, SLOTS: tl.constexpr,
@@ -48,7 +60,7 @@ def _units(
     return position
   if BLOCK >= LENGTH:
     block = tl.load(table_ptr + start // BLOCK)
-    return block * BLOCK + start % BLOCK + tl.arange(0, LENGTH)
+    return _run_of_units(block, start, LENGTH, BLOCK)
   slot = position // BLOCK
   block = tl.load(table_ptr + slot, mask=slot < SLOTS, other=SLOTS)
   return block * BLOCK + position % BLOCK
@@ -84,7 +96,7 @@ def _rows_kernel(
     RELU: tl.constexpr, TILE_ROWS: tl.constexpr, TILE_COLS: tl.constexpr,
     DEPTH: tl.constexpr, ROW_TILES: tl.constexpr, COL_TILES: tl.constexpr,
     SWIZZLE: tl.constexpr, EVEN: tl.constexpr, PRECISION: tl.constexpr,
-    UPCAST: tl.constexpr,
+    UPCAST: tl.constexpr, CARRIED: tl.constexpr,
 ):
   """y[r, o] = act(sum over kept i of x[r, i] w[i, o] + bias[o])."""
   pid = tl.program_id(0)
@@ -113,13 +125,23 @@ def _rows_kernel(
   num_steps = tl.where(live, tl.cdiv(num_inner, DEPTH), 0)
 
   acc = tl.zeros((TILE_ROWS, TILE_COLS), tl.float32)
-  # Invariant: acc holds the sum over the first `step` tiles of kept inputs.
+  block = tl.zeros((), tl.int32)
+  if CARRIED:
+    block = tl.load(in_table_ptr + group * IN_SLOTS)
+  # Invariant: acc holds the sum over the first `step` tiles of kept inputs, and
+  # `block` (if carried) is the block of the next one.
   for step in range(0, num_steps):
     first = step * DEPTH
-    inner = _units(
-      in_table_ptr + group * IN_SLOTS, first, DEPTH, IN_BLOCK, IN_MASKED,
-      IN_SLOTS,
-    )
+    if CARRIED:
+      inner = _run_of_units(block, first, DEPTH, IN_BLOCK)
+      # One iteration ahead, so that no load of x or w waits for it.
+      ahead = tl.minimum((first + DEPTH) // IN_BLOCK, IN_SLOTS - 1)
+      block = tl.load(in_table_ptr + group * IN_SLOTS + ahead)
+    else:
+      inner = _units(
+        in_table_ptr + group * IN_SLOTS, first, DEPTH, IN_BLOCK, IN_MASKED,
+        IN_SLOTS,
+      )
     x_at = x_ptr + safe_rows * INNER + inner[None, :]  # [TILE_ROWS, DEPTH]
     w_at = w_ptr + inner[:, None] * W_INNER + cols[None, :] * W_OUTER
     if EVEN:
@@ -246,6 +268,7 @@ def forward(
   b: Float[Array, "O"] | None,
   in_keep: dense.Keep,
   out_keep: dense.Keep,
+  tables: blocks.Tables,
   *,
   activation: str | None = None,
 ) -> Float[Array, "B P O"]:
@@ -253,8 +276,9 @@ def forward(
   launch = launches.forward(
     capability, problem, bias=b is not None, relu=activation == "relu"
   )
-  tables = (*_table(in_keep), *_table(out_keep))
-  return _call(capability, launch, x, w, x if b is None else b, *tables)
+  del in_keep, out_keep  # The tables say it all.
+  ins, outs = map(_or_empty, tables)
+  return _call(capability, launch, x, w, x if b is None else b, *ins, *outs)
 
 
 def dx(
@@ -264,11 +288,13 @@ def dx(
   w: Float[Array, "I O"],
   in_keep: dense.Keep,
   out_keep: dense.Keep,
+  tables: blocks.Tables,
 ) -> Float[Array, "B P I"]:
   """As `dense.dx`."""
   launch = launches.dx(capability, problem)
-  tables = (*_table(out_keep), *_table(in_keep))
-  return _call(capability, launch, dy, w, dy, *tables)
+  del in_keep, out_keep
+  ins, outs = map(_or_empty, tables)
+  return _call(capability, launch, dy, w, dy, *outs, *ins)
 
 
 def dw(
@@ -278,24 +304,21 @@ def dw(
   dy: Float[Array, "B P O"],
   in_keep: dense.Keep,
   out_keep: dense.Keep,
+  tables: blocks.Tables,
 ) -> Float[Array, "I O"]:
   """As `dense.dw`."""
   launch = launches.dw(capability, problem)
-  sides = (
-    _flags(in_keep),
-    *_table(in_keep),
-    _flags(out_keep),
-    *_table(out_keep),
-  )
+  ins, outs = map(_or_empty, tables)
+  sides = (_flags(in_keep), *ins, _flags(out_keep), *outs)
   return _call(capability, launch, x, dy, *sides)
 
 
-def _table(keep):
-  """Returns the blocks of each group, kept ones first, and the counts."""
-  if keep is None:
+def _or_empty(table):
+  """Returns a table and its counts; something to point at without a mask."""
+  if table is None:
     empty = jnp.zeros((1, 1), jnp.int32)
     return empty, empty[0]
-  return blocks.index_table(keep)
+  return table
 
 
 def _flags(keep):

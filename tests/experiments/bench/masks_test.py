@@ -8,6 +8,9 @@ from absl.testing import flagsaver
 
 import kdropout_jax as kd
 from experiments.bench import masks as bench_masks
+from experiments.bench import steps
+
+NET = steps.Network("n", 512, 2, True, inputs=8, batch_size=256)
 
 
 def test_the_binary_writes_a_row_for_every_candidate(tmp_path, capsys):
@@ -31,8 +34,7 @@ def test_the_binary_writes_a_row_for_every_candidate(tmp_path, capsys):
 
 def test_fewer_masks_take_less_memory_than_one_a_row():
   def temporaries(schedule, pattern):
-    program = bench_masks.StepProgram(schedule, pattern, 256, 512, 8, 2)
-    return program.temp_bytes
+    return bench_masks.step_program(schedule, pattern, NET, 2).temp_bytes
 
   reused = temporaries(kd.Sequential(k=9, m=8), kd.Bernoulli)
   assert reused < temporaries(None, None)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from experiments import data
+from tests import tolerance
 
 
 @pytest.fixture
@@ -37,7 +38,8 @@ def _expected(x, mode):
 def test_modes_against_numpy(images, mode, jit):
   pixels = data.fit_pixels(images, mode)
   result = (jax.jit(pixels) if jit else pixels)(jnp.asarray(images))
-  np.testing.assert_allclose(result, _expected(images, mode), atol=2e-6)
+  # Statistics of 5 images at the most, and few roundings a pixel.
+  tolerance.assert_sums_close(result, _expected(images, mode), images.size)
 
 
 def test_statistics_are_the_training_sets(images):

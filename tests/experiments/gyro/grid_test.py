@@ -18,7 +18,6 @@ from experiments.gyro.grid import cells as grid_cells
 from experiments.gyro.grid import report as grid_report
 from experiments.gyro.grid import rows as grid_rows
 from experiments.gyro.grid import tables as grid_tables
-from experiments.report import figures
 from experiments.run import predictions
 from experiments.run import workdirs
 from kdropout_jax.masks import diagnostics
@@ -71,11 +70,16 @@ def cpu(tmp_path_factory):
 @pytest.fixture(scope="module")
 def page(cpu):
   cells, folder = cpu
-  return grid_report.page(cells, folder, "cpu", 1.0)
+  return grid_report.report(cells, folder, "cpu")
 
 
-def test_the_claims_are_judged_by_what_was_planted(page):
-  outcome = {v.claim.name: v.outcome for v in page[0].verdicts}
+@pytest.fixture(scope="module")
+def verdicts(page):
+  return page.verdicts("cpu")
+
+
+def test_the_claims_are_judged_by_what_was_planted(verdicts):
+  outcome = {v.claim.name: v.outcome for v in verdicts}
   assert outcome == {
     "best_total": "holds",
     "best_concurrent": "holds",
@@ -87,8 +91,8 @@ def test_the_claims_are_judged_by_what_was_planted(page):
   assert len(claims.named(*grid_report.CLAIMS)) == len(grid_report.CLAIMS)
 
 
-def test_settings_of_the_claims_are_cells_of_the_paper(page):
-  found = {v.claim.name: set(v.findings) for v in page[0].verdicts}
+def test_settings_of_the_claims_are_cells_of_the_paper(verdicts):
+  found = {v.claim.name: set(v.findings) for v in verdicts}
   blocks = {
     f"concurrent={tau} total={total}" for tau in (2, 8) for total in (256, 1024)
   }
@@ -162,12 +166,11 @@ def test_random_draws_are_counted():
 
 
 def test_what_did_not_train_whole_is_marked(page):
-  report, _ = page
-  (cells,) = [r for r in report.notes if r.startswith("| Sigma | tau | cons")]
+  (cells,) = [r for r in page.notes if r.startswith("| Sigma | tau | cons")]
   (line,) = [x for x in cells.splitlines() if x.startswith("| 8,192 | 4 ")]
   # Of 8192, 9600 draws reach 8192 (1 - exp(-9600 / 8192)), 5654, on average.
   assert "not all Sigma trained (5," in line and "of 8,192)" in line
-  (square,) = [r for r in report.notes if r.startswith("| Sigma  | tau = 1 ")]
+  (square,) = [r for r in page.notes if r.startswith("| Sigma  | tau = 1 ")]
   assert "not all" not in square  # Consecutive windows reach all of them.
 
 
@@ -191,11 +194,11 @@ def test_tables_have_the_means_by_hand(cpu, page):
   blocks = grid_tables.blocks(rows)
   for words in ("| 128 x 32", "| 128 x 4", "| 32 x 32", "| 128           |"):
     assert words in blocks
-  assert "of 128, 64, 32, 16 of 1024" in page[0].setting
+  assert "of 128, 64, 32, 16 of 1024" in page.setting
 
 
 def test_the_figure_has_the_four_panels(page, tmp_path):
-  panels = page[1]
+  panels = grid_report.panels(page.rows)
   assert [p.title for p in panels] == [
     *("mlp2/cifar10: figure 1", "table 1", "table 6", "table 2")
   ]
@@ -208,7 +211,7 @@ def test_the_figure_has_the_four_panels(page, tmp_path):
     for how in ("consecutive", "random")
   }
   assert len(panels[3].lines) == 4
-  figures.draw(tmp_path / "x.png", panels, columns=2)
+  page.draw(tmp_path / "x.png")
   assert (tmp_path / "x.png").read_bytes()[1:4] == b"PNG"
 
 

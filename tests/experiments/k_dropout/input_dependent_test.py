@@ -42,6 +42,6 @@ def test_a_subnet_knows_its_own_classes_alone(call, workdir):
 
 def test_a_scale_without_meaning_is_refused(call):
   with pytest.raises(
-    ValueError, match="scale must be cpu or smoke, got 'paper'"
+    ValueError, match="scale must be one of cpu, smoke, got 'paper'"
   ):
     call(input_dependent.main, scale="paper")

@@ -7,6 +7,8 @@ import pytest
 
 from experiments.k_dropout import claims
 from experiments.k_dropout import sweep
+from experiments.report import columns
+from experiments.report import rows as rows_lib
 from experiments.report import study
 
 
@@ -63,9 +65,39 @@ def test_plain_data():
 
 
 def test_points():
-  assert study.points([0.4, 0.5, 0.6]) == "50.00 +- 10.00"
-  assert study.points([0.4]) == "40.00"
-  assert study.points([]) == "-"
+  assert columns.points([40.0, 50.0, 60.0]) == "50.00 +- 10.00"
+  assert columns.points([40.0]) == "40.00"
+  assert columns.points([]) == "-"
+
+
+def test_a_table_has_a_line_for_each_setting():
+  rows = [
+    {"k": 1000, "rate": None, "seed": 0, "loss": 1.0, "accuracy": 40.0},
+    {"k": 2, "rate": 0.5, "seed": 0, "loss": 3.0, "accuracy": 44.0},
+    {"k": 1000, "rate": None, "seed": 1, "loss": 2.0},
+  ]
+  found = columns.table(
+    rows,
+    ("k", "rate"),
+    {
+      "k": columns.setting("k", "{:,}"),
+      "rate": columns.setting("rate"),
+      "loss": columns.mean("loss"),
+      "accuracy": columns.spread("accuracy"),
+    },
+  )
+  assert found == (
+    ["k", "rate", "loss", "accuracy"],
+    [["1,000", "-", "1.500", "40.00"], ["2", "0.5", "3.000", "44.00"]],
+  )
+
+
+def test_a_curve_ascends_and_has_nan_where_a_place_has_fewer_seeds():
+  rows = [{"k": k, "accuracy": v} for k, v in ((8, 3.0), (2, 1.0), (8, 4.0))]
+  x, values = rows_lib.curve(rows, "k")
+  assert x == [2, 8]
+  np.testing.assert_array_equal(values, [[1.0, np.nan], [3.0, 4.0]])
+  assert rows_lib.curve([], "k")[1].shape == (0, 0)
 
 
 def test_minutes_add_up(tmp_path):

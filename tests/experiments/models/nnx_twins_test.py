@@ -10,9 +10,12 @@ from flax import nnx
 
 import kdropout_jax as kd
 from experiments import models
+from tests import tolerance
 from tests.experiments.models import nnx_twins
 
 _BLOCKS = functools.partial(kd.Blocks, block_size=4)
+LENGTH = 5 * 6 * 3 + 3 * 8
+"""Terms on the way through either network: its widest layer leads."""
 
 
 def pair(name, pattern, key, **dropout):
@@ -53,11 +56,8 @@ def test_twins_have_the_same_parameters_and_logits(name, key):
   own = nnx.to_pure_dict(nnx.state(twin, nnx.Param))
   assert jax.tree.structure(own) == jax.tree.structure(variables["params"])
   # XLA may fuse the two differently.
-  np.testing.assert_allclose(
-    twin(x, train=False),
-    linen.apply(variables, x, train=False),
-    rtol=1e-5,
-    atol=1e-6,
+  tolerance.assert_sums_close(
+    twin(x, train=False), linen.apply(variables, x, train=False), LENGTH
   )
 
 
@@ -88,8 +88,7 @@ def test_twins_train_the_same_subnets(name, pattern, dropout, key):
     variables["params"]
   )
   got = nnx.to_pure_dict(nnx.jit(nnx.grad(by_nnx))(twin))
-  close = functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6)
-  jax.tree.map(close, got, expected)
+  tolerance.assert_sums_close(got, expected, 2 * LENGTH + 8)
   assert any(np.any(leaf != 0) for leaf in jax.tree.leaves(got))
 
 

@@ -12,6 +12,7 @@ from experiments.run import setup as setup_lib
 from experiments.run import snapshots
 from kdropout_jax.training import loop
 from kdropout_jax.training import metrics
+from tests import tolerance
 
 _FIELDS = dict(
   method="pooled",
@@ -108,8 +109,9 @@ def test_a_broken_run_ends_with_the_bits_of_an_unbroken_one(
   ]
   for ours, theirs in zip(*logs, strict=True):
     assert ours["step"] == theirs["step"]
-    np.testing.assert_allclose(
-      ours["train_loss"], theirs["train_loss"], rtol=1e-6
+    # The bits are the same; the windows that they are summed over are not.
+    tolerance.assert_sums_close(
+      np.float32(ours["train_loss"]), theirs["train_loss"], 3
     )
 
 
@@ -170,8 +172,9 @@ def test_runs_of_one_program_equal_runs_alone(tmp_path):
   together = runner.run(configs, tmp_path / "both", progress=False)
   alone = runner.run(configs[1], tmp_path / "one", progress=False)[0]
   assert [r["num_subnets"] for r in together] == [5, 2]
-  np.testing.assert_allclose(
-    together[1]["test_loss"], alone["test_loss"], atol=1e-5
+  length = 2 * (64 + 8 + 8 + 10) + 297
+  tolerance.assert_sums_close(
+    np.float32(together[1]["test_loss"]), alone["test_loss"], length, steps=9
   )
   assert together[1]["config"] == alone["config"]
   with pytest.raises(ValueError, match="may differ in .*pool_size.* alone"):

@@ -1,33 +1,23 @@
 """Models of flax.nnx as subnets: what discovery and small networks need.
 
 Flax nnx has no way to intercept a module's call. So a copy of the model is
-made whose dropouts look for a visitor first; its state, paths included, is
-that of the model. Imported on first use, as flax.nnx is.
+made whose dropouts are ours and have names, by which they look for a visitor
+first; its state, paths included, is that of the model. Imported on first use,
+as flax.nnx is.
 """
 
-import functools
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
-from flax import linen as nn
 from flax import nnx
 
-from kdropout_jax import patterns
 from kdropout_jax._types import UnsupportedError
 from kdropout_jax.nn import _nnx_dense
 from kdropout_jax.nn import _nnx_dropout
-from kdropout_jax.nn import _nnx_retrofit
-from kdropout_jax.nn import linen
 from kdropout_jax.subnets import sites
-
-_MARK = "visited_as"  # attribute of a visitable module: its layer
-_DROPOUTS = (
-  nnx.Dropout,
-  _nnx_dropout.Dropout,
-  _nnx_retrofit.ScheduledDropout,
-)
+from kdropout_jax.subnets.probing import precision
 
 
 def visitable(model: nnx.Module) -> nnx.Module:
@@ -56,18 +46,55 @@ def visitable(model: nnx.Module) -> nnx.Module:
   ...   net(jnp.ones((1, 2))).tolist()
   [[2.0]]
   """
-  copy = nnx.clone(model)
+  copy = _with_our_dropouts(nnx.clone(model))
   for path, node in nnx.iter_graph(copy):
     layer = "/".join(map(str, path)) or type(node).__name__
     if isinstance(node, _nnx_dense.DropConnectDense):
-      raise UnsupportedError(
-        f"{layer!r} drops weights; a small network needs whole units dropped"
-      )
-    known = isinstance(node, (*_DROPOUTS, _nnx_dense.MaskedDense))
-    if known and not hasattr(node, _MARK):  # else a copy of ours already
-      node.__class__ = _visitable_class(type(node))
-      setattr(node, _MARK, layer)
+      raise sites.drops_weights(layer)
+    if hasattr(node, "visited_as") and not node.visited_as:
+      node.visited_as = layer  # else a part of another copy
   return copy
+
+
+def _with_our_dropouts(model: nnx.Module) -> nnx.Module:
+  """Puts `kd.nnx.Dropout`, which is Flax's bit for bit, in the place of Flax's.
+
+  A dropout keeps its stream, so that the paths of the state are the same.
+  """
+  ours: dict[int, nnx.Module] = {}
+  is_module = lambda value: isinstance(value, nnx.Module)  # noqa: E731
+
+  def swap(value):
+    if not isinstance(value, nnx.Dropout):
+      return value
+    if type(value) is not nnx.Dropout:
+      raise UnsupportedError(
+        f"the model has a {type(value).__name__}, whose own code a small"
+        " network would not run"
+      )
+    return ours.setdefault(id(value), _our_dropout(value))
+
+  if isinstance(model, nnx.Dropout):
+    return swap(model)
+  for _, node in list(nnx.iter_graph(model)):
+    if isinstance(node, nnx.Module):
+      for name, value in list(vars(node).items()):
+        found = jax.tree.leaves(value, is_leaf=is_module)
+        if any(isinstance(leaf, nnx.Dropout) for leaf in found):
+          new = jax.tree.map(swap, value, is_leaf=is_module)
+          setattr(node, name, new if is_module(value) else nnx.data(new))
+  return model
+
+
+def _our_dropout(dropout: nnx.Dropout) -> nnx.Module:
+  new = _nnx_dropout.Dropout(
+    dropout.rate,
+    broadcast_dims=dropout.broadcast_dims,
+    deterministic=dropout.deterministic,
+    rng_collection=dropout.rng_collection,
+  )
+  new.rngs = dropout.rngs
+  return new
 
 
 class Functional:
@@ -83,13 +110,29 @@ class Functional:
   def apply(self, variables, *args, mutable=None, **kwargs):
     """Runs the model; its random streams start anew at each call."""
     states = [variables.get(k, v) for k, v in self.variables.items()]
-    model = nnx.merge(self._graph, *states, self._rngs)
+    model = nnx.merge(self._graph, *states, self._rngs, copy=True)
     out = model(*args, **kwargs)
     if mutable is None:
       return out
     _, *after = nnx.split(model, nnx.Param, nnx.BatchStat, nnx.RngState, ...)
     after.pop(2)
     return out, dict(zip(self.variables, after))
+
+  @contextlib.contextmanager
+  def in_dtype(self, dtype: Any) -> Iterator[None]:
+    """Lets modules compute in `dtype` whose own attribute is narrower."""
+    given = self._graph
+    states = [*self.variables.values(), self._rngs]
+    model = nnx.merge(given, *states, copy=True)
+    for _, node in nnx.iter_graph(model):
+      if isinstance(node, nnx.Module):
+        if precision.is_narrower(vars(node).get("dtype"), dtype):
+          setattr(node, "dtype", dtype)  # noqa: B010
+    self._graph = nnx.graphdef(model)
+    try:
+      yield
+    finally:
+      self._graph = given
 
 
 def functional(model: Any, variables: Any) -> Functional:
@@ -130,61 +173,3 @@ def _check_same(given, own) -> None:
       "variables must hold the model's own parameters, as"
       f" nnx.state(model, nnx.Param) does, but {differ[0]!r} differs"
     )
-
-
-@functools.cache
-def _visitable_class(kind: type) -> type:
-  """Returns `kind` with a call that looks for a visitor first.
-
-  Once and for all, as graphs are compared by it; with no second base, so that
-  an instance may change its class to it.
-  """
-  is_dropout = issubclass(kind, _DROPOUTS)
-
-  def call(module, inputs, *args, **kwargs):
-    visit = sites.visitor()
-    if visit is None or is_dropout and module.rate == 0.0:
-      return kind.__call__(module, inputs, *args, **kwargs)
-    if is_dropout:
-      return _visit_dropout(visit, module, inputs, kwargs)
-    kwargs = {k: v for k, v in kwargs.items() if k not in sites.MASKS}
-    return kind.__call__(module, inputs, *args, **kwargs)
-
-  members = {"__call__": call, "__module__": kind.__module__, _MARK: ""}
-  return type(kind.__name__, (kind,), members)
-
-
-def _visit_dropout(visit: sites.Visit, module, inputs, arguments):
-  twin = _linen_twin(module, inputs)
-  rescale: Any = getattr(twin, "rescale", "expected")
-  rate = patterns.check_rate(module.rate)
-  site = sites.Site(inputs.shape[-1], twin, rate, rescale)
-  if isinstance(module, _nnx_retrofit.ScheduledDropout):
-    key, ids = module.drawn(inputs)
-    masks = module.rule.sample(inputs, key, ids)
-    return visit(
-      getattr(module, _MARK), site, inputs, arguments | {"masks": masks}
-    )
-  ids = arguments.get("subnets")
-  if ids is not None and arguments.get("masks") is None:
-    key = _nnx_dropout.run_key(module, arguments.get("rngs"))
-    masks = module.rule_for(inputs).sample(inputs, key, jnp.asarray(ids))
-    arguments = arguments | {"masks": masks}
-  return visit(getattr(module, _MARK), site, inputs, arguments)
-
-
-def _linen_twin(module, inputs) -> nn.Module:
-  """Returns the linen dropout that drops the same units."""
-  if isinstance(module, nnx.Dropout):
-    return nn.Dropout(
-      module.rate, module.broadcast_dims, deterministic=module.deterministic
-    )
-  spatial = isinstance(module, _nnx_dropout.Dropout)
-  rule = module.rule_for(inputs) if spatial else module.rule
-  return linen.Dropout(
-    module.rate,
-    rule.broadcast_dims,
-    deterministic=module.deterministic,
-    pattern=lambda rate: rule.pattern,
-    rescale=rule.rescale,
-  )

@@ -1,0 +1,64 @@
+"""The training step that every benchmark times: loss, update, program."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, Int
+
+from experiments.bench import timing
+
+State = tuple[Any, Any]
+"""Parameters, and the optimizer's state."""
+
+
+def cross_entropy(
+  logits: Float[Array, "B C"], labels: Int[Array, "B"]
+) -> Float[Array, ""]:
+  """Returns the mean cross entropy of a batch, in float32."""
+  losses = optax.softmax_cross_entropy_with_integer_labels(
+    logits.astype(jnp.float32), labels
+  )
+  return losses.mean()
+
+
+def update(
+  optimizer: optax.GradientTransformation, state: State, grads: Any
+) -> State:
+  """Returns parameters and optimizer state after one update."""
+  params, opt_state = state
+  updates, opt_state = optimizer.update(grads, opt_state, params)
+  return optax.apply_updates(params, updates), opt_state
+
+
+def scanned(
+  loss_fn: Callable[..., Float[Array, ""]],
+  optimizer: optax.GradientTransformation,
+  params: Any,
+  batch: tuple[Any, ...],
+  num_steps: int,
+  ideal: float | None = None,
+) -> timing.Program:
+  """Compiles a scan of training steps on one batch.
+
+  Args:
+    loss_fn: from parameters, the number of the step and the batch to a loss.
+    optimizer: updates the parameters.
+    params: of the first step.
+    batch: of all steps.
+    num_steps: steps of one call.
+    ideal: see `timing.Program`.
+  """
+
+  def train_step(state, _):
+    step, *trained = state
+    grads = jax.grad(loss_fn)(trained[0], step, *batch)
+    return (step + 1, *update(optimizer, tuple(trained), grads)), None
+
+  def run(state):
+    return jax.lax.scan(train_step, state, length=num_steps)[0]
+
+  state = (jnp.int32(0), params, optimizer.init(params))
+  return timing.Program(timing.donating(run, state), state, num_steps, ideal)
