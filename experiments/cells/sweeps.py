@@ -2,7 +2,7 @@
 
 A cell's folder is named by the digest of its configuration, so that grids
 share cells, finished ones are skipped, and stopped ones continue. Cells that
-differ in `config.MEMBER_FIELDS` alone train side by side in one program, a
+have one `program_key` train side by side in one program, a
 *pack*; which cells share a pack follows from the list, not from the shard.
 """
 
@@ -21,7 +21,6 @@ from experiments import models
 from experiments.run import config as config_lib
 from experiments.run import predictions
 from experiments.run import runner
-from experiments.run import setup as setup_lib
 from experiments.run import snapshots
 from experiments.run import workdirs
 from kdropout_jax.training import loop
@@ -52,7 +51,7 @@ def packs(cells: Cells, max_members: int) -> list[Pack]:
   for cell in cells:
     if cell.seeds != 1:
       raise ValueError(f"a cell must have one seed, got seeds={cell.seeds}")
-    groups.setdefault(setup_lib.check_common([cell]), []).append(cell)
+    groups.setdefault(cell.program_key(), []).append(cell)
   alone = models.CONVOLUTIONAL if jax.default_backend() == "cpu" else ()
   found = []
   for group in groups.values():

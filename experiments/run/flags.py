@@ -13,6 +13,7 @@ from absl import flags
 from absl import logging
 
 from experiments.run import config as config_lib
+from experiments.run import fields
 from experiments.run import methods
 from experiments.run import presets
 from experiments.run import start
@@ -26,7 +27,7 @@ def define_run() -> None:
   """Defines the flags of a run; a name that is there already stays."""
   for field in dataclasses.fields(config_lib.RunConfig):
     if field.name not in FLAGS:
-      _define(field.name, field.default, field.metadata)
+      _define(field)
   if "preset" not in FLAGS:
     flags.DEFINE_string(
       "preset", None, "a paper's settings, which flags that are given override"
@@ -95,10 +96,15 @@ def _from_legacy(name: str, values: dict[str, Any]) -> dict[str, Any]:
     ValueError: another method, or a flag that says otherwise.
   """
   config_lib.check_choice("legacy", name, methods.LEGACY)
-  found = methods.LEGACY[name]
-  if found and values["method"] != "gyro":
+  if name == "none":
+    return {}
+  config_lib.check_choice("method", values["method"], methods.METHODS)
+  found = methods.METHODS[values["method"]].authors
+  if not found:
+    those = (m for m, method in methods.METHODS.items() if method.authors)
     raise ValueError(
-      f"legacy={name!r} is for method=gyro, got method={values['method']!r}"
+      f"legacy={name!r} is for method={' or '.join(those)}, got"
+      f" method={values['method']!r}"
     )
   for flag, value in found.items():
     if not FLAGS[flag].using_default_value and values[flag] != value:
@@ -106,7 +112,7 @@ def _from_legacy(name: str, values: dict[str, Any]) -> dict[str, Any]:
         f"{flag} must be {value} or left alone with legacy={name!r}, got"
         f" {values[flag]}"
       )
-  return found
+  return dict(found)
 
 
 def join_processes() -> None:
@@ -192,8 +198,13 @@ def _fail(message: str, code: int) -> int:
   return code
 
 
-def _define(name: str, default: Any, metadata: Any) -> None:
-  kind, help_text = metadata["kind"], metadata["help"]
+def _define(field: dataclasses.Field) -> None:
+  name, kind = field.name, field.metadata["kind"]
+  default: Any = field.default
+  users = methods.users(name)
+  help_text = fields.help_of(field)
+  if users:
+    help_text = f"{', '.join(users)}: {help_text}"
   if kind is bool:
     flags.DEFINE_bool(name, default, help_text)
   elif kind is int:

@@ -3,7 +3,6 @@
 import collections
 import dataclasses
 import functools
-import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+import kdropout_jax as kd
 from experiments import data as data_lib
 from experiments import models
 from experiments.run import config as config_lib
@@ -19,7 +19,6 @@ from experiments.run import methods
 from experiments.run import optimizers
 from experiments.run import pretrained
 from experiments.run import streamed
-from kdropout_jax import UnsupportedError
 from kdropout_jax.training import guided
 from kdropout_jax.training import parallel
 from kdropout_jax.training import program as program_lib
@@ -33,13 +32,13 @@ _MAX_PROGRAMS = 8
 _EVAL_ROWS = {"pairs": 32, "spans": 32}
 """{task: rows that a device evaluates at a time}; attention is large."""
 
-_HOST_FIELDS = (
-  "eval_every",
-  "checkpoint_every",
-  "snapshot_steps",
-  "test_curve",
-)
-"""Fields that no compiled function reads."""
+_HOST = {
+  "eval_every": None,
+  "checkpoint_every": None,
+  "snapshot_steps": (),
+  "test_curve": False,
+}
+"""Fields that no compiled function reads, and their defaults."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,7 +96,7 @@ class Setup:
       UnsupportedError: they are on disk alone.
     """
     if self.data is None:
-      raise UnsupportedError(
+      raise kd.UnsupportedError(
         f"dataset {self.info.name!r} is streamed from disk; this needs all of"
         " its examples in memory"
       )
@@ -112,7 +111,7 @@ def make(
   """Returns the set-up of runs that train in one program.
 
   Args:
-    configs: one or more, equal but for `config.MEMBER_FIELDS`.
+    configs: one or more, of the same `program_key`.
     data_dir: where prepared datasets live.
     data_workers: processes that read a stream; 0 reads in threads.
 
@@ -120,7 +119,8 @@ def make(
     ValueError: configurations that need programs of their own, or that do not
       fit the dataset, the devices, or 2**32 ids of subnets.
   """
-  common = check_common(configs)
+  check_common(configs)
+  common = configs[0]
   models.build(common.model, _options(common, num_classes=2))
   dataset = examples.load(common, data_dir)
   num_steps = common.steps(dataset.num_train)
@@ -129,7 +129,7 @@ def make(
       f"batch_size must be <= {dataset.num_train}, the training examples of"
       f" {common.dataset!r}, got {common.batch_size}"
     )
-  schedules = tuple(methods.schedule(c, num_steps) for c in configs)
+  schedules = tuple(c.schedule(num_steps) for c in configs)
   for schedule in schedules:
     if schedule is not None:  # Raises where the ids would exceed 2**32.
       schedule.num_subnets(num_steps, common.batch_size)
@@ -170,37 +170,17 @@ def make(
   )
 
 
-def check_common(
-  configs: Sequence[config_lib.RunConfig],
-) -> config_lib.RunConfig:
-  """Returns what `configs` have in common, the member fields at default.
-
-  Raises:
-    ValueError: they differ in a field that needs a program of its own.
-  """
+def check_common(configs: Sequence[config_lib.RunConfig]) -> None:
+  """Raises a ValueError where runs need programs of their own."""
   if not configs:
     raise ValueError("configs must hold at least one configuration, got none")
-  first = _without_members(configs[0])
   for other in configs[1:]:
-    if _without_members(other) != first:
+    if other.program_key() != configs[0].program_key():
       raise ValueError(
-        "runs of one program may differ in"
-        f" {', '.join(config_lib.MEMBER_FIELDS)} alone, got"
-        f" {configs[0].identity()} and {other.identity()}"
+        "runs of one program may differ in seed, seeds, learning_rate and the"
+        " data of their schedules (k, pool_size, temperature, explore) alone,"
+        f" got {configs[0].identity()} and {other.identity()}"
       )
-  return first
-
-
-def _without_members(config: config_lib.RunConfig) -> config_lib.RunConfig:
-  fields: dict[str, Any] = {
-    f.name: f.default for f in dataclasses.fields(config)
-  }
-  defaults = {name: fields[name] for name in config_lib.MEMBER_FIELDS}
-  if config.method == "pooled":
-    # The default pool may be smaller than m, which is wrong without
-    # replacement; m itself is not.
-    defaults["pool_size"] = max(config.m, defaults["pool_size"])
-  return dataclasses.replace(config, **defaults)
 
 
 _programs: "collections.OrderedDict[Any, program_lib.Program]" = (
@@ -212,11 +192,8 @@ def _program(
   common, data_dir: str | None, dataset, num_steps: int, members
 ) -> program_lib.Program:
   """Returns the program of `common`; the last few are kept, compiled."""
-  traced = common.identity()
-  for name in _HOST_FIELDS:
-    traced.pop(name, None)
   key = (
-    json.dumps(traced, sort_keys=True),
+    dataclasses.replace(common, **_HOST).program_key(),
     data_dir,
     dataset.num_train,
     num_steps,
@@ -269,9 +246,9 @@ def _run_steps(
   common, dataset, task: task_lib.Task, num_steps: int, members
 ) -> step_lib.RunSteps:
   """Returns what trains many steps of one member."""
-  if common.method == "guided":
+  if isinstance(members.schedule, kd.Guided):
     if dataset.is_streamed:
-      raise UnsupportedError(
+      raise kd.UnsupportedError(
         "method=guided trains on examples that are on the device: streamed"
         " batches do not carry its state"
       )
