@@ -16,13 +16,12 @@ import sys
 import time
 from collections.abc import Sequence
 
-from absl import app
 from absl import flags
-from absl import logging
 
 from experiments.data import preparation
 from experiments.data import prepared
 from experiments.data import registry
+from experiments.run import flags as run_flags
 
 
 def prepare_all(names: Sequence[str], data_dir, local_files) -> list[str]:
@@ -90,9 +89,7 @@ def define_flags() -> None:
 
 
 def main(argv: Sequence[str]) -> None:
-  if len(argv) > 1:
-    raise app.UsageError(f"unknown arguments: {' '.join(argv[1:])}")
-  logging.set_verbosity(logging.WARNING)
+  del argv
   names = list(flags.FLAGS.dataset)
   if names == ["all"]:
     names = [n for n in registry.names() if registry.get(n).builder]
@@ -100,12 +97,10 @@ def main(argv: Sequence[str]) -> None:
     errors = prepare_all(names, flags.FLAGS.data_dir, flags.FLAGS.local_files)
   except KeyboardInterrupt:
     sys.exit("stopped; the same command continues")
-  except ValueError as error:
-    sys.exit(str(error))
   if errors:
     sys.exit(f"{len(errors)} of {len(names)} datasets are not prepared")
 
 
 if __name__ == "__main__":
   define_flags()
-  app.run(main)
+  run_flags.launch(main)

@@ -18,6 +18,7 @@ from kdropout_jax.config import Pooled
 from kdropout_jax.config import Sequential
 from kdropout_jax.config import Standard
 from kdropout_jax.connections import drop_connect
+from kdropout_jax.functional import assign_rows
 from kdropout_jax.functional import dropout
 from kdropout_jax.functional import spatial_dropout
 from kdropout_jax.masks import guided
@@ -27,6 +28,7 @@ from kdropout_jax.masks.sampling import masks_for_steps
 from kdropout_jax.masks.sampling import subnet_masks
 from kdropout_jax.masks.schedules import subnet_ids
 from kdropout_jax.nn import linen
+from kdropout_jax.ops.explain import explain
 from kdropout_jax.ops.matmul import masked_matmul
 from kdropout_jax.patterns import Bernoulli
 from kdropout_jax.patterns import Blocks
@@ -51,8 +53,10 @@ __all__ = (
   "Sequential",
   "Standard",
   "UnsupportedError",
+  "assign_rows",
   "drop_connect",
   "dropout",
+  "explain",
   "guided",
   "layer_masks",
   "linen",

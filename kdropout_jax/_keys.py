@@ -9,7 +9,7 @@ import hashlib
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array
+from jaxtyping import Array, UInt
 
 from kdropout_jax._types import Key
 from kdropout_jax._types import UnsupportedError
@@ -52,13 +52,18 @@ def as_threefry(key: Key) -> Key:
     words = jax.random.key_data(key)
   else:
     words = _legacy_words(key)
-  first = jax.random.wrap_key_data(words[..., :2], impl=_IMPL)
+  first = from_words(words[..., :2])
   fold = jax.random.fold_in
   for _ in first.shape:
     fold = jax.vmap(fold)
   for i in range(2, words.shape[-1]):
     first = fold(first, words[..., i])
   return first
+
+
+def from_words(words: UInt[Array, "... 2"]) -> Key:
+  """Returns the threefry key, or keys, of raw words."""
+  return jax.random.wrap_key_data(words, impl=_IMPL)
 
 
 def named(key: Key, name: str) -> Key:

@@ -191,6 +191,70 @@ def row_masks(
   return keep[slots]
 
 
+def assign_rows(
+  num_rows: int,
+  num_subnets: int,
+  *,
+  batch_size: int,
+  first_row: int | Int[Array, ""] = 0,
+  row_layout: RowLayout = "contiguous",
+) -> Int[Array, "B"]:
+  """Returns the slots of rows that are a part of a larger batch.
+
+  Give them as ``assignment=`` to whatever takes one: a micro-batch, or the
+  rows of one device, then trains the subnets that it has in the full batch.
+
+  Args:
+    num_rows: rows B at hand.
+    num_subnets: subnets T of a step.
+    batch_size: rows of the full batch.
+    first_row: number of the first row at hand in the full batch; may be
+      traced, as the number of a micro-step or of a device is.
+    row_layout: as for `dropout`.
+
+  Returns:
+    int32 [B] of slots in [0, T), the last subnet's where a traced `first_row`
+    leads past the batch.
+
+  Raises:
+    ValueError: a wrong number, or rows that lie outside the batch.
+
+  >>> import kdropout_jax as kd
+  >>> kd.assign_rows(4, 4, batch_size=8, first_row=4).tolist()
+  [2, 2, 3, 3]
+  """
+  for name, value in (("num_subnets", num_subnets), ("batch_size", batch_size)):
+    _checks.check_int32(name, value)
+  _checks.check_option("row_layout", row_layout, RowLayout)
+  first = _check_first_row(first_row, num_rows, batch_size)
+  rows = first + jnp.arange(num_rows, dtype=jnp.int32)
+  if row_layout == "tiled":
+    return rows % np.int32(num_subnets)
+  if batch_size % num_subnets == 0:
+    slots = rows // np.int32(batch_size // num_subnets)
+  else:
+    # The rule r * T // B by its borders: the product could overflow.
+    starts = blocks.row_starts(batch_size, num_subnets)
+    slots = jnp.searchsorted(starts, rows, side="right").astype(jnp.int32) - 1
+  return jnp.minimum(slots, np.int32(num_subnets - 1))
+
+
+def _check_first_row(first_row, num_rows: int, batch_size: int):
+  """Returns `first_row` as int32; concrete rows must lie in the batch."""
+  integer = jnp.issubdtype(jnp.result_type(first_row), jnp.integer)
+  if isinstance(first_row, bool) or not integer or jnp.ndim(first_row):
+    raise ValueError(f"first_row must be an integer, got {first_row!r}")
+  if _checks.is_concrete(first_row):
+    first = int(first_row)
+    if first < 0 or first + num_rows > batch_size:
+      raise ValueError(
+        f"first_row must be in [0, {batch_size - num_rows}] for {num_rows} rows"
+        f" of a batch with batch_size={batch_size}, got {first}"
+      )
+    return np.int32(first)
+  return jnp.asarray(first_row).astype(jnp.int32)
+
+
 def check_inputs(x) -> Array:
   """Returns `x` as an array, or raises a ValueError that names the rule."""
   x = jnp.asarray(x)

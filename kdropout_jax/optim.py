@@ -11,6 +11,14 @@ import optax
 from kdropout_jax import blocks
 from kdropout_jax.subnets import layouts
 
+__all__ = (
+  "KeptOnlyState",
+  "PrunedState",
+  "kept_only",
+  "max_norm",
+  "pruned",
+)
+
 
 def max_norm(
   limit: float, axes: Sequence[int] | None = None

@@ -1,6 +1,7 @@
 """The tree keeps its shape: import arrows, one home for each awkward thing."""
 
 import ast
+import importlib
 import inspect
 import pathlib
 import subprocess
@@ -14,33 +15,36 @@ _ROOT = pathlib.Path(__file__).resolve().parents[1]
 _LIBRARY = sorted((_ROOT / "kdropout_jax").rglob("*.py"))
 _ALL = _LIBRARY + sorted((_ROOT / "experiments").rglob("*.py"))
 
-# A room may import from itself and from the rooms named here.
+_GUIDE = (_ROOT / "CONTRIBUTING.md").read_text()
 _BASE = {"_types", "_checks", "_pytrees", "_keys", "_windows"}
-_ARROWS = {
-  **{room: _BASE for room in _BASE},
-  "blocks": _BASE,
-  "patterns": _BASE | {"blocks"},
-  "config": _BASE | {"blocks", "patterns"},
-  "masks": _BASE | {"blocks", "patterns", "config"},
-  "ops": _BASE | {"blocks", "config"},
-}
-_ARROWS["functional"] = _ARROWS["masks"] | {"masks", "ops"}
-_ARROWS["connections"] = _ARROWS["functional"] | {"functional"}
-_ARROWS["nn"] = _ARROWS["connections"] | {"connections"}
-_ARROWS["subnets"] = _ARROWS["nn"] | {"nn"}
-_ARROWS["analysis"] = _ARROWS["subnets"] | {"subnets"}
-_ARROWS["optim"] = _BASE | {"blocks", "config", "subnets"}
-_ARROWS["training"] = _ARROWS["optim"] | {
-  "patterns",
-  "masks",
-  "functional",
-  "nn",
-  "subnets",
-  "optim",
+
+
+def block_of(name):
+  """Returns the lines of a fenced block of CONTRIBUTING.md."""
+  return _GUIDE.split(f"```{name}\n")[1].split("```")[0].splitlines()
+
+
+def arrows():
+  """Returns {package: what it may import}, of library and experiments."""
+  found = {}
+  for line in block_of("arrows"):
+    package, _, targets = line.partition(":")
+    names = set(targets.split())
+    names |= _BASE if "base" in names else set()
+    for one in _BASE if package == "base" else (package,):
+      found[one] = names if package != "base" else _BASE
+  return found
+
+
+_ARROWS = arrows()
+_EXPERIMENTS = {
+  name.removeprefix("experiments/"): targets
+  for name, targets in _ARROWS.items()
+  if name.startswith("experiments/")
 }
 
 
-def room_of(path):
+def package_of(path):
   parts = path.relative_to(_ROOT / "kdropout_jax").parts
   return parts[0].removesuffix(".py")
 
@@ -55,13 +59,13 @@ def imports_of(path):
 
 
 def wrong_arrows(path):
-  room = room_of(path)
+  package = package_of(path)
   for name in imports_of(path):
     if not name.startswith("kdropout_jax."):
       continue
     target = name.split(".")[1]
-    if target != room and target not in _ARROWS.get(room, set()):
-      yield f"{room} -> {target}"
+    if target != package and target not in _ARROWS.get(package, set()):
+      yield f"{package} -> {target}"
 
 
 @pytest.mark.parametrize(
@@ -134,22 +138,6 @@ def test_flags_are_defined_in_binaries_and_files_of_flags():
       assert "flags.DEFINE" not in code_of(path), path
 
 
-# A package of the experiments may import from itself and from those named
-# here; what lies beside them, by name, puts packages together and may import
-# any. No paper imports another, and a report knows neither a run nor a paper.
-_LOW = {"models", "data", "judge"}
-_SHARED = _LOW | {"report", "run", "cells"}
-_PAPERS = {"k_dropout", "gyro"}
-_EXPERIMENTS = {
-  **{package: set() for package in ("models", "data", "judge")},
-  "report": {"judge"},
-  "run": _LOW | {"report"},
-  "cells": _LOW | {"report", "run"},
-  **{paper: _SHARED for paper in _PAPERS},
-  "bench": _SHARED | _PAPERS,
-}
-
-
 def wrong_experiment_arrows(path):
   parts = path.relative_to(_ROOT / "experiments").parts
   package = parts[0]
@@ -183,6 +171,24 @@ def test_every_package_of_the_experiments_has_arrows():
   assert packages_of_the_experiments() == set(_EXPERIMENTS)
 
 
+def test_the_papers_know_no_other_and_a_report_no_run():
+  papers = {"k_dropout", "gyro"}
+  for paper in papers:
+    assert not _EXPERIMENTS[paper] & (papers - {paper})
+  assert not _EXPERIMENTS["report"] & {"run", "cells", *papers}
+
+
+def test_the_guide_names_every_folder_and_none_that_is_not_there():
+  told = {line.split()[0].rstrip("/") for line in block_of("tree")}
+  there = {
+    str(path.parent.relative_to(_ROOT))
+    for top in ("kdropout_jax", "experiments")
+    for path in (_ROOT / top).rglob("__init__.py")
+  }
+  assert told - {"tests", "docs/results"} == there
+  assert all((_ROOT / folder).is_dir() for folder in told)
+
+
 def test_a_wrong_arrow_of_the_experiments_is_seen(tmp_path, monkeypatch):
   monkeypatch.setitem(globals(), "_ROOT", tmp_path)
   path = tmp_path / "experiments" / "report" / "x.py"
@@ -205,10 +211,32 @@ def test_public_names_are_documented():
     assert first.endswith((".", ").")), f"{name}: {first}"
 
 
-def test_all_is_sorted_and_complete():
-  assert list(kd.__all__) == sorted(kd.__all__, key=lambda n: n)
-  for name in kd.__all__:
-    assert hasattr(kd, name)
+_PUBLIC = [path for path in _LIBRARY if "\n__all__ = (" in path.read_text()]
+
+
+@pytest.mark.parametrize(
+  "path", _PUBLIC, ids=lambda p: str(p.relative_to(_ROOT))
+)
+def test_what_a_user_may_import_is_listed_sorted_and_documented(path):
+  relative = path.relative_to(_ROOT).with_suffix("")
+  module = importlib.import_module(
+    ".".join(relative.parts).removesuffix(".__init__")
+  )
+  names = list(module.__all__)
+  assert names == sorted(set(names))
+  for name in names:
+    if path.name == "__init__.py" and not hasattr(module, name):
+      importlib.import_module(f"{module.__name__}.{name}")
+    assert inspect.getdoc(getattr(module, name)), name
+
+
+def test_every_name_of_the_guides_public_packages_is_listed():
+  """A package that users import from says what, its modules too."""
+  public = {"kdropout_jax", "subnets", "analysis", "linen", "nnx"}
+  listed = {
+    p.parent.name if p.name == "__init__.py" else p.stem for p in _PUBLIC
+  }
+  assert public | {"optim", "guided", "diagnostics"} <= listed
 
 
 @pytest.mark.parametrize("path", _ALL, ids=lambda p: str(p.relative_to(_ROOT)))

@@ -18,9 +18,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from absl import app
 from absl import flags
-from absl import logging
 
 from experiments import data
 from experiments.bench import loaders
@@ -28,6 +26,7 @@ from experiments.data import preparation
 from experiments.data import prepared
 from experiments.data import registry
 from experiments.data import streaming
+from experiments.run import flags as run_flags
 
 
 @dataclasses.dataclass
@@ -142,9 +141,7 @@ def define_flags() -> None:
 
 
 def main(argv: Sequence[str]) -> None:
-  if len(argv) > 1:
-    raise app.UsageError(f"unknown arguments: {' '.join(argv[1:])}")
-  logging.set_verbosity(logging.WARNING)
+  del argv
   names = list(flags.FLAGS.dataset)
   names = list(registry.names()) if names == ["all"] else names
   parent = preparation.data_folder(flags.FLAGS.data_dir)
@@ -168,4 +165,4 @@ def main(argv: Sequence[str]) -> None:
 
 if __name__ == "__main__":
   define_flags()
-  app.run(main)
+  run_flags.launch(main)

@@ -29,21 +29,18 @@ from typing import Any
 from xml.etree import ElementTree
 
 import jax
-from absl import app
 from absl import flags
 
+from experiments.bench import flags as bench_flags
 from experiments.bench import gpu_jobs
 from experiments.bench import reaches
 from experiments.bench import report as bench_report
 from experiments.report import passport
 from experiments.report import tables
+from experiments.run import flags as run_flags
 from kdropout_jax.training import files
 
-# Of its own, so that one process (of tests) can import several binaries.
-FLAGS = flags.FlagValues()
-_OUT = flags.DEFINE_string(
-  "out", "runs/gpu_suite", "Folder of the results.", flag_values=FLAGS
-)
+FLAGS = bench_flags.of_results("runs/gpu_suite")
 _SECONDS = flags.DEFINE_float(
   "seconds",
   500.0,
@@ -70,20 +67,21 @@ _ROWS = "rows.jsonl"
 
 def main(argv):
   """Tests, measures, prints and writes."""
-  if len(argv) > 1:
-    raise app.UsageError(f"unknown arguments: {argv[1:]}")
+  del argv
   if jax.default_backend() != "gpu" and not _SMOKE.value:
     raise SystemExit(
       f"gpu_suite needs a CUDA device, JAX has {jax.default_backend()} alone"
     )
   start = time.monotonic()
-  out = pathlib.Path(_OUT.value).resolve()
+  out = pathlib.Path(FLAGS.out).resolve()
   out.mkdir(parents=True, exist_ok=True)
   counts = run_tests(out / "junit.xml") if _TESTS.value else None
   make = gpu_jobs.smoke_jobs if _SMOKE.value else gpu_jobs.jobs
   jobs = list(make(_ROUNDS.value))
   left_out = measure(jobs, out / _ROWS, start + _SECONDS.value)
   print(write(out, left_out, counts, time.monotonic() - start))
+  names = (_ROWS, *(f"gpu_suite.{end}" for end in ("md", "json", "png")))
+  bench_flags.publish(FLAGS, names)
   print(f"written to {out} after {time.monotonic() - start:.0f} s")
   if counts is not None and jax.default_backend() == "gpu":
     check_counts(counts)
@@ -218,6 +216,4 @@ def _list(items: list[str]) -> str:
 
 
 if __name__ == "__main__":
-  flags.FLAGS.append_flag_values(FLAGS)
-  FLAGS.mark_as_parsed()
-  app.run(main)
+  run_flags.launch(main, FLAGS)

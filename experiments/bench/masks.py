@@ -19,15 +19,15 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import tqdm
-from absl import app
 from absl import flags
 
 import kdropout_jax as kd
+from experiments.bench import flags as bench_flags
 from experiments.bench import steps as steps_lib
 from experiments.bench import timing
+from experiments.run import flags as run_flags
 
-# Of its own, so that one process (of tests) can import several binaries.
-FLAGS = flags.FlagValues()
+FLAGS = bench_flags.of_results("runs/bench_masks")
 
 
 def _integer(name: str, default: int, help_text: str) -> flags.FlagHolder[int]:
@@ -39,9 +39,6 @@ _WIDTH = _integer("width", 2048, "Units W of a hidden layer.")
 _INPUTS = _integer("inputs", 3072, "Features of an input.")
 _STEPS = _integer("steps", 50, "Steps of one compiled scan.")
 _ROUNDS = _integer("rounds", 5, "Timed rounds.")
-_OUT = flags.DEFINE_string(
-  "out", "runs/bench_masks", "Folder for the tables.", flag_values=FLAGS
-)
 
 _BASELINE = "flax"
 _RATE = 0.5
@@ -158,12 +155,11 @@ def table(rows) -> str:
 
 def main(argv):
   """Measures, prints and writes the table."""
-  if len(argv) > 1:
-    raise app.UsageError(f"unknown arguments: {argv[1:]}")
+  del argv
   rows = measure(
     _BATCH.value, _WIDTH.value, _INPUTS.value, _STEPS.value, _ROUNDS.value
   )
-  out = pathlib.Path(_OUT.value)
+  out = pathlib.Path(FLAGS.out)
   out.mkdir(parents=True, exist_ok=True)
   heading = (
     f"batch {_BATCH.value}, width {_WIDTH.value}, inputs {_INPUTS.value}, rate"
@@ -173,10 +169,9 @@ def main(argv):
   print(f"{heading}\n\n{table(rows)}")
   (out / "bench_masks.md").write_text(f"{heading}\n\n{table(rows)}\n")
   (out / "bench_masks.json").write_text(json.dumps(rows, indent=1))
+  bench_flags.publish(FLAGS, ("bench_masks.md", "bench_masks.json"))
   print(f"\nwritten to {out}/bench_masks.md and bench_masks.json")
 
 
 if __name__ == "__main__":
-  flags.FLAGS.append_flag_values(FLAGS)
-  FLAGS.mark_as_parsed()
-  app.run(main)
+  run_flags.launch(main, FLAGS)

@@ -10,6 +10,8 @@ from typing import Any
 
 Row = Mapping[str, Any]
 
+_FORCED = (" dense", " compact")  # steps that name what `auto` did not take
+
 
 @dataclasses.dataclass(frozen=True)
 class Reach:
@@ -35,6 +37,7 @@ class Reach:
       row
       for row in rows
       if self.containing in row.get("candidate", "")
+      and not row.get("candidate", "").endswith(_FORCED)
       and all(row.get(k) == v for k, v in self.where.items())
     ]
 

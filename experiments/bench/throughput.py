@@ -34,10 +34,10 @@ from typing import Any
 
 import jax
 import tqdm
-from absl import app
 from absl import flags
 
 from experiments.bench import figure_7
+from experiments.bench import flags as bench_flags
 from experiments.bench import iterations as iterations_lib
 from experiments.bench import products
 from experiments.bench import report as bench_report
@@ -46,12 +46,12 @@ from experiments.bench import steps
 from experiments.gyro import paper
 from experiments.report import study
 from experiments.report import tables
+from experiments.run import flags as run_flags
 from experiments.run import presets
 
 _SHAPE_NAMES = tuple(shape.name for shape in shapes.SHAPES)
 _PART_NAMES = ("op", "step", "iteration", "table7")
-# Of its own, so that one process (of tests) can import several binaries.
-FLAGS = flags.FlagValues()
+FLAGS = bench_flags.of_results("runs/throughput")
 _PARTS = flags.DEFINE_multi_enum(
   "part",
   list(_PART_NAMES),
@@ -131,15 +131,11 @@ _WIDTH = flags.DEFINE_integer(
 _SMOKE = flags.DEFINE_bool(
   "smoke", False, "Tiny sizes: does it all run?", flag_values=FLAGS
 )
-_OUT = flags.DEFINE_string(
-  "out", "runs/throughput", "Folder of the results.", flag_values=FLAGS
-)
 
 
 def main(argv):
   """Measures, prints and writes the tables."""
-  if len(argv) > 1:
-    raise app.UsageError(f"unknown arguments: {argv[1:]}")
+  del argv
   check_networks()
   began, found, text = time.perf_counter(), {"rows": []}, ""
   for part in _PART_NAMES:
@@ -148,7 +144,9 @@ def main(argv):
     found = _add(part, found)
     # After each part: what is measured stays, whatever becomes of the next.
     text = write(found, time.perf_counter() - began)
-  print(f"{text}\nwritten to {_OUT.value}")
+  names = ("throughput.md", "throughput.json", "throughput.png", "figure7.png")
+  bench_flags.publish(FLAGS, names)
+  print(f"{text}\nwritten to {FLAGS.out}")
 
 
 def _add(part: str, found: dict[str, Any]) -> dict[str, Any]:
@@ -168,7 +166,7 @@ def _add(part: str, found: dict[str, Any]) -> dict[str, Any]:
 def write(found: dict[str, Any], seconds: float) -> str:
   """Writes what was measured so far; returns its tables."""
   result = found | bench_report.facts(_ROUNDS.value, seconds)
-  out = pathlib.Path(_OUT.value)
+  out = pathlib.Path(FLAGS.out)
   out.mkdir(parents=True, exist_ok=True)
   tables.write_json(out / "throughput.json", study.plain(result))
   text = bench_report.markdown(result, figure_7.sections(result))
@@ -204,7 +202,7 @@ def time_steps():
   names = _CANDIDATES.value or list(steps.CANDIDATES)
   unknown = set(names) - set(steps.CANDIDATES)
   if unknown:
-    raise app.UsageError(
+    raise ValueError(
       f"--candidates must be among {'; '.join(steps.CANDIDATES)}, got"
       f" {'; '.join(sorted(unknown))}"
     )
@@ -263,7 +261,7 @@ def check_networks() -> None:
   known = {**steps.NETWORKS, **iterations_lib.NETWORKS}
   unknown = set(_NETWORKS.value or ()) - set(known)
   if unknown:
-    raise app.UsageError(
+    raise ValueError(
       f"--networks must be among {', '.join(known)}, got"
       f" {', '.join(sorted(unknown))}"
     )
@@ -303,7 +301,7 @@ def _shapes():
     return [s for n, s in by_name.items() if not (on_cpu and "4096" in n)]
   unknown = set(_SHAPES.value) - set(by_name)
   if unknown:
-    raise app.UsageError(
+    raise ValueError(
       f"--shapes must be among {', '.join(by_name)}, got"
       f" {', '.join(sorted(unknown))}"
     )
@@ -316,6 +314,4 @@ def _flops_per_call() -> float:
 
 
 if __name__ == "__main__":
-  flags.FLAGS.append_flag_values(FLAGS)
-  FLAGS.mark_as_parsed()
-  app.run(main)
+  run_flags.launch(main, FLAGS)

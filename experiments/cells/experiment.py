@@ -9,6 +9,7 @@ one function and a line:
 import pathlib
 import time
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from absl import flags as absl_flags
 
@@ -52,6 +53,24 @@ def report(folder: pathlib.Path, measure: Callable[[], study.Report]) -> None:
   began = time.perf_counter()
   found = measure()
   _write(found, folder, _minutes(folder, found.name, began))
+
+
+def leave(
+  name: str,
+  page: str,
+  numbers: Mapping[str, Any],
+  draw: Callable[[pathlib.Path], None],
+) -> None:
+  """Leaves a page of an experiment that trains nothing and has no claims.
+
+  Args:
+    name: of the files, which lie in ``runs/NAME`` where no flag says it.
+    page: Markdown.
+    numbers: plain data.
+    draw: writes the figure to a path.
+  """
+  folder = pathlib.Path(FLAGS.workdir or f"runs/{name}")
+  study.leave(name, page, numbers, folder, draw=draw, publish=FLAGS.publish)
 
 
 def share(

@@ -14,16 +14,32 @@ from experiments.run import flags
 FLAGS = absl_flags.FLAGS
 
 
-def define() -> None:
-  """Defines the flags of an experiment; names that are there already stay."""
+def define_results(scale: str = "cpu") -> None:
+  """Defines the size and where results go; names that are there already stay.
+
+  Args:
+    scale: the default.
+  """
   flags.define_machine()
   if "scale" not in FLAGS:
-    absl_flags.DEFINE_string("scale", "cpu", "paper, cpu, or smoke")
-  if "publish" in FLAGS:
+    absl_flags.DEFINE_string("scale", scale, "paper, cpu, or smoke")
+  if "publish" not in FLAGS:
+    absl_flags.DEFINE_string(
+      "publish", None, "a second folder for table, figure and numbers"
+    )
+
+
+def define_out() -> None:
+  """Defines ``--out``, which commands in print have in place of --workdir."""
+  if "out" not in FLAGS:
+    absl_flags.DEFINE_alias("out", "workdir")
+
+
+def define() -> None:
+  """Defines the flags of an experiment; names that are there already stay."""
+  define_results()
+  if "max_members" in FLAGS:
     return
-  absl_flags.DEFINE_string(
-    "publish", None, "a second folder for table, figure and numbers"
-  )
   absl_flags.DEFINE_integer(
     "max_members", None, "cells of one program, at most; default the scale's"
   )

@@ -8,9 +8,9 @@ import numpy as np
 from experiments.gyro import paper as paper_lib
 from experiments.gyro.accuracy import settings
 from experiments.gyro.grid import rows as grid_rows
+from experiments.report import columns
 from experiments.report import page as page_lib
 from experiments.report import rows as rows_lib
-from experiments.report import study
 
 _METHODS = ("gyro", "blockwise")
 _OWN_SPLIT = ("KDDCup99/MLP3", "UNSW-NB15/MLP3")
@@ -206,7 +206,7 @@ def _ours(own: Sequence[dict[str, Any]], method: str, measure: str) -> str:
     grid_rows.of_method(own, "conventional"),
     measure,
   )
-  return study.paired(differences) if differences.size else page_lib.NOT_RUN
+  return columns.paired(differences) if differences.size else page_lib.NOT_RUN
 
 
 def _paper(values: Sequence[Any], method: str, mean: bool = False):

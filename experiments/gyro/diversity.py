@@ -18,12 +18,10 @@ two cores, 3 where the other's runs are there. Expected by the paper: distances
 
 import dataclasses
 import math
-import time
-from typing import Any
 
 import numpy as np
-from absl import flags as absl_flags
 
+from experiments.cells import experiment
 from experiments.cells import finished
 from experiments.cells import networks
 from experiments.cells import sweeps
@@ -31,15 +29,13 @@ from experiments.gyro import analysed
 from experiments.gyro import claims
 from experiments.gyro import flags as gyro_flags
 from experiments.gyro import subnet_diversity
+from experiments.report import columns
 from experiments.report import figures
 from experiments.report import rows as rows_lib
 from experiments.report import study
-from experiments.report import tables
 from experiments.run import flags
 
 gyro_flags.define()
-
-FLAGS = absl_flags.FLAGS
 
 CLAIMS = ("features_are_more_diverse",)
 GROUPS = ("last epoch", "random")
@@ -49,23 +45,41 @@ _PAPER_GAIN = 21.9
 
 def main(argv: list[str]) -> None:
   del argv
-  began = time.perf_counter()
   scale, store = gyro_flags.scale(), gyro_flags.store()
-  found = []
+  experiment.report(store.folder, lambda: measure(scale, store))
+
+
+def measure(scale: analysed.Scale, store: sweeps.Store) -> study.Report:
+  """Compares subnets of each row and method."""
+  found, settings = [], []
   for label in scale.rows:
     for method in analysed.METHODS:
       cells = analysed.cells(scale, label, method, store.data_dir)
       own = {"row": label, "method": method, **scale.rows[label].names}
       run = finished.of(store, cells)
       found += [own | one for one in follow(run, scale.num_subnets)]
+      if method == "gyro":
+        settings.append(study.describe(cells[0]))
   rows = with_gains(found)
-  minutes = study.add_minutes(
-    store.folder, "diversity", time.perf_counter() - began
+  return study.Report(
+    name="diversity",
+    title="Diversity of subnets (figure 5)",
+    setting="\n\n".join(settings),
+    table=columns.table(rows, ("row", "method", "subnets"), _COLUMNS),
+    rows=rows,
+    claims=claims.named(*CLAIMS),
+    notes=[
+      f"{scale.num_subnets} subnets a seed, one mask a layer, on the whole"
+      " test set; means over their pairs. The distance is over units that"
+      " both subnets keep; over all units it is mostly that of the masks."
+      f" The paper's mean over its rows: {_PAPER_GAIN} % above conventional"
+      " dropout. Random subnets were trained by no step."
+    ],
+    draw=figures.drawing(_panels(scale, rows), 2),
   )
-  write(scale, store, rows, minutes)
 
 
-def follow(run: finished.Trained, count: int) -> list[dict[str, Any]]:
+def follow(run: finished.Trained, count: int) -> list[rows_lib.Row]:
   """Compares `count` subnets of each seed, trained ones and random ones."""
   comparison = subnet_diversity.Comparison(run.nets)
   found = []
@@ -91,7 +105,7 @@ def follow(run: finished.Trained, count: int) -> list[dict[str, Any]]:
   return found
 
 
-def with_gains(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def with_gains(found: list[rows_lib.Row]) -> list[rows_lib.Row]:
   """Adds how far each distance is above conventional dropout's, in per cent.
 
   The claim reads the subnets of the last epoch, where all Sigma were trained
@@ -114,81 +128,8 @@ def with_gains(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
   return rows
 
 
-def write(
-  scale: analysed.Scale,
-  store: sweeps.Store,
-  rows: list[dict[str, Any]],
-  minutes: float,
-) -> None:
-  """Writes the report."""
-  groups = rows_lib.group(rows, "row", "method", "subnets")
-  settings = [
-    study.describe(analysed.cells(scale, label, "gyro", store.data_dir)[0])
-    for label in scale.rows
-  ]
-  study.write(
-    study.Report(
-      name="diversity",
-      title="Diversity of subnets (figure 5)",
-      scale=scale.name,
-      setting="\n\n".join(settings),
-      header=(
-        *("row", "method", "subnets trained", "whole network"),
-        *("compared", "feature distance", "above conventional (%)"),
-        *("distance, all units", "disagreement", "error correlation"),
-        *("single subnets", "their ensemble"),
-      ),
-      table=[
-        (*_names(key, same), *_line(same)) for key, same in groups.items()
-      ],
-      numbers={"rows": rows},
-      seeds=sorted({row["seed"] for row in rows}),
-      verdicts=study.judge(claims.named(*CLAIMS), rows, scale=scale.name),
-      notes=[
-        f"{scale.num_subnets} subnets a seed, one mask a layer, on the whole"
-        " test set; means over their pairs. The distance is over units that"
-        " both subnets keep; over all units it is mostly that of the masks."
-        f" The paper's mean over its rows: {_PAPER_GAIN} % above conventional"
-        " dropout. Random subnets were trained by no step."
-      ],
-      minutes=minutes,
-    ),
-    store.folder,
-    draw=lambda path: figures.draw(path, _panels(scale, rows), 2),
-    publish=FLAGS.publish,
-  )
-
-
-def _names(key: tuple, same: list[dict[str, Any]]) -> tuple[str, ...]:
-  row, method, subnets = key
-  count = f"{same[0]['num_subnets']:,}"
-  if not same[0]["all_trained"]:
-    count += " (not all Sigma trained)"
-  return row, method, count, study.points(_of(same, "whole")), subnets
-
-
-def _line(same: list[dict[str, Any]]) -> tuple[str, ...]:
-  return (
-    _spread(same, "distance", 3),
-    _spread(same, "gain", 1),
-    _spread(same, "distance_of_all", 3),
-    _spread(same, "disagreement", 3),
-    _spread(same, "error_correlation", 3),
-    study.points(_of(same, "accuracy")),
-    study.points(_of(same, "ensemble")),
-  )
-
-
-def _of(same: list[dict[str, Any]], name: str) -> np.ndarray:
-  return np.array([row[name] for row in same], np.float64)
-
-
-def _spread(same: list[dict[str, Any]], name: str, digits: int) -> str:
-  return tables.mean_and_deviation(_of(same, name), digits)
-
-
 def _panels(
-  scale: analysed.Scale, rows: list[dict[str, Any]]
+  scale: analysed.Scale, rows: list[rows_lib.Row]
 ) -> list[figures.Panel]:
   panels = []
   for label in scale.rows:
@@ -198,21 +139,50 @@ def _panels(
       figures.Panel(
         title=f"{label}: feature distance",
         y_label="above conventional dropout's (%)",
-        dots=_columns(groups, "gain", 1.0),
+        dots=_dots(groups, "gain", 1.0),
         levels={"paper, mean of its rows": _PAPER_GAIN},
       ),
       figures.Panel(
-        title=f"{label}: single subnets", dots=_columns(groups, "accuracy", 100)
+        title=f"{label}: single subnets", dots=_dots(groups, "accuracy", 100)
       ),
     ]
   return panels
 
 
-def _columns(groups, name: str, factor: float) -> dict[str, np.ndarray]:
+def _dots(groups, name: str, factor: float) -> dict[str, np.ndarray]:
   return {
     f"{method}, {subnets}": factor * _of(same, name)
     for (method, subnets), same in groups.items()
   }
+
+
+def _of(same: list[rows_lib.Row], name: str) -> np.ndarray:
+  return np.array([row[name] for row in same], np.float64)
+
+
+def _shares(name: str) -> columns.Column:
+  return lambda same: columns.points(100 * _of(same, name))
+
+
+def _trained(same: list[rows_lib.Row]) -> str:
+  count = f"{same[0]['num_subnets']:,}"
+  return count if same[0]["all_trained"] else f"{count} (not all Sigma trained)"
+
+
+_COLUMNS: dict[str, columns.Column] = {
+  "row": columns.setting("row"),
+  "method": columns.setting("method"),
+  "subnets trained": _trained,
+  "whole network": _shares("whole"),
+  "compared": columns.setting("subnets"),
+  "feature distance": columns.spread("distance", 3),
+  "above conventional (%)": columns.spread("gain", 1),
+  "distance, all units": columns.spread("distance_of_all", 3),
+  "disagreement": columns.spread("disagreement", 3),
+  "error correlation": columns.spread("error_correlation", 3),
+  "single subnets": _shares("accuracy"),
+  "their ensemble": _shares("ensemble"),
+}
 
 
 if __name__ == "__main__":

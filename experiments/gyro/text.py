@@ -13,17 +13,20 @@ loss of a fixed set of training rows before and after. One minute and some, on
 two CPU cores each; the first run on SQuAD learns a vocabulary, about a minute.
 Expected from random weights: the loss falls, and the scores stay near the
 baseline's. ``--pretrained=FILE --vocabulary=FILE`` start from published ones.
+The folder of the run holds what that of `experiments.train` does, and the same
+command continues a run that was stopped.
 """
 
-import pathlib
+import functools
 
 from absl import flags as absl_flags
 
-from experiments.gyro import text_runs
+from experiments.data import preparation
+from experiments.gyro import text_scores
 from experiments.report import tables
+from experiments.run import config as config_lib
 from experiments.run import flags
-
-_NUM_TEST = "num_test"
+from experiments.run import runner
 
 FLAGS = absl_flags.FLAGS
 
@@ -31,10 +34,7 @@ FLAGS = absl_flags.FLAGS
 def define() -> None:
   """Defines the flags, once."""
   flags.define_run()
-  if _NUM_TEST not in FLAGS:
-    absl_flags.DEFINE_integer(
-      _NUM_TEST, None, "squad: test questions to keep, at random; default all"
-    )
+  if "fixed_rows" not in FLAGS:
     absl_flags.DEFINE_integer(
       "fixed_rows", 256, "training rows whose loss is taken before and after"
     )
@@ -45,30 +45,49 @@ define()
 
 def main(argv: list[str]) -> None:
   del argv
-  config = flags.run_config()
-  found = text_runs.run(
+  # Nothing is held out here, unless it is asked for.
+  is_asked = not FLAGS["valid_fraction"].using_default_value
+  config = flags.run_config(**({} if is_asked else {"valid_fraction": 0.0}))
+  check(config, FLAGS.fixed_rows)
+  folder = FLAGS.workdir or runner.default_workdir([config])
+  (result,) = runner.run(
     config,
-    FLAGS.data_dir,
-    num_test=FLAGS.num_test,
-    fixed_rows=FLAGS.fixed_rows,
+    folder,
+    data_dir=FLAGS.data_dir,
+    data_workers=FLAGS.data_workers,
+    measure=functools.partial(text_scores.measure, fixed_rows=FLAGS.fixed_rows),
     progress=FLAGS.progress,
+    description=config.method,
   )
-  scores = found["scores"]
+  if "scores" not in result:
+    raise ValueError(
+      f"{folder} holds a finished run without scores, not of this command:"
+      " choose another --workdir"
+    )
+  scores = result["scores"]
   names = list(scores["model"])
   rows = [
     (who, *(f"{scores[who][name]:.2f}" for name in names)) for who in scores
   ]
-  print(f"{config.dataset}, {found['note']}, {found['steps']} steps")
+  print(f"{config.dataset}, {result['dataset_note']}, {result['steps']} steps")
   print(tables.text(("", *names), rows))
-  before, after = found["fixed_loss"]
+  before, after = result["fixed_loss"]
   print(
-    f"loss of {found['fixed_rows']} fixed rows: {before:.4f} before,"
+    f"loss of {result['fixed_rows']} fixed rows: {before:.4f} before,"
     f" {after:.4f} after"
   )
-  if FLAGS.workdir is not None:
-    folder = pathlib.Path(FLAGS.workdir)
-    folder.mkdir(parents=True, exist_ok=True)
-    tables.write_json(folder / "text_results.json", found)
+  print(f"everything is in {folder}")
+
+
+def check(config: config_lib.RunConfig, fixed_rows: int) -> None:
+  """Raises a ValueError for what no network on text can be scored by."""
+  root = preparation.data_folder(FLAGS.data_dir)
+  spec = preparation.resolve(config.dataset, root)
+  text_scores.check_task(config.dataset, spec.task)
+  if config.seeds != 1:
+    raise ValueError(f"seeds must be 1 here, got {config.seeds}: give --seed")
+  if fixed_rows < 1:
+    raise ValueError(f"fixed_rows must be >= 1, got {fixed_rows}")
 
 
 if __name__ == "__main__":

@@ -13,15 +13,20 @@ programs compiled one by one. A few minutes of two CPU cores at
 bytes, at m = rows the same masks, shared by all microbatches in flight.
 """
 
-import json
-import pathlib
 from typing import Any
 
 import tqdm
 from absl import flags as absl_flags
 
+from experiments.cells import experiment
+from experiments.cells import flags as experiment_flags
 from experiments.k_dropout import mask_memory
+from experiments.report import columns
+from experiments.report import figures
 from experiments.report import passport
+from experiments.report import rows as rows_lib
+from experiments.report import tables
+from experiments.run import config as config_lib
 from experiments.run import flags
 
 # width, rows of a microbatch; m; depths; microbatches in flight.
@@ -31,13 +36,16 @@ _SCALES = {
   "smoke": (64, 16, (1, 16), (1,), (1, 3)),
 }
 
-_SCALE = absl_flags.DEFINE_enum("scale", "cpu", list(_SCALES), "The setting.")
-_OUT = absl_flags.DEFINE_string("out", "runs/memory", "Output folder.")
+experiment_flags.define_results()
+experiment_flags.define_out()
+
+FLAGS = absl_flags.FLAGS
 
 
 def main(argv: list[str]) -> None:
   del argv
-  width, rows, ms, depths, in_flights = _SCALES[_SCALE.value]
+  config_lib.check_choice("scale", FLAGS.scale, _SCALES)
+  width, rows, ms, depths, in_flights = _SCALES[FLAGS.scale]
   stages = [
     mask_memory.Stage(width, depth, rows, in_flight, m, saves_masks)
     for depth in depths
@@ -47,7 +55,9 @@ def main(argv: list[str]) -> None:
   ]
   measured = [
     mask_memory.measure(stage)
-    for stage in tqdm.tqdm(stages, desc="stages", unit="stage")
+    for stage in tqdm.tqdm(
+      stages, desc="stages", unit="stage", disable=not FLAGS.progress
+    )
   ]
   num_stages = max(in_flights)
   by_stage = [
@@ -63,93 +73,84 @@ def main(argv: list[str]) -> None:
     for m in (None, *ms)
     for k in ((1,) if m is None else (1, num_stages))
   ]
-  _write(measured, by_stage)
-
-
-def _write(measured: list[dict[str, Any]], by_stage) -> None:
-  origin = passport.of_this_machine()
-  text = (
-    f"`python -m experiments.memory --scale={_SCALE.value}` on"
-    f" {origin['device']}, jax {origin['versions']['jax']}\n\n"
-    f"{_by_stage_table(by_stage)}\n\n{_measured_table(measured)}"
-  )
-  print(text)
-  out = pathlib.Path(_OUT.value)
-  out.mkdir(parents=True, exist_ok=True)
-  (out / "memory.md").write_text(f"{text}\n")
-  result = {
-    "scale": _SCALE.value,
+  numbers = {
+    "scale": FLAGS.scale,
     "by_stage": by_stage,
     "measured": measured,
-    **origin,
+    **passport.of_this_machine(),
   }
-  (out / "memory.json").write_text(json.dumps(result, indent=1) + "\n")
-  _draw(out / "memory.png", measured)
-  print(f"\nwritten to {out}/memory.md, .json and .png")
+  experiment.leave(
+    "memory", page(numbers), numbers, figures.drawing([panel(measured)])
+  )
 
 
-def _by_stage_table(by_stage) -> str:
+def page(numbers: dict[str, Any]) -> str:
+  """Returns the page over the numbers."""
+  by_stage = numbers["by_stage"]
   num_stages = len(by_stage[0]["bytes"])
   heads = [f"stage {s} ({num_stages - s} in flight)" for s in range(num_stages)]
-  lines = [
+  parts = [
+    f"`python -m experiments.memory --scale={numbers['scale']}` on"
+    f" {numbers['device']}, jax {numbers['versions']['jax']}",
     "Bytes of masks alive at each stage of a pipeline, by hand",
-    "",
-    f"| masks | {' | '.join(heads)} |",
-    "|---" * (num_stages + 1) + "|",
-  ]
-  for row in by_stage:
-    cells = " | ".join(f"{value:,}" for value in row["bytes"])
-    lines.append(f"| {row['masks']} | {cells} |")
-  return "\n".join(lines)
-
-
-def _measured_table(measured) -> str:
-  lines = [
+    tables.text(
+      ("masks", *heads),
+      [(r["masks"], *(f"{v:,}" for v in r["bytes"])) for r in by_stage],
+    ),
     "One stage, measured: bytes over the same stage without dropout (k at"
     " least the microbatches in flight)",
-    "",
-    "| masks | saves | depth | in flight | masks alive, by hand, in two windows"
-    " at most | saved by differentiation | added to the compiled step |",
-    "|---|---|---|---|---|---|---|",
+    tables.text(
+      *columns.table(
+        numbers["measured"],
+        ("depth", "in_flight", "m", "saves_masks"),
+        _COLUMNS,
+      )
+    ),
   ]
-  lines += [
-    f"| {_name(r['m'])} | {_saves(r)} | {r['depth']} | {r['in_flight']} |"
-    f" {r['by_hand']:,} | {r['saved']:,} | {r['added']:,} |"
-    for r in measured
-  ]
-  return "\n".join(lines)
+  return "\n\n".join(parts) + "\n"
 
 
-def _draw(path: pathlib.Path, measured) -> None:
-  """Draws bytes added to the compiled step against microbatches in flight."""
-  from matplotlib import figure
-
-  drawing = figure.Figure(figsize=(6.5, 4.5), layout="constrained")
-  axes = drawing.subplots()
+def panel(measured: list[rows_lib.Row]) -> figures.Panel:
+  """Returns bytes added to the compiled step against microbatches in flight."""
   deepest = max(row["depth"] for row in measured)
-  rows = [r for r in measured if r["depth"] == deepest]
-  for name in dict.fromkeys((_name(r["m"]), _saves(r)) for r in rows):
-    own = [r for r in rows if (_name(r["m"]), _saves(r)) == name]
-    style = "o--" if own[0]["saves_masks"] else "s-"
-    x, y = zip(*[(r["in_flight"], max(r["added"], 1)) for r in own])
-    axes.semilogy(x, y, style, label=f"{name[0]}, saves {name[1]}")
-  axes.set(
-    xlabel="microbatches in flight",
-    ylabel="bytes added to the compiled step",
+  rows = [
+    row | {"at_least_1": max(row["added"], 1)}
+    for row in measured
+    if row["depth"] == deepest
+  ]
+  return figures.Panel(
     title=f"depth {deepest}",
+    x_label="microbatches in flight",
+    y_label="bytes added to the compiled step",
+    log_y=True,
+    lines={
+      f"{_name(m)}, saves {_saves(same)}": rows_lib.curve(
+        same, "in_flight", "at_least_1"
+      )
+      for (m, _), same in rows_lib.group(rows, "m", "saves_masks").items()
+    },
   )
-  axes.legend(
-    frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5)
-  )
-  drawing.savefig(path, dpi=150)
 
 
 def _name(m: int | None) -> str:
   return "standard" if m is None else f"m = {m}"
 
 
-def _saves(row: dict[str, Any]) -> str:
-  return "masks" if row["saves_masks"] else "rows"
+def _saves(same: list[rows_lib.Row]) -> str:
+  return "masks" if same[0]["saves_masks"] else "rows"
+
+
+_COLUMNS: dict[str, columns.Column] = {
+  "masks": lambda same: _name(same[0]["m"]),
+  "saves": _saves,
+  "depth": columns.setting("depth"),
+  "in flight": columns.setting("in_flight"),
+  "masks alive, by hand, in two windows at most": columns.setting(
+    "by_hand", "{:,}"
+  ),
+  "saved by differentiation": columns.setting("saved", "{:,}"),
+  "added to the compiled step": columns.setting("added", "{:,}"),
+}
 
 
 if __name__ == "__main__":

@@ -12,15 +12,18 @@ at most. Each flag overrides its scale.
 """
 
 import dataclasses
-import json
-import pathlib
+from typing import Any
 
 import tqdm
 from absl import flags as absl_flags
 
 import kdropout_jax as kd
+from experiments.cells import experiment
+from experiments.cells import flags as experiment_flags
 from experiments.k_dropout import subnet_tables
+from experiments.report import figures
 from experiments.report import passport
+from experiments.run import config as config_lib
 from experiments.run import flags
 
 # num_train, batch_size, epochs; m; k; pool sizes.
@@ -40,63 +43,67 @@ _SCALES = {
   "smoke": ((640, 64, 4), (1, 8), (1, 4, 40), (1, 10, 1000)),
 }
 
-_SCALE = absl_flags.DEFINE_enum("scale", "paper", list(_SCALES), "The setting.")
-_NUM_TRAIN = absl_flags.DEFINE_integer("num_train", None, "Training images.")
-_BATCH_SIZE = absl_flags.DEFINE_integer("batch_size", None, "Rows of a batch.")
-_EPOCHS = absl_flags.DEFINE_integer("epochs", None, "Epochs of the run.")
-_M = absl_flags.DEFINE_list("m", None, "Subnets a step, m.")
-_K = absl_flags.DEFINE_list("k", None, "Steps a window, k (sequential).")
-_POOLS = absl_flags.DEFINE_list("pool_sizes", None, "Pools (pooled).")
-_SEED = absl_flags.DEFINE_integer("seed", 0, "Seed of the pooled draws.")
-_OUT = absl_flags.DEFINE_string("out", "runs/subnet_counts", "Output folder.")
+absl_flags.DEFINE_list("m", None, "subnets a step, m")
+absl_flags.DEFINE_list("k", None, "steps a window, k (sequential)")
+absl_flags.DEFINE_list("pool_sizes", None, "pools (pooled)")
+absl_flags.DEFINE_integer("num_train", None, "training images")
+absl_flags.DEFINE_integer("batch_size", None, "rows of a batch")
+absl_flags.DEFINE_integer("epochs", None, "epochs of the run")
+absl_flags.DEFINE_integer("seed", 0, "seed of the pooled draws")
+experiment_flags.define_results("paper")
+experiment_flags.define_out()
+
+FLAGS = absl_flags.FLAGS
 
 
 def main(argv: list[str]) -> None:
   del argv
-  lengths, *grids = _SCALES[_SCALE.value]
-  given = (_NUM_TRAIN.value, _BATCH_SIZE.value, _EPOCHS.value)
+  config_lib.check_choice("scale", FLAGS.scale, _SCALES)
+  lengths, *grids = _SCALES[FLAGS.scale]
+  given = (FLAGS.num_train, FLAGS.batch_size, FLAGS.epochs)
   run = subnet_tables.Run(
     *(old if new is None else new for old, new in zip(lengths, given))
   )
   ms, ks, pools = (
-    subnet_tables.parse(flag.name, flag.value, grid)
-    for flag, grid in zip((_M, _K, _POOLS), grids)
+    subnet_tables.parse(name, FLAGS[name].value, grid)
+    for name, grid in zip(("m", "k", "pool_sizes"), grids)
   )
-  sequential = [subnet_tables.sequential_row(run, k, m) for m in ms for k in ks]
   cells = [(pool_size, m) for m in ms for pool_size in pools]
-  pooled = [
-    subnet_tables.pooled_row(run, pool_size, m, _SEED.value)
-    for pool_size, m in tqdm.tqdm(cells, desc="pools", unit="pool")
-  ]
-  _write(run, sequential, pooled)
+  numbers = {
+    "run": dataclasses.asdict(run) | {"num_steps": run.num_steps},
+    "scale": FLAGS.scale,
+    "seed": FLAGS.seed,
+    "sequential": [
+      subnet_tables.sequential_row(run, k, m) for m in ms for k in ks
+    ],
+    "pooled": [
+      subnet_tables.pooled_row(run, pool_size, m, FLAGS.seed)
+      for pool_size, m in tqdm.tqdm(
+        cells, desc="pools", unit="pool", disable=not FLAGS.progress
+      )
+    ],
+    **passport.of_this_machine(),
+  }
+  experiment.leave(
+    "subnet_counts",
+    page(run, numbers),
+    numbers,
+    figures.drawing([subnet_tables.panel(numbers["pooled"])]),
+  )
 
 
-def _write(run: subnet_tables.Run, sequential, pooled) -> None:
+def page(run: subnet_tables.Run, numbers: dict[str, Any]) -> str:
+  """Returns the page over the numbers."""
   standard = kd.Standard().num_subnets(run.num_steps, run.batch_size)
-  origin = passport.of_this_machine()
-  text = (
-    f"`python -m experiments.subnet_counts --scale={_SCALE.value}` (flags that"
-    f" override the scale are in the JSON), jax {origin['versions']['jax']}\n\n"
+  return (
+    f"`python -m experiments.subnet_counts --scale={numbers['scale']}` (flags"
+    " that override the scale are in the JSON), jax"
+    f" {numbers['versions']['jax']}\n\n"
     f"T = {run.num_steps:,} steps: {run.epochs} epochs of"
     f" {run.steps_per_epoch} batches of {run.batch_size}. Standard dropout"
     f" trains {standard:,} subnets.\n\n"
-    f"{subnet_tables.markdown(sequential, pooled)}"
+    f"{subnet_tables.page(numbers['sequential'], numbers['pooled'])}\n"
   )
-  print(text)
-  out = pathlib.Path(_OUT.value)
-  out.mkdir(parents=True, exist_ok=True)
-  (out / "subnet_counts.md").write_text(f"{text}\n")
-  result = {
-    "run": dataclasses.asdict(run) | {"num_steps": run.num_steps},
-    "scale": _SCALE.value,
-    "seed": _SEED.value,
-    "sequential": sequential,
-    "pooled": pooled,
-    **origin,
-  }
-  (out / "subnet_counts.json").write_text(json.dumps(result, indent=1) + "\n")
-  subnet_tables.draw(out / "subnet_counts.png", pooled)
-  print(f"\nwritten to {out}/subnet_counts.md, .json and .png")
 
 
 if __name__ == "__main__":

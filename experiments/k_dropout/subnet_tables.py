@@ -6,13 +6,15 @@ P = k m / T has the wrong dimension), and what a pool's draws really reach.
 
 import dataclasses
 import math
-import pathlib
 from collections.abc import Sequence
-from typing import Any
 
 import jax
 
 import kdropout_jax as kd
+from experiments.report import columns
+from experiments.report import figures
+from experiments.report import rows as rows_lib
+from experiments.report import tables
 from kdropout_jax.masks import diagnostics
 
 
@@ -75,7 +77,7 @@ def parse(
   return numbers
 
 
-def sequential_row(run: Run, k: int, m: int) -> dict[str, Any]:
+def sequential_row(run: Run, k: int, m: int) -> rows_lib.Row:
   """Returns table 1's figures for one k and m."""
   check_positive("k", k)
   if k > run.num_steps:
@@ -92,7 +94,7 @@ def sequential_row(run: Run, k: int, m: int) -> dict[str, Any]:
   }
 
 
-def pooled_row(run: Run, pool_size: int, m: int, seed: int) -> dict[str, Any]:
+def pooled_row(run: Run, pool_size: int, m: int, seed: int) -> rows_lib.Row:
   """Counts the distinct subnets that a pool's draws reach, and their steps."""
   schedule = kd.Pooled(pool_size=pool_size, m=m)
   num_steps = run.num_steps
@@ -117,56 +119,58 @@ def expected_distinct(pool_size: int, num_draws: int) -> float:
   return pool_size * -math.expm1(num_draws * _log_missed(pool_size))
 
 
-def markdown(
-  sequential: Sequence[dict[str, Any]], pooled: Sequence[dict[str, Any]]
+SEQUENTIAL: dict[str, columns.Column] = {
+  "k": columns.setting("k"),
+  "m": columns.setting("m"),
+  "epochs per subnet": columns.setting("epochs_per_subnet", "{:.2f}"),
+  "T m / k": columns.setting("formula", "{:,.1f}"),
+  "subnets trained": columns.setting("subnets", "{:,}"),
+  "times fewer than standard": columns.setting(
+    "fewer_than_standard", "{:,.0f}"
+  ),
+}
+
+POOLED: dict[str, columns.Column] = {
+  "pool": columns.setting("pool_size", "{:,}"),
+  "m": columns.setting("m"),
+  "k = T m / P": columns.setting("k", "{:,.4g}"),
+  "at most": columns.setting("at_most", "{:,}"),
+  "expected": columns.setting("expected", "{:,.1f}"),
+  "realised": columns.setting("realised", "{:,}"),
+  "steps per subnet, expected": columns.setting("expected_steps", "{:,.4g}"),
+  "steps per subnet, realised": columns.setting("realised_steps", "{:,.4g}"),
+}
+
+
+def page(
+  sequential: Sequence[rows_lib.Row], pooled: Sequence[rows_lib.Row]
 ) -> str:
-  """Formats both tables in Markdown."""
-  lines = [
-    "Sequential k-dropout (table 1): P = T m / k",
-    "",
-    "| k | m | epochs per subnet | T m / k | subnets trained | times fewer"
-    " than standard |",
-    "|---|---|---|---|---|---|",
-  ]
-  lines += [
-    f"| {r['k']} | {r['m']} | {r['epochs_per_subnet']:.2f} |"
-    f" {r['formula']:,.1f} | {r['subnets']:,} |"
-    f" {r['fewer_than_standard']:,.0f} |"
-    for r in sequential
-  ]
-  lines += [
-    "",
-    "Pooled k-dropout: what the draws, with replacement, reach of a pool",
-    "",
-    "| pool | m | k = T m / P | at most | expected | realised | steps per"
-    " subnet expected | realised |",
-    "|---|---|---|---|---|---|---|---|",
-  ]
-  lines += [
-    f"| {r['pool_size']:,} | {r['m']} | {r['k']:,.4g} | {r['at_most']:,} |"
-    f" {r['expected']:,.1f} | {r['realised']:,} | {r['expected_steps']:,.4g} |"
-    f" {r['realised_steps']:,.4g} |"
-    for r in pooled
-  ]
-  return "\n".join(lines)
+  """Returns both tables."""
+  return "\n\n".join(
+    [
+      "Sequential k-dropout (table 1): P = T m / k",
+      tables.text(*columns.table(sequential, ("k", "m"), SEQUENTIAL)),
+      "Pooled k-dropout: what the draws, with replacement, reach of a pool",
+      tables.text(*columns.table(pooled, ("pool_size", "m"), POOLED)),
+    ]
+  )
 
 
-def draw(path: pathlib.Path, pooled: Sequence[dict[str, Any]]) -> None:
-  """Draws realised against nominal pool sizes."""
-  from matplotlib import figure
-
-  drawing = figure.Figure(figsize=(6, 4.5), layout="constrained")
-  axes = drawing.subplots()
-  for m in sorted({row["m"] for row in pooled}):
-    rows = sorted(
-      (r for r in pooled if r["m"] == m), key=lambda r: r["pool_size"]
-    )
-    x = [r["pool_size"] for r in rows]
-    axes.loglog(x, [r["realised"] for r in rows], "o-", label=f"m = {m}")
-  axes.loglog(x, x, color="0.7", label="the whole pool")
-  axes.set(xlabel="pool size", ylabel="distinct subnets trained")
-  axes.legend(frameon=False)
-  drawing.savefig(path, dpi=150)
+def panel(pooled: Sequence[rows_lib.Row]) -> figures.Panel:
+  """Returns realised against nominal pool sizes."""
+  groups = sorted(rows_lib.group(pooled, "m").items())
+  sizes = sorted({row["pool_size"] for row in pooled})
+  return figures.Panel(
+    x_label="pool size",
+    y_label="distinct subnets trained",
+    log_x=True,
+    log_y=True,
+    lines={
+      f"m = {m}": rows_lib.curve(same, "pool_size", "realised")
+      for (m,), same in groups
+    },
+    paper={"the whole pool": (sizes, sizes)},
+  )
 
 
 def _log_missed(pool_size: int) -> float:

@@ -34,10 +34,10 @@ def table(
 
 
 def setting(name: str, form: str = "{}", none: str = "-") -> Column:
-  """Returns a column of a field that all rows of a line share."""
+  """Returns a column of a field of a line's rows; `none` where it has none."""
 
   def column(same: list[rows_lib.Row]) -> str:
-    value = same[0][name]
+    value = same[0].get(name)
     return none if value is None else form.format(value)
 
   return column

@@ -26,6 +26,7 @@ class Panel:
     x_label: what x is.
     y_label: what y is.
     log_x: whether x is logarithmic.
+    log_y: whether y is logarithmic.
     lines: {label: (x, values [n, S])}: mean, and a band.
     band: of the lines: "deviation", one of them, or "interval", the 95 % t
       interval of the mean over seeds.
@@ -43,6 +44,7 @@ class Panel:
   x_label: str = ""
   y_label: str = "test accuracy (%)"
   log_x: bool = False
+  log_y: bool = False
   lines: Mapping[str, tuple[Any, Any]] = dataclasses.field(default_factory=dict)
   levels: Mapping[str, float] = dataclasses.field(default_factory=dict)
   paper: Mapping[str, tuple[Any, Any]] = dataclasses.field(default_factory=dict)
@@ -109,6 +111,8 @@ def _fill(ax, panel: Panel) -> None:
   if panel.log_x:
     ax.set_xscale("log")
     _name_ticks(ax, panel)
+  if panel.log_y:
+    ax.set_yscale("log")
   ax.set(title=panel.title, xlabel=panel.x_label, ylabel=panel.y_label)
   ax.grid(alpha=0.3)
   if panel.legend and (panel.lines or panel.levels or panel.paper):

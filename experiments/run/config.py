@@ -38,7 +38,9 @@ class RunConfig:
 
   dataset: str = _field("digits", "dataset, by its TFDS name")
   num_train: int | None = _field(
-    None, "training examples to keep, stratified; default all", int
+    None,
+    "training examples to keep, stratified (of spans, questions); default all",
+    int,
   )
   valid_fraction: float = _field(
     0.1, "share of the training set that is held out for --eval_every"
@@ -75,6 +77,9 @@ class RunConfig:
   )
   max_length: int | None = _field(
     None, "text: tokens of an input; default 128 for pairs, 384 for spans", int
+  )
+  num_test: int | None = _field(
+    None, "spans: test questions to keep, at random; default all", int
   )
 
   model: str = _field("mlp", "model: a name of experiments.models")
@@ -258,6 +263,7 @@ _DEFAULTS = {f.name: f.default for f in dataclasses.fields(RunConfig)}
 
 _AT_LEAST_1 = (
   "num_train",
+  "num_test",
   "image_size",
   "mean_pool",
   "crop",

@@ -36,6 +36,7 @@ class Examples:
     sources: {split: examples of random access}; what is streamed.
     statistics_x: training inputs that the pixels' statistics come from.
     data: all of them on the host, or None where they stay on disk.
+    extra: what a metric needs of the test set beside its labels, or None.
   """
 
   info: data_lib.Info
@@ -44,6 +45,7 @@ class Examples:
   sources: Mapping[str, Any]
   statistics_x: Any
   data: step_lib.Data | None
+  extra: Any = None
 
   @property
   def num_train(self) -> int:
@@ -78,7 +80,7 @@ def load(common: config_lib.RunConfig, data_dir: str | None) -> Examples:
   if asked != "device" and (spec.streams or is_foreign and asked == "stream"):
     found = _on_disk(common, spec, data_dir)
   else:
-    found = _in_memory(common, data_dir)
+    found = _in_memory(common, spec.task, data_dir)
   if found.is_streamed and common.subnet_training != "masked":
     raise ValueError(
       "subnet_training must be masked where examples are streamed, got"
@@ -88,7 +90,7 @@ def load(common: config_lib.RunConfig, data_dir: str | None) -> Examples:
   return found
 
 
-def _in_memory(common, data_dir: str | None) -> Examples:
+def _in_memory(common, task: str, data_dir: str | None) -> Examples:
   if common.image_size is not None:
     raise ValueError(
       "image_size must be left alone for a dataset that fits the memory, got"
@@ -96,6 +98,7 @@ def _in_memory(common, data_dir: str | None) -> Examples:
     )
   dataset = _load_cached(
     common.dataset,
+    task,
     data_dir,
     common.num_train,
     common.valid_fraction,
@@ -119,6 +122,7 @@ def _in_memory(common, data_dir: str | None) -> Examples:
     },
     statistics_x=dataset.train_x,
     data=data,
+    extra=dataset.extra,
   )
 
 
@@ -155,7 +159,10 @@ def _on_disk(common, spec, data_dir: str | None) -> Examples:
 
 def _check_on_disk(common) -> None:
   defaults = config_lib.RunConfig()
-  for name in ("mean_pool", "multi_class", "packet_scaling", "vocabulary"):
+  for name in (
+    *("mean_pool", "multi_class", "packet_scaling", "vocabulary"),
+    *("max_length", "num_test"),
+  ):
     value = getattr(common, name)
     if value != getattr(defaults, name):
       raise ValueError(
@@ -206,6 +213,7 @@ def _sample(train: Rows, common) -> np.ndarray | None:
 @functools.lru_cache(maxsize=2)
 def _load_cached(
   name: str,
+  task: str,
   data_dir: str | None,
   num_train: int | None,
   valid_fraction: float,
@@ -213,13 +221,16 @@ def _load_cached(
   mean_pool: int,
   options: tuple[tuple[str, Any], ...],
 ) -> data_lib.Dataset:
-  dataset = data_lib.load(name, data_dir, **dict(options))
+  # Questions are chosen before they are cut into windows: most are never cut.
+  is_chosen = task == "spans" and num_train is not None
+  own = {"num_train": num_train, "seed": seed} if is_chosen else {}
+  dataset = data_lib.load(name, data_dir, **own, **dict(options))
   if mean_pool != 1:
     dataset = pooling.mean_pool(dataset, mean_pool)
   # The held-out examples are taken first: they stay the same, and stay many,
   # where few examples are trained on.
   dataset = data_lib.holdout(dataset, valid_fraction, seed)
-  if num_train is None:
+  if num_train is None or is_chosen:
     return dataset
   return data_lib.subset(dataset, num_train, seed)
 
@@ -232,6 +243,7 @@ def _data_options(common) -> tuple[tuple[str, Any], ...]:
     "scaling": None if scaling == "log" else scaling,
     "vocabulary": common.vocabulary,
     "max_length": common.max_length,
+    "num_test": common.num_test,
   }
   return tuple((k, v) for k, v in options.items() if v is not None)
 

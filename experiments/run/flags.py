@@ -9,13 +9,13 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-from absl import app
 from absl import flags
 from absl import logging
 
 from experiments.run import config as config_lib
 from experiments.run import methods
 from experiments.run import presets
+from experiments.run import start
 from kdropout_jax import UnsupportedError
 from kdropout_jax.training import loop
 
@@ -128,11 +128,17 @@ def join_processes() -> None:
   jax.distributed.initialize(**values)
 
 
-def launch(main: Callable[[list[str]], Any]) -> None:
+def launch(
+  main: Callable[[list[str]], Any], own: flags.FlagValues | None = None
+) -> None:
   """Runs a binary's `main`; a user's mistake ends in a line, not a traceback.
 
   Exit codes: 2 for wrong arguments, 1 for a loss that became NaN, 130 for
   Ctrl-C.
+
+  Args:
+    main: called with the arguments that are no flags.
+    own: flags of a binary that keeps its own, beside those of all modules.
   """
 
   def guarded(argv: list[str]) -> None:
@@ -154,9 +160,31 @@ def launch(main: Callable[[list[str]], Any]) -> None:
 
   if "debug" not in FLAGS:
     flags.DEFINE_bool("debug", False, "show the traceback of any error")
+  _show_in_help(own)
   logging.set_verbosity(logging.WARNING)
   logging.use_absl_handler()
-  app.run(guarded)
+  start.run(guarded)
+
+
+def _show_in_help(own: flags.FlagValues | None) -> None:
+  """Makes ``--help`` list our flags, whichever module defines them.
+
+  Those of absl and of libraries stay out of sight.
+  """
+  by_module = FLAGS.flags_by_module_dict()
+  names = ("__main__", "experiments")
+  found = [
+    flag
+    for module, defined in by_module.items()
+    if module == sys.argv[0] or module.split(".")[0] in names
+    for flag in defined
+  ]
+  if own is not None:
+    FLAGS.append_flag_values(own)
+    own.mark_as_parsed()
+    found += [own[name] for name in own]
+  for flag in found:
+    FLAGS.register_key_flag_for_module(sys.argv[0], flag)
 
 
 def _fail(message: str, code: int) -> int:

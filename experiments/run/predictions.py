@@ -1,4 +1,4 @@
-"""Which test images a run's networks classify rightly, kept as bits.
+"""What a run's networks say of each test example; the hits are kept as bits.
 
 A verdict's bootstrap draws test images as well as seeds, so a cell keeps one
 bit an image. The test set is read once, after the last step.
@@ -6,12 +6,13 @@ bit an image. The test set is read once, after the last step.
 
 import os
 import pathlib
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, Shaped
 
 from experiments.run import runner
 from kdropout_jax.training import loop
@@ -33,27 +34,50 @@ def hook(run: runner.Run) -> loop.Hook:
 
 def of_members(run: runner.Run, state: Any) -> Bool[np.ndarray, "S N"]:
   """Returns whether each member is right on each test image."""
+
+  def hits(logits, labels):
+    return step_lib.losses_and_hits(logits, labels)[1] > 0
+
+  return on_test(run, state, hits)
+
+
+def on_test(
+  run: runner.Run,
+  state: Any,
+  fn: Callable[[Any, Any], Any],
+  rows: int = _ROWS,
+) -> Shaped[np.ndarray, "S N ..."]:
+  """Returns ``fn(logits, labels)`` of each member on each test example.
+
+  Args:
+    run: the run.
+    state: its members.
+    fn: of a few rows; called in a compiled function.
+    rows: how many at a time.
+  """
   task = run.setup.task
   start, stop = run.setup.splits["test"]
-  arrays = run.setup.arrays()
+  arrays, count = run.setup.arrays(), stop - start
   data = jax.tree.map(lambda x: np.asarray(x[start:stop]), arrays)
+  rows = min(rows, count)
 
   @jax.jit
-  def hits(variables, batch):
+  def found(variables, batch):
     def one(own):
       logits: Any = task.model.apply(
         own, task.preprocess(batch.inputs), train=False
       )
-      return step_lib.losses_and_hits(logits, batch.labels)[1]
+      return fn(logits, batch.labels)
 
-    return jax.vmap(one)(variables) > 0
+    return jax.vmap(one)(variables)
 
   variables = jax.tree.map(jnp.asarray, state.variables())
   parts = [
-    np.asarray(hits(variables, data.take(slice(first, first + _ROWS))))
-    for first in range(0, stop - start, _ROWS)
+    # The last row again and again, so that all parts have one shape.
+    np.asarray(found(variables, data.take(np.minimum(part, count - 1))))
+    for part in np.arange(-(-count // rows) * rows).reshape(-1, rows)
   ]
-  return np.concatenate(parts, axis=1)
+  return np.concatenate(parts, axis=1)[:, :count]
 
 
 def write(folder: pathlib.Path, hits: Bool[np.ndarray, "S N"]) -> None:

@@ -7,7 +7,7 @@ ends with the same bits.
 
 import dataclasses
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -40,6 +40,9 @@ _PRECISIONS = {
 HooksFn = Callable[["Run"], Sequence[loop.Hook]]
 """From a run, just before it trains, to further hooks."""
 
+MeasureFn = Callable[["Run", state_lib.TrainState], Mapping[str, Any]]
+"""From a run and its last state to further entries of its result."""
+
 MakeFn = Callable[
   [Sequence[config_lib.RunConfig], str | None, int], setup_lib.Setup
 ]
@@ -53,6 +56,7 @@ def run(
   data_dir: str | None = None,
   data_workers: int = 0,
   hooks: HooksFn = lambda _: (),
+  measure: MeasureFn = lambda *_: {},
   make: MakeFn | None = None,
   progress: bool = True,
   description: str | None = None,
@@ -67,6 +71,8 @@ def run(
     data_dir: where prepared datasets live.
     data_workers: processes that read a stream; 0 reads in threads.
     hooks: further functions to call after chosen steps.
+    measure: further entries of the result, as plain data; asked once, after
+      the last step.
     make: makes the set-up, in place of `setup.make`; all that it decides must
       be in the configurations' identities.
     progress: whether to show a bar.
@@ -95,7 +101,7 @@ def run(
     _wait_for_others("claim")
     with jax.default_matmul_precision(_PRECISIONS[configs[0].precision]):
       finished = Run(folder, list(configs), setup).train(
-        hooks, progress, description
+        hooks, measure, progress, description
       )
   return finished["runs"] if len(configs) > 1 else [finished]
 
@@ -144,7 +150,11 @@ class Run:
     )
 
   def train(
-    self, hooks: HooksFn, progress: bool, description: str | None
+    self,
+    hooks: HooksFn,
+    measure: MeasureFn,
+    progress: bool,
+    description: str | None,
   ) -> dict[str, Any]:
     """Trains from the newest checkpoint, or from the start, to the end."""
     setup = self.setup
@@ -179,7 +189,7 @@ class Run:
       )
     writers.close()
     checkpoints.close()
-    result = self._result(state, bar.examples_per_second())
+    result = self._result(state, bar.examples_per_second(), measure)
     if jax.process_index() == 0:
       plots.curves(self.folder / "curves.png", self.folder / METRICS)
       workdirs.write_result(self.folder, result)
@@ -229,7 +239,9 @@ class Run:
     tenth = -(-self.setup.num_steps // 10)
     return self.configs[0].checkpoint_every or tenth
 
-  def _result(self, state: Any, rate: float) -> dict[str, Any]:
+  def _result(
+    self, state: Any, rate: float, measure: MeasureFn
+  ) -> dict[str, Any]:
     """Returns the results; here, once, the test set is read."""
     scores = {
       f"{split}_{name}": values
@@ -242,6 +254,7 @@ class Run:
       "dataset_note": self.setup.info.note,
       **passport.of_this_machine(),
       "num_devices": self.setup.task.num_devices,
+      **measure(self, state),
     }
     params = jax.tree.map(np.asarray, state.params)
     results, first = [], 0

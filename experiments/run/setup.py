@@ -29,6 +29,9 @@ from kdropout_jax.training import step as step_lib
 from kdropout_jax.training import windows
 
 _MAX_PROGRAMS = 8
+_EVAL_ROWS = {"pairs": 32, "spans": 32}
+"""{task: rows that a device evaluates at a time}; attention is large."""
+
 _HOST_FIELDS = (
   "eval_every",
   "checkpoint_every",
@@ -53,6 +56,7 @@ class Setup:
     info: what the dataset says about itself.
     pretrained: file of the parameters to start from, or None.
     feed: what streams the examples, or None where they are on the devices.
+    extra: what a metric needs of the test set beside its labels, or None.
   """
 
   program: program_lib.Program
@@ -64,6 +68,7 @@ class Setup:
   info: data_lib.Info
   pretrained: str | None = None
   feed: streamed.Feed | None = None
+  extra: Any = None
 
   @property
   def task(self) -> step_lib.Task:
@@ -160,6 +165,7 @@ def make(
     info=dataset.info,
     pretrained=common.pretrained,
     feed=feed,
+    extra=dataset.extra,
   )
 
 
@@ -253,6 +259,15 @@ def _new_program(
     score=getattr(model, "losses_and_hits", step_lib.losses_and_hits),
     assign=methods.assign(common, dataset.info.num_classes),
   )
+  run_steps = _run_steps(common, dataset, task, num_steps, members)
+  eval_rows = _EVAL_ROWS.get(info.task, 512)
+  return program_lib.Program(task, devices, run_steps, eval_rows)
+
+
+def _run_steps(
+  common, dataset, task: step_lib.Task, num_steps: int, members
+) -> step_lib.RunSteps:
+  """Returns what trains many steps of one member."""
   if common.method == "guided":
     if dataset.is_streamed:
       raise UnsupportedError(
@@ -260,21 +275,17 @@ def _new_program(
         " batches do not carry its state"
       )
     guided.check(task, members.schedule)
-    return program_lib.Program(task, devices, guided.run_steps)
+    return guided.run_steps
   if common.subnet_training == "masked":
-    return program_lib.Program(task, devices)
+    return step_lib.run_steps
   first = slice(0, common.batch_size)
   example = step_lib.Data(
     jax.tree.map(lambda x: jnp.asarray(x[first]), dataset.data.inputs),
     jnp.asarray(dataset.data.labels[first], jnp.int32),
   )
   if common.subnet_training == "small":
-    run_steps = small.plan(task, members, example, num_steps)
-  else:
-    run_steps = windows.plan(
-      task, members, example, num_steps, common.dropped_weights
-    )
-  return program_lib.Program(task, devices, run_steps)
+    return small.plan(task, members, example, num_steps)
+  return windows.plan(task, members, example, num_steps, common.dropped_weights)
 
 
 def _options(

@@ -9,6 +9,15 @@ from jaxtyping import Array, Bool, Float, Int
 from kdropout_jax import _checks
 from kdropout_jax.analysis import _shapes
 
+__all__ = (
+  "Scores",
+  "brier_score",
+  "correct",
+  "expected_calibration_error",
+  "negative_log_likelihood",
+  "scores",
+)
+
 _NUM_BINS = 15  # Guo et al. 2017
 
 
@@ -40,7 +49,7 @@ def scores(logits: Float[Array, "B C"], labels: Int[Array, "B"]) -> Scores:
 
   >>> import jax.numpy as jnp
   >>> logits = jnp.log(jnp.array([[0.5, 0.5], [0.25, 0.75]]))
-  >>> scores(logits, jnp.array([0, 1])).brier.round(4).tolist()
+  >>> round(float(scores(logits, jnp.array([0, 1])).brier), 4)
   0.3125
   """
   return Scores(

@@ -15,6 +15,13 @@ from jaxtyping import Array, Float
 from kdropout_jax import _checks
 from kdropout_jax.analysis import _shapes
 
+__all__ = (
+  "along_line",
+  "barrier",
+  "check_alike",
+  "interpolate",
+)
+
 Baseline = Literal["line", "mean"]
 
 

@@ -12,6 +12,15 @@ from jaxtyping import Array, Bool, Float, Int
 
 from kdropout_jax.analysis import _shapes
 
+__all__ = (
+  "disagreement",
+  "double_fault",
+  "error_correlation",
+  "feature_distance",
+  "feature_sums",
+  "mean_over_pairs",
+)
+
 
 def feature_distance(
   features: Float[Array, "M B F"], keep: Bool[Array, "M F"] | None = None
@@ -98,7 +107,7 @@ def error_correlation(correct: Bool[Array, "M B"]) -> Float[Array, "M M"]:
 
   >>> import jax.numpy as jnp
   >>> hits = jnp.array([[True, False], [False, True]])
-  >>> error_correlation(hits)[0].round(3).tolist()
+  >>> [round(r, 3) for r in error_correlation(hits)[0].tolist()]
   [1.0, -1.0]
   """
   _shapes.check_rank("correct", correct, "M B")

@@ -13,6 +13,13 @@ from jaxtyping import Array, Float, Int
 from kdropout_jax.analysis import _shapes
 from kdropout_jax.analysis import calibration
 
+__all__ = (
+  "Curve",
+  "average",
+  "curve",
+  "vote",
+)
+
 
 class Curve(NamedTuple):
   """Scores of the ensembles of the first 1, 2, ..., M members, float32 [M].
@@ -43,8 +50,8 @@ def average(logits: Float[Array, "M B C"]) -> Float[Array, "B C"]:
 
   >>> import jax.numpy as jnp
   >>> both = jnp.log(jnp.array([[[0.5, 0.5]], [[1.0, 0.0]]]))
-  >>> jnp.exp(average(both)).round(3).tolist()
-  [[0.75, 0.25]]
+  >>> [round(p, 3) for p in jnp.exp(average(both))[0].tolist()]
+  [0.75, 0.25]
   """
   _check_members(logits)
   log_probs = jax.nn.log_softmax(logits.astype(jnp.float32))

@@ -14,6 +14,12 @@ from jaxtyping import Array, Float
 
 from kdropout_jax.analysis import _shapes
 
+__all__ = (
+  "Interference",
+  "gradient_cosines",
+  "measure",
+)
+
 
 class Interference(NamedTuple):
   """How T gradients get along, float32 scalars.

@@ -15,6 +15,11 @@ from kdropout_jax import _checks
 from kdropout_jax import _keys
 from kdropout_jax._types import Key
 
+__all__ = (
+  "Prediction",
+  "predict",
+)
+
 
 class Prediction(NamedTuple):
   """What S samples say about B rows, float32.

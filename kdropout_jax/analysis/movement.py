@@ -13,6 +13,12 @@ from jaxtyping import Array, Bool, Float
 from kdropout_jax.analysis import _shapes
 from kdropout_jax.analysis import connectivity
 
+__all__ = (
+  "Movement",
+  "of_activations",
+  "of_weights",
+)
+
 
 class Movement(NamedTuple):
   """A distance, and the same in units of where it began, float32 scalars.

@@ -15,6 +15,18 @@ from jaxtyping import Array, Float
 from kdropout_jax import _checks
 from kdropout_jax.analysis import connectivity
 
+__all__ = (
+  "Ticket",
+  "apply",
+  "check_fraction",
+  "count_left",
+  "find_tickets",
+  "fraction_left",
+  "full_masks",
+  "is_matrix",
+  "magnitude_masks",
+)
+
 Scope = Literal["global", "layer"]
 
 Prunable = Callable[[Any], bool]

@@ -14,6 +14,12 @@ from kdropout_jax import blocks
 from kdropout_jax.analysis import pruning
 from kdropout_jax.subnets import layouts
 
+__all__ = (
+  "parameter_masks",
+  "unit_masks",
+  "unit_norms",
+)
+
 
 def unit_norms(
   params: Any, layout: layouts.Layout

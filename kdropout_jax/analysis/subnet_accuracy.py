@@ -21,6 +21,11 @@ from kdropout_jax.subnets import indexing
 from kdropout_jax.subnets import layouts
 from kdropout_jax.subnets import sites
 
+__all__ = (
+  "accuracies",
+  "logits",
+)
+
 _BYTE_BUDGET = 1 << 28
 _ROWS = 1024
 

@@ -17,6 +17,14 @@ from kdropout_jax import config
 from kdropout_jax._types import Key
 from kdropout_jax.masks import schedules
 
+__all__ = (
+  "density",
+  "joint_subnets",
+  "overlap",
+  "realised_reuse",
+  "realised_subnets",
+)
+
 _CHUNK = 4096
 
 

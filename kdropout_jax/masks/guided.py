@@ -26,6 +26,15 @@ from kdropout_jax._types import Key
 from kdropout_jax._types import Step
 from kdropout_jax.masks import schedules
 
+__all__ = (
+  "Guided",
+  "State",
+  "init",
+  "select",
+  "update",
+  "weakness",
+)
+
 
 @dataclasses.dataclass(frozen=True)
 class Guided:

@@ -43,14 +43,26 @@ def keep_smallest(
 
 @functools.partial(jax.jit, static_argnums=1, inline=True)
 def _choose(bits: UInt[Array, "T G"], num_kept: int) -> Bool[Array, "T G"]:
-  groups, count = bits.shape
-  few_pairs = groups * count * count <= _MAX_PAIRS
-  at_once = by_rank if few_pairs else by_sort
-  return jax.lax.platform_dependent(
-    bits,
-    cpu=lambda bits: by_bisection(bits, num_kept),
-    default=lambda bits: at_once(bits, num_kept),
-  )
+  """Chooses by the size at hand, under `vmap` (steps, seeds) by the whole."""
+
+  @jax.custom_batching.custom_vmap
+  def choose(bits):
+    groups, count = bits.shape
+    few_pairs = groups * count * count <= _MAX_PAIRS
+    at_once = by_rank if few_pairs else by_sort
+    return jax.lax.platform_dependent(
+      bits,
+      cpu=lambda bits: by_bisection(bits, num_kept),
+      default=lambda bits: at_once(bits, num_kept),
+    )
+
+  @choose.def_vmap
+  def batched(axis_size, in_batched, bits):
+    del axis_size
+    keep = _choose(bits.reshape(-1, bits.shape[-1]), num_kept)
+    return keep.reshape(bits.shape), in_batched[0]
+
+  return choose(bits)
 
 
 def by_bisection(bits: UInt[Array, "T G"], num_kept: int) -> Bool[Array, "T G"]:

@@ -5,6 +5,7 @@ rule by which one place of a network drops units, stands here.
 """
 
 import dataclasses
+import inspect
 import math
 from collections.abc import Callable, Sequence
 
@@ -22,8 +23,8 @@ from kdropout_jax._types import UnsupportedError
 from kdropout_jax.masks import sampling
 from kdropout_jax.nn import _streams
 
-PatternFn = Callable[[float], patterns.Pattern]
-"""From a layer's rate to its pattern: `kd.Bernoulli`, or a `partial`."""
+PatternLike = patterns.Pattern | Callable[..., patterns.Pattern]
+"""A pattern, or a function of a layer's rate, or of its rate and its path."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -142,8 +143,11 @@ class DropoutRule:
     apart; other patterns cover the last axis, one mask for all positions.
     """
     x = functional.check_inputs(x)
-    shape = self._mask_shape(x)
-    if isinstance(self.pattern, patterns.Bernoulli):
+    shape, pattern = self._mask_shape(x), self.pattern
+    if math.prod(shape[1:]) == 1:
+      # Stochastic depth: a row has one flag, of which no share is exact.
+      pattern = patterns.Bernoulli(self.rate)
+    if isinstance(pattern, patterns.Bernoulli):
       if 0 in self._dims(x) and ids.shape[0] > 1:
         raise UnsupportedError(
           "broadcast_dims with the batch axis gives all rows one mask, but"
@@ -154,10 +158,11 @@ class DropoutRule:
       if x.ndim - 1 in self._dims(x):
         raise ValueError(
           f"broadcast_dims must leave the last axis to {self.pattern}, got"
-          f" {self.broadcast_dims}: use Bernoulli for this layer"
+          f" {self.broadcast_dims}: give pattern= as a function of (rate, path)"
+          " that returns kd.Bernoulli for this layer"
         )
       width = shape[-1]
-    return sampling.subnet_masks(layer_key, ids, width, self.pattern)
+    return sampling.subnet_masks(layer_key, ids, width, pattern)
 
   def apply(
     self,
@@ -206,23 +211,83 @@ class DropoutRule:
 
 def make(
   rate: float,
-  pattern: PatternFn = patterns.Bernoulli,
+  pattern: PatternLike | None = patterns.Bernoulli,
   broadcast_dims: Sequence[int] = (),
+  *,
+  path: str | None = None,
   **settings,
 ) -> DropoutRule:
-  """Builds a rule from a module's fields; `pattern` makes a pattern of rate.
+  """Builds a rule from a module's fields.
+
+  Args:
+    rate: probability of dropping.
+    pattern: see `pattern_for`.
+    broadcast_dims: axes that share one mask.
+    path: the module's path, where it is known.
+    **settings: further fields of the rule.
 
   Raises:
-    ValueError: a wrong rate, or a `pattern` that is no such function.
+    ValueError: a wrong setting.
   """
-  rate = patterns.check_rate(rate)
+  found = pattern_for(patterns.check_rate(rate), pattern, path)
+  return DropoutRule(found, tuple(broadcast_dims), **settings)
+
+
+def check_pattern(pattern: PatternLike | None) -> PatternLike:
+  """Returns `pattern`, by default `kd.Bernoulli`, tried out at rate 0.5."""
+  pattern = patterns.Bernoulli if pattern is None else pattern
+  if not callable(pattern) or not _takes_path(pattern):
+    make(0.5, pattern)
+  return pattern
+
+
+def pattern_for(
+  rate: float, pattern: PatternLike | None, path: str | None
+) -> patterns.Pattern:
+  """Returns a layer's pattern.
+
+  Args:
+    rate: of the layer.
+    pattern: a pattern, which takes the layer's rate (a `kd.CustomPattern` has
+      one of its own); a function of the rate; or one of (rate, path).
+    path: of the layer, as in "encoder/Dropout_0", where it is known.
+
+  Raises:
+    ValueError: no such pattern, or no path to give it.
+  """
+  if rate == 0.0:
+    return patterns.Bernoulli(0.0)
+  if isinstance(pattern, patterns.CustomPattern):
+    return pattern
+  if isinstance(pattern, patterns.Pattern):
+    return dataclasses.replace(pattern, rate=rate)
   if not callable(pattern):
     raise ValueError(
-      "pattern must be a function from rate to pattern, such as kd.Bernoulli"
-      " or functools.partial(kd.Blocks, block_size=64), got"
-      f" {pattern!r}"
+      "pattern must be a pattern, such as kd.ExactCount(), or a function from"
+      " rate, or from (rate, path), to pattern, such as kd.Bernoulli or"
+      f" functools.partial(kd.Blocks, block_size=64), got {pattern!r}"
     )
-  return DropoutRule(pattern(rate), tuple(broadcast_dims), **settings)
+  if not _takes_path(pattern):
+    return pattern(rate)
+  if path is None:
+    raise ValueError(
+      "pattern must be a function of the rate alone where a module is built by"
+      f" itself, so that it has no path yet, got {pattern!r}"
+    )
+  return pattern(rate, path)
+
+
+def _takes_path(pattern: Callable) -> bool:
+  """Returns whether a function of patterns wants the path, too."""
+  try:
+    parameters = inspect.signature(pattern).parameters.values()
+  except (TypeError, ValueError):  # Some callables of C have none.
+    return False
+  kinds = (inspect.Parameter.POSITIONAL_ONLY,) + (
+    inspect.Parameter.POSITIONAL_OR_KEYWORD,
+  )
+  needed = [p for p in parameters if p.kind in kinds and p.default is p.empty]
+  return len(needed) > 1
 
 
 def spatial_dims(x: Array) -> tuple[int, ...]:

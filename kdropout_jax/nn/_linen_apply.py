@@ -4,6 +4,7 @@ import contextlib
 from collections.abc import Iterator
 
 from flax import linen as nn
+from jaxtyping import Array, Int
 
 from kdropout_jax import config
 from kdropout_jax._types import Key
@@ -11,6 +12,7 @@ from kdropout_jax._types import Step
 from kdropout_jax.nn import _dropout_rules
 from kdropout_jax.nn import _linen_streams
 from kdropout_jax.nn import _subnet_visitor
+from kdropout_jax.nn import _tracing
 from kdropout_jax.nn import intercept as interception
 
 
@@ -21,8 +23,11 @@ def apply(
   schedule: config.Schedule,
   step: Step,
   key: Key,
-  pattern: _dropout_rules.PatternFn | None = None,
+  pattern: _dropout_rules.PatternLike | None = None,
   batch_size: int | None = None,
+  first_row: int | Int[Array, ""] | None = None,
+  axis_name: str | tuple[str, ...] | None = None,
+  other_readers: interception.OtherReaders = "per_step",
   **kwargs,
 ):
   """Applies any linen model so that its dropouts follow a schedule.
@@ -38,18 +43,20 @@ def apply(
     schedule: which subnets train when.
     step: number of the training step; traced where the inputs are.
     key: the run-long key, the same at every step.
-    pattern: from a layer's rate to its pattern; the default is `kd.Bernoulli`.
-    batch_size: rows of a full batch; the default is the leading axis of the
-      first argument.
+    pattern: as for `intercept`, like the arguments that follow.
+    batch_size: rows of a full batch.
+    first_row: number of the first row at hand in the full batch.
+    axis_name: mapped axis that the rows are split over.
+    other_readers: what other readers of the dropout stream get.
     **kwargs: further arguments of ``model.apply``, such as ``train=True``,
       ``rngs=`` and ``mutable=``.
 
   Returns:
-    What ``model.apply`` returns.
+    What ``model.apply`` returns; its own output where no dropout is active.
 
   Raises:
     ValueError: a wrong setting, or a step that would be compiled in.
-    UnsupportedError: the model reads the dropout stream elsewhere, too; or
+    UnsupportedError: a reader of the dropout stream that cannot be served; or
       `kd.subnets` runs it as a small network, or samples its masks.
 
   >>> import flax.linen as nn, jax, jax.numpy as jnp, kdropout_jax as kd
@@ -60,8 +67,15 @@ def apply(
   True
   """
   _subnet_visitor.refuse("kd.linen.apply")
-  follower = interception.ScheduleInterceptor(
-    schedule, step, key, pattern, batch_size
+  interceptor = interception.ScheduleInterceptor(
+    schedule,
+    step,
+    key,
+    pattern,
+    batch_size,
+    first_row=first_row,
+    axis_name=axis_name,
+    other_readers=other_readers,
   )
   mutable = kwargs.pop("mutable", False)
   rngs = _linen_streams.as_rngs(kwargs.pop("rngs", None))
@@ -72,8 +86,8 @@ def apply(
       variables, *args, rngs={**rngs, **streams}, mutable=filters, **kwargs
     )
 
-  with _following(follower):
-    out = run(follower.given(run, args, kwargs, variables))
+  with _opened(interceptor):
+    out = run(interceptor.given(run, args, kwargs, rngs))
   return out[0] if mutable is False else out
 
 
@@ -83,52 +97,79 @@ def intercept(
   schedule: config.Schedule,
   step: Step,
   key: Key,
-  pattern: _dropout_rules.PatternFn | None = None,
+  pattern: _dropout_rules.PatternLike | None = None,
   batch_size: int | None = None,
+  first_row: int | Int[Array, ""] | None = None,
+  axis_name: str | tuple[str, ...] | None = None,
+  other_readers: interception.OtherReaders = "per_step",
 ) -> Iterator[None]:
   """Makes the dropouts of linen models called inside follow a schedule.
 
   Open it INSIDE the jitted function, with a traced step. Masks are tied to
   the names of modules: `nn.remat` changes names that Flax makes up and
   `nn.jit` always does, so name the layers (``nn.Dropout(0.5, name="drop")``)
-  if masks are to survive such a change. Attention weights get conventional
-  dropout, fresh at each step. Works under `nn.scan`, `nn.remat`, `nn.vmap` and
-  `nn.jit` with what the model splits; where such a transform stands around the
-  whole model, use `apply`. Bernoulli masks cover every non-batch element that
-  `broadcast_dims` leaves apart; other patterns the last axis. A model is
-  traced once more than usual, to learn which streams its dropouts name. Under
-  `pmap` and `shard_map` each device takes its own rows for the whole batch:
-  all of them train the same subnets.
+  if masks are to survive such a change. Works under `nn.scan`, `nn.remat`,
+  `nn.vmap` and `nn.jit` with what the model splits; where such a transform
+  stands around the whole model, use `apply`. Bernoulli masks cover every
+  non-batch element that `broadcast_dims` leaves apart; other patterns the last
+  axis, and where `broadcast_dims` leaves rows alone (stochastic depth) a row
+  is dropped by itself. A model is traced once more than usual, to learn which
+  streams its dropouts name; functions that were compiled before are traced
+  anew. A second, different model takes its masks from
+  ``jax.random.fold_in(key, 1)``, a third from 2: their layers may have equal
+  paths.
+
+  Attention weights, word dropout and whatever else reads the dropouts' stream
+  get conventional noise, fresh at each step.
+
+  Gradient accumulation: give `batch_size`, the rows of all micro-batches, and
+  ``first_row=i * rows`` for micro-batch i; `step` counts optimizer steps. With
+  `optax.MultiSteps` these are ``state.gradient_step`` and
+  ``state.mini_step * rows``.
 
   Args:
     schedule: which subnets train when; with ``per_layer=True`` each dropout
       draws its own.
     step: number of the training step.
     key: the run-long key, the same at every step, of any implementation.
-    pattern: from a layer's rate to its pattern; the default is `kd.Bernoulli`.
+    pattern: a pattern, which takes each layer's rate; or a function of the
+      rate, or of (rate, module path). The default is `kd.Bernoulli`.
     batch_size: rows of a full batch; the default is the leading axis of the
-      outermost call's first argument.
+      outermost call's first argument, times the size of `axis_name`.
+    first_row: number of the first row at hand in the full batch; may be
+      traced. The default is 0.
+    axis_name: axis of `shard_map` or `pmap` that the rows are split over, so
+      that each device trains the subnets of its own rows.
+    other_readers: "per_step", or "refuse" for an UnsupportedError.
 
   Raises:
-    ValueError: a wrong setting; a step that would be compiled in; or no
-      dropout was called inside.
-    UnsupportedError: a module that is neither dropout nor attention reads the
-      dropout stream; or opened where `kd.subnets` runs a small network.
+    ValueError: a wrong setting; a step that would be compiled in; `shard_map`
+      without `axis_name` or `first_row`; or no module was called inside.
+    UnsupportedError: a reader of the dropout stream that cannot be served; or
+      opened where `kd.subnets` runs a small network.
   """
   _subnet_visitor.refuse("kd.linen.intercept")
-  with _following(
-    interception.ScheduleInterceptor(schedule, step, key, pattern, batch_size)
-  ):
+  interceptor = interception.ScheduleInterceptor(
+    schedule,
+    step,
+    key,
+    pattern,
+    batch_size,
+    first_row=first_row,
+    axis_name=axis_name,
+    other_readers=other_readers,
+  )
+  with _opened(interceptor):
     yield
+  if not interceptor.called:
+    raise ValueError(
+      "no module was called inside kd.linen.intercept: the context stands"
+      " around a function that was compiled before; open it inside the jitted"
+      " function"
+    )
 
 
 @contextlib.contextmanager
-def _following(follower: interception.ScheduleInterceptor) -> Iterator[None]:
-  with nn.intercept_methods(follower):
+def _opened(interceptor: interception.ScheduleInterceptor) -> Iterator[None]:
+  with _tracing.retracing(interceptor.step), nn.intercept_methods(interceptor):
     yield
-  if not follower.seen:
-    raise ValueError(
-      "no dropout was called inside kd.linen.intercept: either the model has"
-      " none, or the context stands around a function that was compiled"
-      " before; open it inside the jitted function"
-    )

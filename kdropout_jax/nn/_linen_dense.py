@@ -127,7 +127,7 @@ class DropConnectDense(nn.Module):
   kernel_init: Callable[..., Any] = nn.initializers.lecun_normal()
   bias_init: Callable[..., Any] = nn.initializers.zeros_init()
   rng_collection: str = "dropout"
-  pattern: _dropout_rules.PatternFn = patterns.Bernoulli
+  pattern: _dropout_rules.PatternLike = patterns.Bernoulli
   rescale: functional.Rescale = "expected"
   row_layout: functional.RowLayout = "contiguous"
   batch_size: int | None = None

@@ -13,6 +13,7 @@ from kdropout_jax._types import Ids
 from kdropout_jax._types import Key
 from kdropout_jax.masks import sampling
 from kdropout_jax.nn import _dropout_rules
+from kdropout_jax.nn import _linen_streams
 from kdropout_jax.nn import _streams
 
 
@@ -56,7 +57,7 @@ class Dropout(nn.Module):
   broadcast_dims: Sequence[int] = ()
   deterministic: bool | None = None
   rng_collection: str = "dropout"
-  pattern: _dropout_rules.PatternFn = patterns.Bernoulli
+  pattern: _dropout_rules.PatternLike = patterns.Bernoulli
   rescale: functional.Rescale = "expected"
   row_layout: functional.RowLayout = "contiguous"
   batch_size: int | None = None
@@ -127,7 +128,7 @@ class SpatialDropout(nn.Module):
   rate: float
   deterministic: bool | None = None
   rng_collection: str = "dropout"
-  pattern: _dropout_rules.PatternFn = patterns.Bernoulli
+  pattern: _dropout_rules.PatternLike = patterns.Bernoulli
   rescale: functional.Rescale = "expected"
   row_layout: functional.RowLayout = "contiguous"
   batch_size: int | None = None
@@ -169,6 +170,7 @@ def make_rule(
     module.rate,
     module.pattern,
     broadcast_dims,
+    path=_linen_streams.path(module),
     rescale=module.rescale,
     row_layout=module.row_layout,
     batch_size=module.batch_size,

@@ -10,6 +10,7 @@ from kdropout_jax import config
 from kdropout_jax._types import Key
 from kdropout_jax._types import UnsupportedError
 from kdropout_jax.nn import _linen_streams
+from kdropout_jax.nn import _paired_keys
 from kdropout_jax.nn import _streams
 from kdropout_jax.nn import intercept
 
@@ -91,7 +92,7 @@ def _collect(key, carrier, model, variables, args, kwargs):
   def find(step):
     recorder = _Recorder(key, carrier, step)
     with nn.intercept_methods(recorder):
-      streams = recorder.given(run, args, kwargs, variables)
+      streams = recorder.given(run, args, kwargs, rngs)
       _, state = run({**streams, _streams.STREAM: recorder.key})
     leaves = traverse_util.flatten_dict(state)
     return {
@@ -138,7 +139,7 @@ class _Recorder(intercept.ScheduleInterceptor):
     for stream, count in _linen_streams.counts(module, streams).items():
       if not self.finding and count == before[stream] + 1:
         rng = flax_scope.LazyRng.create(module.scope.rngs[stream], count)
-        self._record(module, rng.as_jax_rng())
+        self._record(module, _paired_keys.run_half(rng.as_jax_rng()))
     return out
 
   def _record(self, module: nn.Module, key: Key) -> None:

@@ -5,30 +5,38 @@ stand in the root before the first child is opened; children that `setup` has
 opened already are caught up.
 """
 
+import dataclasses
 import itertools
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from flax import linen as nn
 from flax.core import scope as flax_scope
-from jax.extend import core as jax_core
 
-from kdropout_jax import _checks
 from kdropout_jax._types import Key
+from kdropout_jax.nn import _paired_keys
 
 _serial = itertools.count()
 
 
-def add_streams(module: nn.Module, names: Iterable[str], key: Key) -> None:
-  """Puts `key` under `names` into the root scope of a bound module."""
+def add_streams(module: nn.Module, streams: Mapping[str, Key]) -> None:
+  """Puts keys under their names into the root scope of a bound module."""
   root = root_of(module)
-  for name in names:
+  for name, key in streams.items():
     root.rngs[name] = flax_scope.LazyRng.create(key)
     root.rng_counters.setdefault(name, 0)
   for child in _bound_children(module):
-    _inherit(child, names)
+    _inherit(child, streams)
+
+
+def given(root) -> set[str]:
+  """Returns the streams that the user gave a root scope keys for."""
+  return {
+    name
+    for name, rng in root.rngs.items()
+    if not _paired_keys.is_paired(rng.as_jax_rng())
+  }
 
 
 def restart(counters: dict, names: Iterable[str]) -> None:
@@ -75,24 +83,6 @@ def is_lifted_root(module: nn.Module) -> bool:
   )
 
 
-def check_concrete(step, args, kwargs, variables) -> None:
-  """Raises a ValueError where masks would be baked into a compiled function."""
-  if not _checks.is_concrete(step):
-    return
-  leaves = jax.tree.leaves((args, kwargs, variables))
-  try:
-    for leaf in leaves:
-      if isinstance(leaf, jax.Array):
-        _concrete(leaf)
-  except jax.errors.ConcretizationTypeError:
-    raise ValueError(
-      f"step must be traced where the model's inputs are, got {step!r}: under"
-      " jit the masks of this one step would be compiled in and stay. Pass the"
-      " step as an argument of the jitted function, and open kd.linen.intercept"
-      " (or call kd.linen.apply) inside it"
-    ) from None
-
-
 def as_rngs(rngs) -> dict[str, Key]:
   """Returns the ``rngs=`` of ``model.apply`` as Flax reads it."""
   if rngs is None:
@@ -107,9 +97,38 @@ def counts(module: nn.Module, names: Iterable[str]) -> dict[str, int]:
   return {name: module.scope.rng_counters.get(name, 0) for name in names}
 
 
+def is_same(model: nn.Module, other: nn.Module) -> bool:
+  """Returns whether two bound modules are one model: class and fields."""
+  if type(model) is not type(other):
+    return False
+  names = {field.name for field in dataclasses.fields(model)}
+  for name in names - {"parent", "name"}:
+    a, b = getattr(model, name, None), getattr(other, name, None)
+    try:
+      if a is not b and not bool(a == b):
+        return False
+    except (TypeError, ValueError):  # Arrays, and what cannot be compared.
+      return False
+  return True
+
+
+def is_nnx(module: nn.Module) -> bool:
+  """Returns whether a module wraps a model of flax.nnx."""
+  kind = type(module)
+  return kind.__name__ == "ToLinen" and kind.__module__.startswith("flax.nnx")
+
+
+def not_passed_on(module: str, stream: str) -> ValueError:
+  """Returns the error of a module whose stream a transform holds back."""
+  return ValueError(
+    f"{module} reads the stream {stream!r}, which a transform around it does"
+    f" not pass on: name it in split_rngs={{{stream!r}: True}}"
+  )
+
+
 def path(module: nn.Module) -> str:
-  """Returns a bound module's path, as in ``encoder/Dropout_0``."""
-  return "/".join(module.path)
+  """Returns a module's path, as in ``encoder/Dropout_0``; empty if unbound."""
+  return "" if module.scope is None else "/".join(module.path)
 
 
 def rerun(module: nn.Module, method: str, args, kwargs):
@@ -123,12 +142,6 @@ def rerun(module: nn.Module, method: str, args, kwargs):
     mutable=distinct(root.mutable),
   )
   return lambda streams: call(variables, rngs={**rngs, **streams})
-
-
-def _concrete(leaf: jax.Array) -> None:
-  if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-    leaf = jax.random.key_data(leaf)
-  jax_core.concrete_or_error(None, leaf)
 
 
 def _bound_children(module: nn.Module) -> Iterable[nn.Module]:

@@ -130,7 +130,7 @@ class DropConnectDense(nnx.Module):
     activation: Callable[[Array], Array] | None = None,
     num_samples: int = 1000,
     rng_collection: str = "dropout",
-    pattern: _dropout_rules.PatternFn = patterns.Bernoulli,
+    pattern: _dropout_rules.PatternLike = patterns.Bernoulli,
     rescale: functional.Rescale = "expected",
     row_layout: functional.RowLayout = "contiguous",
     batch_size: int | None = None,

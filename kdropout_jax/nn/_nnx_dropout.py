@@ -69,7 +69,7 @@ class Dropout(nnx.Module):
     broadcast_dims: Sequence[int] = (),
     deterministic: bool | None = False,
     rng_collection: str = "dropout",
-    pattern: _dropout_rules.PatternFn = patterns.Bernoulli,
+    pattern: _dropout_rules.PatternLike = patterns.Bernoulli,
     rescale: functional.Rescale = "expected",
     row_layout: functional.RowLayout = "contiguous",
     batch_size: int | None = None,
@@ -160,6 +160,7 @@ class Dropout(nnx.Module):
 
   def _draw(self, inputs, subnets, masks, rngs) -> blocks.Masks | None:
     """Returns the masks that a call with these arguments applies."""
+    subnets, masks = _streams.source(subnets, masks, None)
     if masks is not None:
       width = masks.shape[-1] if isinstance(masks, jax.Array) else masks.width
       return blocks.as_masks(masks, width)

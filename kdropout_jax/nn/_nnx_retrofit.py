@@ -105,7 +105,7 @@ def retrofit(
   *,
   schedule: config.Schedule,
   key: Key,
-  pattern: _dropout_rules.PatternFn | None = None,
+  pattern: _dropout_rules.PatternLike | None = None,
   batch_size: int | None = None,
 ) -> nnx.Module:
   """Replaces every `nnx.Dropout` of a model by one that follows a schedule.

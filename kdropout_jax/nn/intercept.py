@@ -3,21 +3,25 @@
 The model's code is left alone: `nn.intercept_methods` sees each call of a
 dropout and answers it. Three traps are handled here. Layer keys come from
 `make_rng` on a run-long key, which keeps the layers of an `nn.scan` apart and
-which a per-step key of the user's cannot replace. Attention modules read the
-same stream, so they are handed a key with the step folded in; any further
-reader of it would freeze, and is refused. And a mask that is made outside the
-jitted function would be compiled in, so that is an error.
+which a per-step key of the user's cannot replace. Other readers of the same
+stream would freeze, so the key is a paired one, which draws anew at each step
+for anybody but us. And a mask that is made outside the jitted function would
+be compiled in, so that is an error.
 """
 
 import inspect
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
+from jaxtyping import Array, Int
 
+from kdropout_jax import _checks
 from kdropout_jax import _keys
 from kdropout_jax import config
-from kdropout_jax import patterns
+from kdropout_jax import functional
 from kdropout_jax._types import Key
 from kdropout_jax._types import UnsupportedError
 from kdropout_jax.masks import schedules
@@ -25,6 +29,11 @@ from kdropout_jax.nn import _dropout_rules
 from kdropout_jax.nn import _linen_dense
 from kdropout_jax.nn import _linen_dropout
 from kdropout_jax.nn import _linen_streams
+from kdropout_jax.nn import _paired_keys
+from kdropout_jax.nn import _row_offsets
+from kdropout_jax.nn import _tracing
+
+OtherReaders = Literal["per_step", "refuse"]
 
 _OURS = (
   _linen_dropout.Dropout,
@@ -32,34 +41,52 @@ _OURS = (
   _linen_dense.DropConnectDense,
 )
 _ATTENTION = nn.MultiHeadDotProductAttention
+_NOISE = "kdropout_jax.nn.intercept.noise"
+_HOW = (
+  "Pass the step as an argument of the jitted function, and open"
+  " kd.linen.intercept (or call kd.linen.apply) inside it"
+)
 
 
 class ScheduleInterceptor:
-  """The interceptor: answers dropouts, feeds attention, refuses others.
+  """The interceptor: answers dropouts, and gives others fresh noise.
 
   Attributes:
     key: the run-long key.
     streams: the key streams that the dropouts name.
+    active: those of them that a dropout reads in this call.
     finding: whether the call is only traced, to learn the streams.
-    seen: how many calls of dropouts it has answered.
+    called: whether a module was called.
   """
 
-  def __init__(self, schedule, step, key, pattern=None, batch_size=None):
+  def __init__(
+    self,
+    schedule,
+    step,
+    key,
+    pattern=None,
+    batch_size=None,
+    *,
+    first_row=None,
+    axis_name=None,
+    other_readers="per_step",
+  ):
     config.check_schedule(schedule)
+    _checks.check_option("other_readers", other_readers, OtherReaders)
     self.key = _keys.as_threefry(key)
     if self.key.ndim:
       raise ValueError(f"key must be a single key, got shape {self.key.shape}")
-    self.pattern = patterns.Bernoulli if pattern is None else pattern
-    _dropout_rules.make(
-      0.5, self.pattern, batch_size=batch_size
-    )  # Checks both.
-    self.schedule, self.step, self.batch_size = schedule, step, batch_size
-    self.seen = 0
+    self.pattern = _dropout_rules.check_pattern(pattern)
+    self.schedule, self.step = schedule, step
+    self.other_readers = other_readers
+    self._offset = _row_offsets.Offset(batch_size, first_row, axis_name)
+    self._first_row = None
     self._rows = 0
     self._depth = 0
+    self._models: list[nn.Module] = []
     self._root = None
-    self.streams = {"dropout"}
-    self.finding = self._prepared = False
+    self.streams, self.active = {"dropout"}, set()
+    self.called = self.finding = self._prepared = False
 
   def __call__(self, next_fun, args, kwargs, context):
     """Answers one call of a module's method."""
@@ -67,8 +94,8 @@ class ScheduleInterceptor:
     # Flax tries out `setup` on a scope of its own, which decides nothing.
     if module.scope is None or context.method_name == "<lambda>":
       return next_fun(*args, **kwargs)
+    self.called = True
     if module.is_initializing():
-      self.seen += isinstance(module, (nn.Dropout, *_OURS))
       return next_fun(*args, **kwargs)
     if self._depth == 0 and not self._prepared:
       self._enter(context, args, kwargs)
@@ -78,27 +105,35 @@ class ScheduleInterceptor:
     finally:
       self._depth -= 1
 
-  def prepare(self, run, args, kwargs, variables) -> dict[str, Key]:
+  def prepare(self, run, args, kwargs, given) -> dict[str, Key]:
     """Checks an outermost call, and returns the streams that it needs.
 
     Args:
       run: called with {stream: key}, applies the model.
       args: arguments of the call, like `kwargs`.
       kwargs: see `args`.
-      variables: of the model.
+      given: streams that the user gave keys for; they stay where no dropout is
+        active, so that the model's output is its own.
     """
-    _linen_streams.check_concrete(self.step, args, kwargs, variables)
-    self._rows = self.batch_size or _leading_axis(args, kwargs)
+    _tracing.check_step(self.step, _HOW)
+    rows = _leading_axis(args, kwargs)
+    self._rows, self._first_row = self._offset.resolve(rows)
     if not self.schedule.per_layer:
       self._ids(None)  # Checks the step.
     self._find_streams(run)
-    return dict.fromkeys(sorted(self.streams), self.key)
+    names = {n for n in self.streams if n in self.active or n not in given}
+    return dict.fromkeys(sorted(names), self._paired(self.key))
 
-  def given(self, run, args, kwargs, variables) -> dict[str, Key]:
+  def given(self, run, args, kwargs, given) -> dict[str, Key]:
     """As `prepare`, for a caller that puts the streams into ``rngs=``."""
-    streams = self.prepare(run, args, kwargs, variables)
-    self._prepared = True
+    streams = self.prepare(run, args, kwargs, given)
+    self._prepared = self.called = True
     return streams
+
+  def _paired(self, key: Key) -> Key:
+    """Returns a stream's key: run-long for us, of this step for others."""
+    noise = jax.random.fold_in(_keys.named(key, _NOISE), _uint32(self.step))
+    return _paired_keys.pair(key, noise)
 
   def _find_streams(self, run) -> None:
     """Learns which streams the dropouts name, by tracing the call once.
@@ -106,6 +141,7 @@ class ScheduleInterceptor:
     Nothing is computed, unless control flow depends on values.
     """
     depth, self._depth, self.finding = self._depth, 1, True
+    self.active = set()
     try:
       try:
         jax.eval_shape(lambda: (run({"dropout": self.key}), None)[1])
@@ -124,16 +160,30 @@ class ScheduleInterceptor:
         " kd.linen.apply, which passes them in"
       )
     root = _linen_streams.root_of(module)
+    given = _linen_streams.given(root)
     root.mutable = _linen_streams.distinct(root.mutable)
-    _linen_streams.add_streams(module, ("dropout",), self.key)
+    if "dropout" not in given:
+      _linen_streams.add_streams(module, {"dropout": self._paired(self.key)})
     if context.method_name == "setup":
       return  # The arguments come with the call itself.
     run = _linen_streams.rerun(module, context.method_name, args, kwargs)
-    streams = self.prepare(run, args, kwargs, module.variables)
-    _linen_streams.add_streams(module, streams, self.key)
+    streams = self.prepare(run, args, kwargs, given)
+    number = self._number(module)
+    if number:  # Another model: its layers may have the paths of the first's.
+      other = self._paired(jax.random.fold_in(self.key, number))
+      streams = dict.fromkeys(streams, other)
+    _linen_streams.add_streams(module, streams)
     if root is not self._root:  # Else a second call of one forward pass.
       self._root = root
       _linen_streams.restart(root.rng_counters, streams)
+
+  def _number(self, module: nn.Module) -> int:
+    """Returns which of the models of this context `module` is, from 0."""
+    for number, model in enumerate(self._models):
+      if _linen_streams.is_same(model, module):
+        return number
+    self._models.append(module)
+    return len(self._models) - 1
 
   def _answer(self, next_fun, args, kwargs, context):
     module = context.module
@@ -143,43 +193,56 @@ class ScheduleInterceptor:
       return self.ours(next_fun, args, kwargs, context)
     if isinstance(module, nn.Dropout):
       return next_fun(*args, **kwargs)  # A subclass; see its super() call.
-    if isinstance(module, _ATTENTION):
-      return self._attention(next_fun, args, kwargs, context)
+    why = self._why_refused(module)
     before = _linen_streams.counts(module, self.streams)
     out = next_fun(*args, **kwargs)
-    if (
-      not self.finding and _linen_streams.counts(module, self.streams) != before
-    ):
+    after = _linen_streams.counts(module, self.streams)
+    if why and not self.finding and after != before:
+      streams = ", ".join(sorted(self.streams))
       raise UnsupportedError(
-        f"{_named(module)} reads a dropout stream"
-        f" ({', '.join(sorted(self.streams))}) by itself: under a"
-        " run-long key its noise would be the same at every step. Let it read"
-        " a stream of its own"
+        f"{_named(module)} reads a dropout stream ({streams}) by itself: {why}"
       )
     return out
+
+  def _why_refused(self, module: nn.Module) -> str | None:
+    """Returns why a module may not read the streams of the dropouts."""
+    if _linen_streams.is_nnx(module):
+      return (
+        "it is a model of flax.nnx, whose dropouts linen does not see; use"
+        " kd.nnx.retrofit, or give them a stream of their own"
+      )
+    if self.other_readers == "refuse" and not isinstance(module, _ATTENTION):
+      return (
+        "other_readers='refuse' asks for none; let it read a stream of its"
+        " own, or give it fresh noise at each step by other_readers='per_step'"
+      )
+    return None
 
   def dropout(self, next_fun, module, inputs, deterministic=None, rng=None):
     """Answers `nn.Dropout`; what the user gave as `rng` is a per-step key."""
     del rng
-    if self.finding:
-      self.streams.add(module.rng_collection)
-      return next_fun(inputs, deterministic, self.key)
-    self.seen += 1
-    deterministic = nn.merge_param(
+    is_off = nn.merge_param(
       "deterministic", module.deterministic, deterministic
     )
+    if self.finding:
+      self._found(module, is_off)
+      return next_fun(inputs, deterministic, self.key)
     rule = _dropout_rules.make(
       module.rate,
       self.pattern,
       module.broadcast_dims,
+      path=_linen_streams.path(module),
       batch_size=self._rows,
     )
-    if deterministic or rule.rate in (0.0, 1.0):
-      return rule.without_masks(inputs, deterministic)
+    if is_off or rule.rate in (0.0, 1.0):
+      return rule.without_masks(inputs, is_off)
     _check_rank(module, inputs)
     key = self.layer_key(module, module.rng_collection)
     ids = self._ids(key)
-    return rule.run(inputs, False, lambda: key, lambda: key, subnets=ids)
+    slots = self._assignment(inputs, ids, "contiguous")
+    return rule.run(
+      inputs, False, lambda: key, lambda: key, subnets=ids, assignment=slots
+    )
 
   def ours(self, next_fun, args, kwargs, context):
     """Answers this library's modules: they know what to do with subnets."""
@@ -190,42 +253,46 @@ class ScheduleInterceptor:
       bound.get(name) is not None for name in given
     ):
       return next_fun(*args, **kwargs)
+    deterministic = is_deterministic(context, args, kwargs)
     if self.finding:
-      self.streams.add(module.rng_collection)
+      self._found(module, deterministic)
       return next_fun(*args, **{**kwargs, "rng": self.key})
-    self.seen += 1
+    if deterministic:  # Inference by sampling has fresh noise at each step.
+      return next_fun(*args, **kwargs)
     key = self.layer_key(module, module.rng_collection)
-    if is_deterministic(context, args, kwargs):
-      # Inference by sampling has a fresh key at each step.
-      key = jax.random.fold_in(key, self.step)
-      return next_fun(*args, **{**kwargs, "rng": key})
-    _check_rank(module, bound["inputs"])
+    inputs = bound["inputs"]
+    _check_rank(module, inputs)
     ids = self._ids(key)
-    return next_fun(*args, **{**kwargs, "rng": key, "subnets": ids})
+    kwargs = {**kwargs, "rng": key, "subnets": ids}
+    if bound.get("assignment") is None:
+      slots = self._assignment(inputs, ids, module.row_layout)
+      kwargs["assignment"] = slots
+    return next_fun(*args, **kwargs)
 
   def layer_key(self, module: nn.Module, stream: str) -> Key:
     """Returns the run-long key of a dropout."""
     if not module.has_rng(stream):
-      raise ValueError(
-        f"{_named(module)} reads the stream {stream!r},"
-        " which a transform around it does not pass on: name it"
-        f" in split_rngs={{{stream!r}: True}}"
-      )
-    return module.make_rng(stream)
+      raise _linen_streams.not_passed_on(_named(module), stream)
+    return _paired_keys.run_half(module.make_rng(stream))
 
-  def _attention(self, next_fun, args, kwargs, context):
-    """Gives attention a key with the step folded in, unless it has one."""
-    module = context.module
-    bound = inspect.signature(context.orig_method).bind_partial(*args, **kwargs)
-    if (
-      context.method_name == "__call__"
-      and bound.arguments.get("dropout_rng") is None
-      and module.dropout_rate > 0
-      and module.has_rng("dropout")
-    ):
-      key = self.key if self.finding else module.make_rng("dropout")
-      bound.arguments["dropout_rng"] = jax.random.fold_in(key, self.step)
-    return next_fun(*bound.args, **bound.kwargs)
+  def _found(self, module, deterministic: bool) -> None:
+    self.streams.add(module.rng_collection)
+    if not deterministic and module.rate not in (0.0, 1.0):
+      self.active.add(module.rng_collection)
+
+  def _assignment(
+    self, inputs, ids, row_layout: functional.RowLayout
+  ) -> Int[Array, "B"] | None:
+    """Returns the slots of rows that are a part of the batch, else None."""
+    if self._first_row is None:
+      return None
+    return functional.assign_rows(
+      jnp.shape(inputs)[0],
+      ids.shape[0],
+      batch_size=self._rows,
+      first_row=self._first_row,
+      row_layout=row_layout,
+    )
 
   def _ids(self, layer_key: Key | None):
     layer = None
@@ -264,12 +331,15 @@ def _check_rank(module: nn.Module, inputs) -> None:
     )
 
 
-def _leading_axis(args, kwargs) -> int:
+def _leading_axis(args, kwargs) -> int | None:
   first = args[0] if args else next(iter(kwargs.values()), None)
   for leaf in jax.tree.leaves(first):
     if jnp.ndim(leaf) > 0 and leaf.shape[0] > 0:
       return leaf.shape[0]
-  raise ValueError(
-    "batch_size must be given: the first argument of the model has no leading"
-    f" axis to take it from, got {type(first).__name__}"
-  )
+  return None
+
+
+def _uint32(step) -> Array:
+  if isinstance(step, (int, np.integer)):
+    return jnp.uint32(int(step) % 2**32)
+  return jnp.asarray(step).astype(jnp.uint32)

@@ -114,7 +114,9 @@ def forward(
   """As `dense.forward`; multiplies kept inputs by kept outputs only."""
   ins, outs = _tables(problem, in_keep, out_keep)
   x = _small_rows(problem, x, ins)
-  y = _row_major(_batched(x, _small_weights(w, ins, outs), 2, 1))
+  y = _row_major(
+    _batched(problem, x, _small_weights(w, ins, outs), 2, 1, problem.out)
+  )
   y = y if outs is None else outs.put_columns(y)
   y = dense.epilogue(merge_rows(problem, y), b, activation)
   if b is not None or outs is None:  # Else dropped columns are zero already.
@@ -134,7 +136,7 @@ def dx(
   """As `dense.dx`."""
   ins, outs = _tables(problem, in_keep, out_keep)
   dy = _small_rows(problem, dy, outs)
-  dx = _batched(dy, _small_weights(w, ins, outs), 2, 2)
+  dx = _batched(problem, dy, _small_weights(w, ins, outs), 2, 2)
   return merge_rows(problem, dx if ins is None else ins.put_columns(dx))
 
 
@@ -150,9 +152,9 @@ def dw(
   x, dy = _small_rows(problem, x, ins), _small_rows(problem, dy, outs)
   if ins is None and outs is not None and problem.groups > 1:
     # Rows of the transposed gradient are spread, not columns of each group.
-    small = _row_major(_batched(dy, x, 1, 1))
+    small = _row_major(_batched(problem, dy, x, 1, 1))
     return _row_major(_row_major(outs.sum_rows(small)).T)
-  small = _row_major(_batched(x, dy, 1, 1))
+  small = _row_major(_batched(problem, x, dy, 1, 1))
   small = small if outs is None else _row_major(outs.put_columns(small))
   return jnp.sum(small, axis=0) if ins is None else ins.sum_rows(small)
 
@@ -213,13 +215,14 @@ def _small_weights(w, ins: Units | None, outs: Units | None):
   return small if outs is None else outs.take_columns(small)
 
 
-def _batched(a, b, a_axis: int, b_axis: int):
+def _batched(problem, a, b, a_axis: int, b_axis: int, out: str | None = None):
   """Multiplies group by group; an operand with one group serves all."""
+  dot = functools.partial(dense.dot, problem, out=out)
   if b.shape[0] == 1 and a.shape[0] > 1:
-    return dense.dot(a, b[0], ((a_axis,), (b_axis - 1,)))
+    return dot(a, b[0], ((a_axis,), (b_axis - 1,)))
   if a.shape[0] == 1:
-    return dense.dot(a[0], b[0], ((a_axis - 1,), (b_axis - 1,)))[None]
-  return dense.dot(a, b, ((a_axis,), (b_axis,)), ((0,), (0,)))
+    return dot(a[0], b[0], ((a_axis - 1,), (b_axis - 1,)))[None]
+  return dot(a, b, ((a_axis,), (b_axis,)), ((0,), (0,)))
 
 
 def _each(gather, a, index):

@@ -30,7 +30,8 @@ def forward(
 ) -> Float[Array, "B P O"]:
   """Returns ``act((x * in_mask) @ w + b)``, zero where `out_mask` drops."""
   x = keep_units(problem, problem.inputs, x, in_keep)
-  y = epilogue(dot(x, w, ((2,), (0,))), b, activation)
+  y = dot(problem, x, w, ((2,), (0,)), out=problem.out)
+  y = epilogue(y, b, activation)
   return keep_units(problem, problem.outputs, y, out_keep)
 
 
@@ -43,7 +44,8 @@ def dx(
 ) -> Float[Array, "B P I"]:
   """Returns the gradient of the inputs, zero where `in_mask` drops."""
   dy = keep_units(problem, problem.outputs, dy, out_keep)
-  return keep_units(problem, problem.inputs, dot(dy, w, ((2,), (1,))), in_keep)
+  dx = dot(problem, dy, w, ((2,), (1,)))
+  return keep_units(problem, problem.inputs, dx, in_keep)
 
 
 def dw(
@@ -56,7 +58,7 @@ def dw(
   """Returns the gradient of the weights, summed over all rows."""
   x = keep_units(problem, problem.inputs, x, in_keep)
   dy = keep_units(problem, problem.outputs, dy, out_keep)
-  return dot(x, dy, ((0, 1), (0, 1)))
+  return dot(problem, x, dy, ((0, 1), (0, 1)))
 
 
 def keep_units(
@@ -83,34 +85,49 @@ def keep_units(
 
 
 def dot(
+  problem: problems.Problem,
   a: Float[Array, "..."],
   b: Float[Array, "..."],
   contract: tuple[tuple[int, ...], tuple[int, ...]],
   batch: tuple[tuple[int, ...], tuple[int, ...]] = ((), ()),
+  *,
+  out: str | None = None,
 ) -> Float[Array, "..."]:
   """Returns a dot product in the operands' dtype, summed in float32 or wider.
 
   Args:
+    problem: says how precisely.
     a: left operand.
     b: right operand, of the same dtype.
     contract: axes of `a` and of `b` to sum over.
     batch: axes of `a` and of `b` that run together.
+    out: name of the result's dtype; the default is the operands'.
   """
-  wide = jnp.promote_types(a.dtype, jnp.float32)
+  out = out or a.dtype.name
+  wide = wide_dtype(a.dtype)
 
   def native(a, b):
     return jax.lax.dot_general(
-      a, b, (contract, batch), preferred_element_type=wide
+      a,
+      b,
+      (contract, batch),
+      precision=problem.precision,
+      preferred_element_type=wide,
     )
 
   def upcast(a, b):
     return native(a.astype(wide), b.astype(wide))
 
   if a.dtype == wide:
-    return native(a, b)
+    return native(a, b).astype(out)
   # XLA's CPU backend refuses some 16-bit products with a float32 result.
   y = jax.lax.platform_dependent(a, b, cpu=upcast, default=native)
-  return y.astype(a.dtype)
+  return y.astype(out)
+
+
+def wide_dtype(dtype) -> jnp.dtype:
+  """Returns the dtype that sums are kept in: float32, or float64 for itself."""
+  return jnp.dtype(jnp.float64 if dtype == jnp.float64 else jnp.float32)
 
 
 def epilogue(
@@ -120,7 +137,7 @@ def epilogue(
 ) -> Float[Array, "B P O"]:
   """Returns `y` with the bias added and the activation applied."""
   if b is not None:
-    y = y + b[None, None, :]
+    y = y + b.astype(y.dtype)[None, None, :]
   return activate(y, activation)
 
 

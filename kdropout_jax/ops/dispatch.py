@@ -21,19 +21,16 @@ from kdropout_jax import _types
 from kdropout_jax import blocks
 from kdropout_jax.ops import compact
 from kdropout_jax.ops import dense
+from kdropout_jax.ops import measured
 from kdropout_jax.ops import problems
+from kdropout_jax.ops.kernels import launches
 
 Implementation = Literal["auto", "dense", "compact", "triton"]
 IMPLEMENTATIONS = get_args(Implementation)[1:]  # Those that have a name.
 PRODUCTS = ("forward", "dx", "dw")
 MIN_CAPABILITY = 80
-# Where small products on a CPU win: multiplications that a copied weight must
-# spare, fewer where a cache may hold all copies; the elements that it holds;
-# and units of the narrower side.
-_MIN_SPARED = 100
-_MIN_SPARED_CACHED = 60
-_CACHED = 1 << 22
-_MIN_WIDTH = 64
+PLATFORMS = ("cpu", "cuda", "tpu")
+_TRITON_DTYPES = ("float32", "bfloat16", "float16")
 
 _logger = logging.getLogger(__name__)
 
@@ -103,7 +100,7 @@ def plan(problem: problems.Problem, implementation: str) -> Plan:
       "implementation must be 'auto' or one of"
       f" {', '.join(map(repr, IMPLEMENTATIONS))}, got {implementation!r}"
     )
-  target = _target()
+  target = current_target()
   reason = unsupported(implementation, problem, target)
   if reason is not None:
     raise _types.UnsupportedError(reason)
@@ -174,31 +171,17 @@ def _branch(
     capability = target.compute_capability
     kernel = functools.partial(getattr(triton_matmul, product), capability)
     kernel = functools.partial(kernel, **options)
-    batchable = _batchable(kernel, product, problem)
-
-    def run(tables, *arrays):
-      return batchable(*arrays, tables)
-
+    run = _batchable(kernel, product, problem)
   else:
-    run = _without_tables(name, product, problem, options)
+    plain = getattr({"dense": dense, "compact": compact}[name], product)
+    run = functools.partial(plain, problem, **options)
 
   def scoped(tables, *arrays):
+    more = (tables,) if name == "triton" else ()
     with jax.named_scope(f"kd_{product}_{name}"):
-      return run(tables, *arrays)
+      return run(*arrays, *more)
 
   return scoped
-
-
-def _without_tables(
-  name: str, product: str, problem: problems.Problem, options: dict[str, Any]
-) -> Callable:
-  plain = getattr({"dense": dense, "compact": compact}[name], product)
-
-  def run(tables, *arrays):
-    del tables
-    return plain(problem, *arrays, **options)
-
-  return run
 
 
 def _batchable(
@@ -240,51 +223,73 @@ def _one_by_one(single: Callable, in_batched, arrays):
   return jax.lax.map(body, [a for a, f in zip(leaves, flags) if f])
 
 
-def _auto_plan(problem: problems.Problem) -> Plan:
-  target = _target()
-  kernel = target is not None and _kernel_wins(problem)
-  if kernel:
+def choose(
+  product: str,
+  problem: problems.Problem,
+  platform: str,
+  target: Target | None,
+) -> tuple[str, str]:
+  """Returns what "auto" runs on a platform, and why.
+
+  Args:
+    product: "forward", "dx" or "dw".
+    problem: the static facts.
+    platform: "cpu", "cuda" or another.
+    target: the CUDA device.
+
+  The regions of `measured` decide; the rest is dense.
+  """
+  if platform == "cpu":
+    misses = measured.CPU.misses(problem)
+    return _small_or_dense(misses)
+  if platform != "cuda":
+    return "dense", f"nothing was timed on {platform}"
+  if target is None:
+    return "dense", "no CUDA device is here"
+  return _kernel_or_dense(product, problem, target)
+
+
+def _small_or_dense(misses: list[str]) -> tuple[str, str]:
+  region = measured.CPU
+  if misses:
+    return "dense", f"small products win elsewhere only, not at {misses[0]}"
+  return "compact", f"{region.reason} ({region.source})"
+
+
+def _kernel_or_dense(
+  product: str, problem: problems.Problem, target: Target
+) -> tuple[str, str]:
+  missed = {
+    region.name: region.misses(problem, target.compute_capability)
+    for region in measured.CUDA
+  }
+  for region in measured.CUDA:
+    if missed[region.name]:
+      continue
     reason = unsupported("triton", problem, target)
     if reason is not None:
       _log_once(f"auto leaves the kernels out: {reason}")
-      kernel = False
-  cuda = (("cuda", "triton"),) if kernel else ()
-  cpu = (("cpu", "compact"),) if _compact_wins(problem) else ()
-  choice = (*cuda, *cpu, ("default", "dense"))
-  choices = tuple((product, choice) for product in PRODUCTS)
-  return Plan(choices, target if kernel else None)
+      return "dense", reason
+    name = "triton" if product in region.milliseconds else "dense"
+    return name, f"{region.name}: {region.reason} ({region.source})"
+  nearest = min(missed, key=lambda name: len(missed[name]))
+  why = ", ".join(missed[nearest])
+  return "dense", f"no measured win; the nearest ({nearest}) misses: {why}"
 
 
-def _compact_wins(problem: problems.Problem) -> bool:
-  """Says whether small products beat a dense one on a CPU (two cores measured).
+def _auto_plan(problem: problems.Problem) -> Plan:
+  target = current_target()
 
-  Each group copies its kept weights, which its rows repay by what they are
-  spared; gathered rows are repaid by the width of the other side.
-  """
-  share, copied = problem.kept_share, problem.copied_share
-  if share is None or copied is None or share == 1:
-    return False
-  inputs, outputs = problem.inputs.width, problem.outputs.width
-  if min(inputs, outputs) < _MIN_WIDTH:
-    return False
-  rows = problem.rows * problem.positions / problem.groups
-  cached = problem.groups * share * inputs * outputs <= _CACHED
-  need = _MIN_SPARED_CACHED if cached else _MIN_SPARED
-  return rows * (1 - share) >= need * copied
+  def platforms(product):
+    for platform in ("cuda", "cpu"):
+      name, _ = choose(product, problem, platform, target)
+      if name != "dense":
+        yield platform, name
+    yield "default", "dense"
 
-
-def _kernel_wins(problem: problems.Problem) -> bool:
-  """Says whether the kernels pay: blocks that fill tiles, and enough dropped.
-
-  Counts that vary are left to the dense product: how much they drop is no
-  static fact.
-  """
-  share = problem.kept_share
-  if share is None or share > 0.75:
-    return False
-  sides = [s for s in (problem.inputs, problem.outputs) if s.masked]
-  rows = problem.rows * problem.positions // problem.groups
-  return rows >= 64 and all(side.block_size >= 32 for side in sides)
+  choices = tuple((product, tuple(platforms(product))) for product in PRODUCTS)
+  kernels = any("triton" in dict(pairs).values() for _, pairs in choices)
+  return Plan(choices, target if kernels else None)
 
 
 def _why_not_compact(problem: problems.Problem) -> str | None:
@@ -301,8 +306,20 @@ def _why_not_compact(problem: problems.Problem) -> str | None:
 def _why_not_triton(
   problem: problems.Problem, target: Target | None
 ) -> str | None:
-  if problem.dtype == "float64":
-    return "triton has no float64 product on tensor cores; use 'dense'"
+  if problem.dtype not in _TRITON_DTYPES:
+    return (
+      f"triton has no {problem.dtype} product here, only"
+      f" {', '.join(_TRITON_DTYPES)}; use 'dense'"
+    )
+  if problem.out not in (problem.dtype, "float32"):
+    return (
+      f"triton stores {' or '.join(sorted({problem.dtype, 'float32'}))}, but"
+      f" preferred_element_type is {problem.out}; use 'dense'"
+    )
+  if launches.precision(problem) is None:
+    return (
+      f"triton has no product of precision {problem.precision}; use 'dense'"
+    )
   for name, side in (("in", problem.inputs), ("out", problem.outputs)):
     if side.masked and side.block_size & (side.block_size - 1):
       return (
@@ -328,7 +345,7 @@ def _why_not_triton(
   return None
 
 
-def _target() -> Target | None:
+def current_target() -> Target | None:
   """Returns the forced target, else the CUDA device here, else None."""
   return _forced_target.get() or _local_target()
 

@@ -7,14 +7,16 @@ dx, dw) are dispatched one by one, and each skips both kinds of dropped block.
 
 import dataclasses
 import functools
-import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from kdropout_jax import _types
 from kdropout_jax import blocks
+from kdropout_jax.ops import arguments
 from kdropout_jax.ops import dense
 from kdropout_jax.ops import dispatch
 from kdropout_jax.ops import problems
@@ -27,6 +29,8 @@ def masked_matmul(
   in_mask: blocks.MasksLike | None = None,
   out_mask: blocks.MasksLike | None = None,
   implementation: dispatch.Implementation = "auto",
+  precision: Any = None,
+  preferred_element_type: DTypeLike | None = None,
 ) -> Float[Array, "B ... O"]:
   """Multiplies masked rows by `w` and skips the blocks that masks drop.
 
@@ -42,9 +46,13 @@ def masked_matmul(
     implementation: "dense" anywhere; "compact" for masks of an exact count;
       "triton" for CUDA devices; "auto" chooses from static facts. A named one
       never falls back.
+    precision: as for `jnp.matmul`; "triton" takes those that name one of
+      JAX's precisions.
+    preferred_element_type: dtype of the result, as for `jnp.matmul`; the
+      gradients are computed in the operands' dtype.
 
   Returns:
-    [B, ..., O] in the common dtype of `x` and `w`.
+    [B, ..., O] in the common dtype of `x` and `w`, or as preferred.
 
   Raises:
     ValueError: shapes, dtypes or masks that do not fit each other.
@@ -56,7 +64,13 @@ def masked_matmul(
   Array([[3., 0.]], dtype=float32)
   """
   return masked_dense(
-    x, w, in_mask=in_mask, out_mask=out_mask, implementation=implementation
+    x,
+    w,
+    in_mask=in_mask,
+    out_mask=out_mask,
+    implementation=implementation,
+    precision=precision,
+    preferred_element_type=preferred_element_type,
   )
 
 
@@ -69,6 +83,8 @@ def masked_dense(
   in_mask: blocks.MasksLike | None = None,
   out_mask: blocks.MasksLike | None = None,
   implementation: dispatch.Implementation = "auto",
+  precision: Any = None,
+  preferred_element_type: DTypeLike | None = None,
 ) -> Float[Array, "B ... O"]:
   """`masked_matmul` with a bias and a ReLU in the same kernel.
 
@@ -80,6 +96,8 @@ def masked_dense(
     in_mask: as for `masked_matmul`, like the other options.
     out_mask: as for `masked_matmul`.
     implementation: as for `masked_matmul`.
+    precision: as for `masked_matmul`.
+    preferred_element_type: as for `masked_matmul`.
 
   Returns:
     ``act((x * in_mask) @ w + b) * out_mask``, [B, ..., O].
@@ -88,24 +106,30 @@ def masked_dense(
     ValueError: as for `masked_matmul`, or an unknown activation.
     UnsupportedError: as for `masked_matmul`.
   """
-  x, w, b = _check_operands(x, w, b)
+  x, w, b = arguments.operands(x, w, b)
   dense.check_activation(activation)
-  ins = _check_mask("in_mask", in_mask, w.shape[0])
-  outs = _check_mask("out_mask", out_mask, w.shape[1])
-  groups = _check_groups(ins, outs)
-  problem = _problem(x, w, ins, outs, min(groups, max(x.shape[0], 1)))
+  arguments.check_precision(precision, preferred_element_type)
+  ins, outs = arguments.masks(w, in_mask, out_mask)
+  problem = arguments.describe(
+    x, w, ins, outs, precision=precision, out_dtype=preferred_element_type
+  )
   plan = dispatch.plan(problem, implementation)
   if 0 in (problem.rows, problem.positions, w.shape[1]):
-    return dense.dot(x, w, ((x.ndim - 1,), (0,)))  # Empty, and so is all else.
+    return _empty(problem, x, w)
   y: Array = _product(  # pyright: ignore[reportAssignmentType]
     _Static(problem, plan, activation),
     x.reshape(problem.rows, problem.positions, w.shape[0]),
     w,
     b,
-    _keep(ins, problem.groups),
-    _keep(outs, problem.groups),
+    arguments.keep(ins, problem.groups),
+    arguments.keep(outs, problem.groups),
   )
   return y.reshape(*x.shape[:-1], w.shape[1])
+
+
+def _empty(problem, x, w):
+  """Returns a product without rows, positions or outputs: nothing is masked."""
+  return dense.dot(problem, x, w, ((x.ndim - 1,), (0,)), out=problem.out)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,6 +158,7 @@ def _forward(static, x, w, b, in_keep, out_keep):
 
 def _backward(static, residuals, dy):
   x, w, b, positive, masks, tables = residuals
+  dy = dy.astype(x.dtype)
   if positive is not None:
     dy = jnp.where(positive, dy, jnp.zeros((), dy.dtype))
   dx = _run("dx", static, tables, dy, w, *masks)
@@ -174,74 +199,3 @@ def _refuse(primals, tangents):
     "masked_matmul has first derivatives only: its gradient cannot be"
     " differentiated again; write (x * mask) @ w for second derivatives"
   )
-
-
-def _check_operands(x, w, b):
-  x, w = jnp.asarray(x), jnp.asarray(w)
-  b = None if b is None else jnp.asarray(b)
-  for name, array in (("x", x), ("w", w), ("b", b)):
-    if array is not None and not jnp.issubdtype(array.dtype, jnp.floating):
-      raise ValueError(f"{name} must be floating point, got {array.dtype}")
-  if x.ndim < 2:
-    raise ValueError(f"x must be [rows, ..., inputs], got shape {x.shape}")
-  if x.shape[-1] == 0:
-    raise ValueError(f"x must have at least one input, got shape {x.shape}")
-  if w.ndim != 2 or w.shape[0] != x.shape[-1]:
-    raise ValueError(
-      f"w must be [{x.shape[-1]}, outputs] for x of shape {x.shape}, got"
-      f" shape {w.shape}"
-    )
-  if b is not None and b.shape != w.shape[1:]:
-    raise ValueError(f"b must have shape [{w.shape[1]}], got {b.shape}")
-  dtype = jnp.result_type(x, w)
-  return x.astype(dtype), w.astype(dtype), b if b is None else b.astype(dtype)
-
-
-def _check_mask(name, mask, width) -> blocks.Masks | None:
-  if mask is None:
-    return None
-  try:
-    return blocks.as_masks(mask, width)
-  except ValueError as error:
-    raise ValueError(f"{name}: {error}") from None
-
-
-def _check_groups(ins: blocks.Masks | None, outs: blocks.Masks | None) -> int:
-  """Returns the number of groups T, 1 without masks."""
-  counts = [masks.num_subnets for masks in (ins, outs) if masks is not None]
-  if 0 in counts:
-    raise ValueError("in_mask and out_mask must hold at least one mask, got 0")
-  if len(set(counts)) > 1:
-    raise ValueError(
-      "in_mask and out_mask must hold equally many masks, got"
-      f" {counts[0]} and {counts[1]}"
-    )
-  return counts[0] if counts else 1
-
-
-def _problem(x, w, ins, outs, groups) -> problems.Problem:
-  return problems.Problem(
-    rows=x.shape[0],
-    positions=math.prod(x.shape[1:-1]),
-    groups=groups,
-    inputs=_side(ins, w.shape[0]),
-    outputs=_side(outs, w.shape[1]),
-    dtype=x.dtype.name,
-  )
-
-
-def _side(masks: blocks.Masks | None, width: int) -> problems.Side:
-  if masks is None:
-    return problems.Side(width)
-  return problems.Side(width, masks.block_size, masks.num_kept, masked=True)
-
-
-def _keep(masks: blocks.Masks | None, groups: int):
-  """Returns the flags [T, G] of the groups that have rows, or None."""
-  if masks is None:
-    return None
-  if masks.num_subnets == groups:
-    return masks.keep
-  # More masks than rows: each row is a group of its own.
-  slots = jnp.asarray(blocks.row_slots(groups, masks.num_subnets))
-  return masks.take(slots).keep

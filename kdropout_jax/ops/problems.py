@@ -6,6 +6,7 @@ else.
 
 import dataclasses
 import math
+from typing import Any
 
 from kdropout_jax import blocks
 
@@ -52,6 +53,8 @@ class Problem:
     inputs: the masked input axis.
     outputs: the masked output axis.
     dtype: name of the operands' dtype.
+    precision: as for `jnp.matmul`.
+    out_dtype: name of the result's dtype, None for the operands'.
   """
 
   rows: int
@@ -60,6 +63,8 @@ class Problem:
   inputs: Side
   outputs: Side
   dtype: str = "float32"
+  precision: Any = None
+  out_dtype: str | None = None
 
   @property
   def kept_share(self) -> float | None:
@@ -74,6 +79,19 @@ class Problem:
     if ins is None or share is None:
       return None
     return ins * self.inputs.masked + share * self.outputs.masked
+
+  @property
+  def out(self) -> str:
+    """Name of the result's dtype."""
+    return self.out_dtype or self.dtype
+
+  @property
+  def masked_sides(self) -> str:
+    """The sides that have a mask: "none", "in", "out" or "both"."""
+    masked = (self.inputs.masked, self.outputs.masked)
+    return {(False, False): "none", (True, True): "both"}.get(
+      masked, "in" if self.inputs.masked else "out"
+    )
 
   @property
   def transposed(self) -> "Problem":

@@ -16,6 +16,7 @@ from kdropout_jax import patterns
 from kdropout_jax._types import UnsupportedError
 from kdropout_jax.nn import _dropout_rules
 from kdropout_jax.nn import _linen_dropout
+from kdropout_jax.nn import _streams
 from kdropout_jax.nn import _subnet_visitor
 from kdropout_jax.nn import linen
 
@@ -52,6 +53,37 @@ def visiting(
       yield
   finally:
     _subnet_visitor.VISITOR.reset(token)
+
+
+@contextlib.contextmanager
+def feeding(masks: Mapping[str, blocks.Masks]) -> Iterator[None]:
+  """Gives Dropouts of models run inside masks that were sampled before.
+
+  Args:
+    masks: {layer: `Masks`}, as `kd.subnets.sample_masks` returns. Layers that
+      it lacks, and calls without subnets, go on as ever.
+  """
+
+  def intercept(next_fun, args, kwargs, context):
+    module = context.module
+    if isinstance(module, (linen.Dropout, linen.SpatialDropout)):
+      own = masks.get(layer_name(module))
+      if own is not None and context.method_name == "masks":
+        return own
+      if own is not None and kwargs.get("subnets") is not None:
+        kwargs = {**kwargs, "subnets": own}
+    return next_fun(*args, **kwargs)
+
+  if not masks:
+    yield
+    return
+  with nn.intercept_methods(intercept):
+    yield
+
+
+def layer_name(module: nn.Module) -> str:
+  """Returns the name that masks and layouts know a Dropout by."""
+  return "/".join(module.path) or module.name or type(module).__name__
 
 
 def check_first_call(layer: str, seen: Mapping[str, Any]) -> None:
@@ -106,7 +138,9 @@ def _visit_dropout(
     rule = _linen_dropout.make_rule(module, module.broadcast_dims)
 
   def draw() -> blocks.Masks | None:
-    masks, ids = arguments.get("masks"), arguments.get("subnets")
+    ids, masks = _streams.source(
+      arguments.get("subnets"), arguments.get("masks"), None
+    )
     if masks is not None:
       return blocks.as_masks(
         masks,
@@ -119,7 +153,7 @@ def _visit_dropout(
 
   is_off = arguments.get("deterministic")
   is_off = module.deterministic if is_off is None else is_off
-  layer = "/".join(module.path) or module.name or type(module).__name__
+  layer = layer_name(module)
   dropout = _subnet_visitor.Visited(x.shape[-1], rule, bool(is_off), draw)
   return visit(layer, dropout, x)
 

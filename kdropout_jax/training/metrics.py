@@ -67,7 +67,7 @@ class TensorBoardWriter:
     resume_step: events of later steps are hidden.
 
   Raises:
-    ImportError: tensorboardX, of the extra "experiments", is not installed.
+    ImportError: tensorboardX, of the extra "tensorboard", is not installed.
   """
 
   def __init__(self, folder: str | os.PathLike[str], resume_step: int = 0):
@@ -76,7 +76,7 @@ class TensorBoardWriter:
     except ImportError as error:
       raise ImportError(
         "TensorBoard events need tensorboardX:"
-        " pip install 'kdropout-jax[experiments]'"
+        " pip install 'kdropout-jax[tensorboard]'"
       ) from error
     self._writer = tensorboardX.SummaryWriter(
       os.fspath(folder), purge_step=resume_step + 1, write_to_disk=True

@@ -60,6 +60,11 @@ class Devices:
     return len(self._devices)
 
   @property
+  def platform(self) -> str:
+    """What the devices are: "cpu", "gpu", "tpu"."""
+    return self._devices[0].platform
+
+  @property
   def local(self) -> list[int]:
     """The numbers of this process' devices among all."""
     process = jax.process_index()

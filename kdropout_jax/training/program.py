@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Array, Float, Integer
 
 from kdropout_jax import _checks
+from kdropout_jax.training import ahead
 from kdropout_jax.training import parallel
 from kdropout_jax.training import rng
 from kdropout_jax.training import state as state_lib
@@ -26,8 +27,9 @@ class Program:
   Args:
     task: what the members have in common.
     devices: the devices; `task.num_devices` of them.
-    run_steps: trains many steps of one member; `step.run_steps` or another
-      function of its signature.
+    run_steps: trains many steps of one member: another function of the
+      signature of `step.run_steps`; None: what suits the devices, with the
+      same masks.
     eval_rows: rows that a device evaluates at a time.
 
   Raises:
@@ -38,7 +40,7 @@ class Program:
     self,
     task: task_lib.Task,
     devices: parallel.Devices,
-    run_steps: step_lib.RunSteps = step_lib.run_steps,
+    run_steps: step_lib.RunSteps | None = None,
     eval_rows: int = 512,
   ):
     rng.check_shuffle(task.shuffle)
@@ -61,6 +63,7 @@ class Program:
     self._init = jax.jit(
       jax.vmap(functools.partial(step_lib.init_state, task), (0, None))
     )
+    run_steps = run_steps or ahead.run_steps_for(devices.platform)
     self._run = devices.pmap(self._train(run_steps), donate=True)
     self._step = devices.pmap(self._train_batch, donate=True)
     self._evaluate = devices.pmap(self._evaluate_rows, donate=False)

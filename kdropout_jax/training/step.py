@@ -6,7 +6,7 @@ network, say) takes its place by having its signature.
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -14,11 +14,13 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, UInt
 
+from kdropout_jax import blocks
 from kdropout_jax import config
 from kdropout_jax._types import Key
 from kdropout_jax._types import Step
 from kdropout_jax.masks import guided
 from kdropout_jax.masks import schedules
+from kdropout_jax.subnets import sites
 from kdropout_jax.training import batches as batches_lib
 from kdropout_jax.training import parallel
 from kdropout_jax.training import rng
@@ -30,6 +32,9 @@ Data = task_lib.Data
 Sums = task_lib.Sums
 NO_STEP = task_lib.NO_STEP
 losses_and_hits = task_lib.losses_and_hits
+
+Masks = Mapping[str, blocks.Masks]
+"""{layer: its masks}."""
 
 RunSteps = Callable[
   [
@@ -76,6 +81,7 @@ def train_step(
   state: state_lib.TrainState,
   step: Step,
   batch: task_lib.Data,
+  masks: Masks | None = None,
 ) -> tuple[state_lib.TrainState, tuple[Float[Array, ""], Float[Array, ""]]]:
   """Trains on one batch.
 
@@ -84,11 +90,12 @@ def train_step(
     state: its state before the step.
     step: number of the step, from 0.
     batch: the device's rows.
+    masks: those of this step, where they are sampled already.
 
   Returns:
     The new state, and the loss and accuracy of the global batch.
   """
-  loss_fn = make_loss(worker, state.collections, step, batch)
+  loss_fn = make_loss(worker, state.collections, step, batch, masks)
   grad_fn = jax.value_and_grad(loss_fn, has_aux=True)
   (loss, (accuracy, updated)), grads = grad_fn(state.params)
   grads, loss, accuracy, updated = parallel.mean(
@@ -109,7 +116,11 @@ def apply_gradients(
 
 
 def make_loss(
-  worker: task_lib.Worker, collections: Any, step: Step, batch: task_lib.Data
+  worker: task_lib.Worker,
+  collections: Any,
+  step: Step,
+  batch: task_lib.Data,
+  masks: Masks | None = None,
 ) -> Callable[[Any], tuple[Float[Array, ""], tuple[Float[Array, ""], Any]]]:
   """Returns the loss of a device's rows as a function of the parameters.
 
@@ -121,7 +132,8 @@ def make_loss(
   row_losses = make_row_losses(worker, collections, step, batch, chosen)
 
   def loss_fn(params):
-    losses, hits, updated = row_losses(params)
+    with sites.feeding(masks or {}):
+      losses, hits, updated = row_losses(params)
     return jnp.mean(losses), (jnp.mean(hits), updated)
 
   return loss_fn
@@ -228,11 +240,6 @@ def global_ids(
 ) -> UInt[Array, "..."]:
   """Returns the ids of the whole batch: [T], or [L, T] where layers draw."""
   key = rng.run_key(key, rng.SUBNETS)
-  if not schedule.per_layer:
-    return schedules.subnet_ids(step, key, schedule, task.batch_size)
-  layers = jnp.arange(task.num_sites, dtype=jnp.uint32)
-  return jax.vmap(
-    lambda layer: schedules.subnet_ids(
-      step, key, schedule, task.batch_size, layer
-    )
-  )(layers)
+  return schedules.site_ids(
+    step, key, schedule, task.batch_size, task.num_sites
+  )

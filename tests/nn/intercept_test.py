@@ -248,11 +248,11 @@ def test_third_trap_attention_weights_change_from_step_to_step():
   np.testing.assert_array_equal(*own)
 
 
-def test_third_trap_any_other_reader_is_refused_by_name():
+def test_third_trap_any_other_reader_can_be_refused_by_name():
   with pytest.raises(
     kd.UnsupportedError, match="Noise 'noise' reads a dropout"
   ):
-    run(Noisy())
+    run(Noisy(), other_readers="refuse")
 
 
 def test_each_layer_keeps_its_rate_and_its_broadcast_dims():
@@ -492,13 +492,29 @@ def test_opening_it_outside_the_jitted_function_is_an_error():
 
 def test_standing_around_a_compiled_function_is_an_error():
   x = ones()
-  jitted = jax.jit(lambda x: Mlp().apply({}, x, train=False)[0])
+  jitted = jax.jit(lambda x: Mlp().apply({}, x, rngs={"dropout": KEY})[0])
   jitted(x)
-  with pytest.raises(ValueError, match="no dropout was called inside"):
+  with pytest.raises(ValueError, match="step must be traced where"):
     with kd.linen.intercept(schedule=SCHEDULE, step=0, key=KEY):
       jitted(x)
-  with pytest.raises(ValueError, match="no dropout was called inside"):
-    run(nn.Sequential([jnp.sin]))
+  compiled = jitted.lower(x).compile()
+  with pytest.raises(ValueError, match="no module was called inside"):
+    with kd.linen.intercept(schedule=SCHEDULE, step=0, key=KEY):
+      compiled(x)
+
+
+def test_a_part_that_was_jitted_before_follows():
+  drop = nn.Dropout(0.5, deterministic=False)
+  encode = jax.jit(lambda x: drop.apply({}, x, rngs={"dropout": KEY}))
+  encode(ones())
+
+  @jax.jit
+  def forward(x, step):
+    with kd.linen.intercept(schedule=SCHEDULE, step=step, key=KEY):
+      return encode(x)
+
+  for step in (0, 3, 4):
+    np.testing.assert_array_equal(forward(ones(), step), run(drop, step))
 
 
 def test_an_error_inside_the_context_is_not_hidden():
@@ -515,7 +531,11 @@ def test_an_error_inside_the_context_is_not_hidden():
     (dict(step=0.5), "step must be an integer, got 0.5"),
     (dict(key=3), "key must be a jax.random key"),
     (dict(key=jax.random.split(KEY)), r"key must be a single key, got shape"),
-    (dict(pattern=kd.Bernoulli(0.5)), "pattern must be a function from rate"),
+    (dict(pattern=0.5), r"pattern must be a pattern, such as kd.ExactCount"),
+    (dict(other_readers="no"), "other_readers must be one of"),
+    (dict(first_row=-1), "first_row must be >= 0, got -1"),
+    (dict(first_row=0.5), "first_row must be an integer, got 0.5"),
+    (dict(first_row=0, axis_name="i"), "give first_row or axis_name, not both"),
     (dict(batch_size=0), "batch_size must be >= 1, got 0"),
   ],
 )

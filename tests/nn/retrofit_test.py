@@ -290,7 +290,7 @@ def test_shared_and_subclassed_dropouts_are_refused_by_path():
     (dict(schedule=kd.Sequential(jnp.array(3))), "must hold Python integers"),
     (dict(key=3), "key must be a jax.random key"),
     (dict(key=jax.random.split(KEY)), "key must be a single key"),
-    (dict(pattern=kd.Bernoulli(0.5)), "pattern must be a function from rate"),
+    (dict(pattern=0.5), "pattern must be a pattern, such as kd.ExactCount"),
     (dict(batch_size=0), "batch_size must be >= 1"),
     (dict(model=nnx.Dict()), "no nnx.Dropout to replace, got Dict"),
   ],

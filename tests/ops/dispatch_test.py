@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+import pathlib
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +14,7 @@ from kdropout_jax import blocks
 from kdropout_jax.ops import dense
 from kdropout_jax.ops import dispatch
 from kdropout_jax.ops import matmul
+from kdropout_jax.ops import measured
 from kdropout_jax.ops import problems
 from tests import tolerance
 from tests.ops import conformance
@@ -115,23 +117,106 @@ def test_auto_takes_dense_for_random_counts():
   assert all(plan.of(p) == {"default": "dense"} for p in dispatch.PRODUCTS)
 
 
-def test_auto_gives_cuda_the_kernels_and_keeps_a_default():
+BIG_SIDE = problems.Side(4096, 128, 16, masked=True)
+BIG = problems.Problem(4096, 1, 8, BIG_SIDE, BIG_SIDE, "bfloat16")
+WIDE = dataclasses.replace(BIG_SIDE, width=2048, num_kept=8)
+
+
+def _on_cuda(problem, capability=90):
+  with dispatch.cuda_target(capability):
+    plan = dispatch.plan(problem, "auto")
+  return [plan.of(p).get("cuda", "dense") for p in dispatch.PRODUCTS]
+
+
+@pytest.mark.parametrize("groups", [1, 8])
+def test_auto_gives_cuda_the_kernels_and_keeps_a_default(groups):
+  problem = dataclasses.replace(BIG, groups=groups)
+  assert _on_cuda(problem) == ["triton"] * 3
   with dispatch.cuda_target(90):
-    plan = dispatch.plan(LARGE, "auto")
-  for product in dispatch.PRODUCTS:
-    assert plan.of(product)["cuda"] == "triton"
-    assert plan.of(product)["default"] == "dense"
+    plan = dispatch.plan(problem, "auto")
+  assert all(plan.of(p)["default"] == "dense" for p in dispatch.PRODUCTS)
+
+
+def test_auto_chooses_by_product_where_dw_cannot_skip():
+  side = problems.Side(4096, 32, 64, masked=True)
+  small = dataclasses.replace(BIG, inputs=side, outputs=side)
+  assert _on_cuda(small) == ["triton", "triton", "dense"]
+
+
+@pytest.mark.parametrize(
+  "changed",
+  [
+    dict(dtype="float32"),
+    dict(dtype="float16"),
+    dict(groups=16),
+    dict(rows=2048),
+    dict(inputs=WIDE),
+    dict(inputs=problems.Side(4096, 16, 128, masked=True), groups=1),
+    dict(inputs=dataclasses.replace(BIG_SIDE, num_kept=None)),
+    dict(outputs=dataclasses.replace(BIG_SIDE, num_kept=17)),
+    dict(outputs=problems.Side(4096)),
+    dict(inputs=problems.Side(4096), outputs=problems.Side(4096), groups=1),
+  ],
+)
+def test_auto_is_dense_on_cuda_where_nothing_was_measured(changed):
+  assert _on_cuda(dataclasses.replace(BIG, **changed)) == ["dense"] * 3
+
+
+@pytest.mark.parametrize("capability", [80, 86, 100, 120])
+def test_auto_is_dense_on_cards_that_were_not_measured(capability):
+  assert _on_cuda(BIG, capability) == ["dense"] * 3
+
+
+@pytest.mark.parametrize("region", measured.CUDA, ids=lambda r: r.name)
+def test_every_region_cites_its_rows(region):
+  path, section = region.source.split("#")
+  root = pathlib.Path(__file__).resolve().parents[2]
+  page = (root / path).read_text().lower()
+  heading = f"## {section.replace('-', ' ')}\n"
+  rows = page.split(heading, 1)[1].split("\n## ")[0]
+  assert set(region.milliseconds) <= set(dispatch.PRODUCTS)
+  for kernel, plain in region.milliseconds.values():
+    assert kernel < plain
+    for milliseconds in (kernel, plain):
+      assert f"{milliseconds:.3f}".lstrip("0") in rows
+  assert (root / measured.CPU.source).exists()
 
 
 def test_auto_says_once_why_it_fell_back(caplog):
-  odd = dataclasses.replace(
-    LARGE, inputs=problems.Side(960, 48, 10, masked=True)
-  )
+  side = problems.Side(4096, 96, 21, masked=True)
+  odd = dataclasses.replace(BIG, groups=1, inputs=side)
   dispatch._log_once.cache_clear()
-  with caplog.at_level(logging.INFO), dispatch.cuda_target(90):
-    plans = [dispatch.plan(odd, "auto") for _ in range(3)]
-  assert all("cuda" not in plan.of("dx") for plan in plans)
+  with caplog.at_level(logging.INFO):
+    assert [_on_cuda(odd) for _ in range(2)] == [["dense"] * 3] * 2
   assert caplog.text.count("power of two") == 1
+
+
+@pytest.mark.parametrize(
+  ("given", "said"),
+  [
+    (dict(platform="cpu"), "dx: compact; two cores"),
+    (dict(platform="cpu", rows=8), "dx: dense; small products win elsewhere"),
+    (dict(platform="tpu"), "dx: dense; nothing was timed on tpu"),
+    (dict(platform="cuda"), "misses: dtype float32"),
+    (dict(platform="cuda", dtype=jnp.bfloat16), "dx: triton; one subnet"),
+    (dict(platform="cuda", dtype=jnp.bfloat16, rows=512), "misses: 512 rows"),
+  ],
+)
+def test_explain_says_what_auto_does_and_why(given, said):
+  shape = (given.pop("rows", 4096), 4096)
+  masks = _masks(width=4096, block=128)
+  text = kd.explain(shape, (4096, 4096), in_mask=masks, out_mask=masks, **given)
+  assert said in text
+  assert [line.split(":")[0] for line in text.splitlines()] == list(
+    dispatch.PRODUCTS
+  )
+
+
+def test_explain_refuses_what_the_op_would():
+  with pytest.raises(ValueError, match=r"w must be \[8, outputs\]"):
+    kd.explain((4, 8), (7, 3))
+  with pytest.raises(ValueError, match="platform must be one of.*got 'metal'"):
+    kd.explain((4, 8), (8, 3), platform="metal")
 
 
 @pytest.mark.parametrize(
@@ -142,7 +227,7 @@ def test_auto_says_once_why_it_fell_back(caplog):
     (
       dataclasses.replace(LARGE, dtype="float64"),
       90,
-      "triton has no float64",
+      "triton has no float64 product",
     ),
     (
       dataclasses.replace(
@@ -165,7 +250,7 @@ def test_triton_says_which_package_is_missing(monkeypatch):
   with dispatch.cuda_target(90):
     with pytest.raises(kd.UnsupportedError, match="package jax_triton"):
       dispatch.plan(LARGE, "triton")
-    assert "cuda" not in dispatch.plan(LARGE, "auto").of("forward")
+    assert "cuda" not in dispatch.plan(BIG, "auto").of("forward")
 
 
 @pytest.mark.parametrize("side", ["in", "out"])

@@ -8,6 +8,7 @@ from jax import test_util
 
 import kdropout_jax as kd
 from kdropout_jax import blocks
+from kdropout_jax.ops import dispatch
 from kdropout_jax.ops import matmul
 
 X = jnp.ones((4, 6))
@@ -133,3 +134,79 @@ def test_one_trace_for_all_masks(key):
 
 def test_public_name():
   assert kd.masked_matmul is matmul.masked_matmul
+
+
+@pytest.mark.parametrize("implementation", ["dense", "compact"])
+def test_precision_reaches_all_three_products(implementation):
+  mask = blocks.Masks(KEEP_IN, 6, num_kept=6)
+
+  def lowered(precision):
+    def loss(x, w):
+      y = matmul.masked_matmul(
+        x,
+        w,
+        in_mask=mask,
+        implementation=implementation,
+        precision=precision,
+      )
+      return jnp.sum(y**2)
+
+    text = jax.jit(jax.grad(loss, (0, 1))).lower(X, W).as_text()
+    return [line for line in text.splitlines() if "dot_general" in line]
+
+  highest = lowered("highest")
+  assert len(highest) == 3 and all("HIGHEST" in line for line in highest)
+  assert not any("HIGHEST" in line for line in lowered(None))
+
+
+@pytest.mark.parametrize("implementation", ["dense", "compact"])
+def test_preferred_element_type_is_that_of_jnp_matmul(implementation, key):
+  keys = jax.random.split(key, 2)
+  x = jax.random.normal(keys[0], (4, 6), jnp.bfloat16)
+  w = jax.random.normal(keys[1], (6, 8), jnp.bfloat16)
+  mask = blocks.Masks(KEEP_IN, 6, num_kept=6)  # Keeps all.
+
+  def op(x, w):
+    return matmul.masked_matmul(
+      x,
+      w,
+      in_mask=mask,
+      implementation=implementation,
+      preferred_element_type=jnp.float32,
+    )
+
+  y, vjp = jax.vjp(op, x, w)
+  want = jnp.matmul(x, w, preferred_element_type=jnp.float32)
+  assert y.dtype == want.dtype == jnp.float32
+  # Six exact products summed in float32, in any order.
+  np.testing.assert_allclose(y, want, rtol=0, atol=6 * 2.0**-23 * 16)
+  assert (y != y.astype(jnp.bfloat16)).any()
+  assert [g.dtype for g in vjp(y)] == [jnp.bfloat16] * 2
+  empty = op(x[:0], w)
+  assert (empty.shape, empty.dtype) == ((0, 8), jnp.float32)
+
+
+@pytest.mark.parametrize(
+  ("options", "error", "message"),
+  [
+    (dict(precision="exact"), ValueError, "precision must be one.*'exact'"),
+    (
+      dict(preferred_element_type=jnp.int32),
+      ValueError,
+      "preferred_element_type must be floating point, got int32",
+    ),
+    (
+      dict(preferred_element_type=jnp.float16, implementation="triton"),
+      kd.UnsupportedError,
+      "triton stores float32, but .* is float16",
+    ),
+    (
+      dict(precision=("high", "highest"), implementation="triton"),
+      kd.UnsupportedError,
+      "triton has no product of precision",
+    ),
+  ],
+)
+def test_wrong_precision(options, error, message):
+  with dispatch.cuda_target(90), pytest.raises(error, match=message):
+    matmul.masked_matmul(X, W, in_mask=KEEP_IN, **options)

@@ -146,7 +146,7 @@ WIDTHS = (256, 512, 512, 10)
 GROUPS, ROWS, BLOCK = 2, 256, 64
 
 
-def _loss(params, x, labels, keeps):
+def _loss(params, x, labels, keeps, implementation):
   masks = [
     None,
     *(blocks.Masks(k, 512, BLOCK, 512 // BLOCK // 2) for k in keeps),
@@ -160,16 +160,17 @@ def _loss(params, x, labels, keeps):
       activation="relu" if layer < 2 else None,
       in_mask=masks[layer],
       out_mask=masks[layer + 1],
+      implementation=implementation,
     )
   return optax.softmax_cross_entropy_with_integer_labels(x, labels).mean()
 
 
 @functools.lru_cache
-def _lowered_step(platform, seeds=None):
+def _lowered_step(platform, seeds=None, implementation="triton"):
   optimizer = optax.adam(1e-3)
 
   def step(params, state, x, labels, keeps):
-    gradients = jax.grad(_loss)(params, x, labels, keeps)
+    gradients = jax.grad(_loss)(params, x, labels, keeps, implementation)
     updates, state = optimizer.update(gradients, state, params)
     return optax.apply_updates(params, updates), state
 
@@ -218,7 +219,7 @@ def test_training_step_lowers_to_kernels_for_cuda():
 
 
 def test_training_step_lowers_without_kernels_for_a_cpu():
-  lowered = _lowered_step("cpu")
+  lowered = _lowered_step("cpu", implementation="auto")
   assert _kernels(lowered) == []
   assert "kd_dw_dense" in lowered.as_text(debug_info=True)
 
@@ -229,6 +230,44 @@ def test_vmapped_training_step_lowers_to_kernels_for_cuda():
     "kd_dx",
     "kd_dw",
   }
+
+
+def _lowered_product(platform, implementation="auto", **changed):
+  """Lowers the gradient of one product of 4096^3."""
+  problem = compiling.problem("bfloat16", **changed)
+  side = problem.inputs
+  keep = jax.ShapeDtypeStruct((problem.groups, side.num_blocks), jnp.bool_)
+  full = jax.ShapeDtypeStruct((4096, 4096), jnp.bfloat16)
+
+  def loss(x, w, keep):
+    masks = blocks.Masks(keep, 4096, side.block_size, side.num_kept)
+    y = matmul.masked_matmul(
+      x, w, in_mask=masks, out_mask=masks, implementation=implementation
+    )
+    return jnp.sum(y.astype(jnp.float32) ** 2)
+
+  with dispatch.cuda_target(90):
+    traced = jax.jit(jax.grad(loss, (0, 1))).trace(full, full, keep)
+  return traced.lower(lowering_platforms=(platform,))
+
+
+@pytest.mark.parametrize(
+  ("changed", "names"),
+  [
+    (dict(groups=8, block=128), ["kd_dw", "kd_dx", "kd_forward"]),
+    (dict(groups=8, block=32), ["kd_dx", "kd_forward"]),
+    (dict(groups=16, block=128), []),
+  ],
+)
+def test_auto_lowers_to_the_kernels_that_were_measured(changed, names):
+  assert _kernels(_lowered_product("cuda", **changed)) == names
+  assert _kernels(_lowered_product("cpu", **changed)) == []
+
+
+@pytest.mark.parametrize("implementation", ["triton", "auto"])
+def test_a_table_is_made_once_a_mask(implementation):
+  lowered = _lowered_product("cuda", implementation, groups=8, block=128)
+  assert lowered.as_text().count("call @argsort") == 2  # Two sides.
 
 
 def test_named_triton_lowers_below_auto_s_sizes():

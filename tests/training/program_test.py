@@ -75,7 +75,7 @@ def examples():
   return task_lib.Data(inputs, labels)
 
 
-def make(num_devices=1, *, run_steps=step_lib.run_steps, **fields):
+def make(num_devices=1, *, run_steps=None, **fields):
   model = {k: fields[k] for k in ("row_layout", "rescale") if k in fields}
   model = Net(site=fields.pop("site", kd.linen.Dropout), **model)
   task = task_lib.Task(

@@ -18,22 +18,15 @@ prints the cells and the time that is left. Expected: differences between the
 methods that drop units of the size of their deviation over seeds.
 """
 
-import time
-
 from absl import flags as absl_flags
 
-from experiments.cells import estimates
+from experiments.cells import experiment
 from experiments.cells import flags as experiment_flags
-from experiments.cells import rows as cell_rows
 from experiments.cells import sweeps
 from experiments.data import preparation
-from experiments.gyro import claims
 from experiments.gyro import sizes
-from experiments.gyro.accuracy import measured as measured_lib
-from experiments.gyro.accuracy import notes as accuracy_notes
 from experiments.gyro.accuracy import report as accuracy_report
 from experiments.gyro.accuracy import settings
-from experiments.report import study
 from experiments.run import flags
 
 experiment_flags.define()
@@ -43,28 +36,18 @@ if "rows" not in absl_flags.FLAGS:
 
 FLAGS = absl_flags.FLAGS
 
-_NAME = "accuracy_table"
-
 
 def main(argv: list[str]) -> None:
   del argv
   experiment_flags.refuse_depth()
   all_rows = settings.rows(FLAGS.scale, FLAGS.num_seeds)
   store = experiment_flags.store(sizes.max_members(FLAGS.scale))
-  cells = wanted(settings.choose(all_rows, FLAGS.rows), store)
-  if FLAGS.dry_run:
-    print(
-      estimates.describe(cells, store.folder, store.max_members, FLAGS.shard)
-    )
-    return
-  began = time.perf_counter()
-  store.train(cells, FLAGS.shard)
-  minutes = study.add_minutes(store.folder, _NAME, time.perf_counter() - began)
-  left = len(sweeps.unfinished(cells, store.folder))
-  if FLAGS.shard != "0/1":
-    print(f"shard {FLAGS.shard} is done; {left} of {len(cells)} cells are left")
-    return
-  write(all_rows, store, minutes)
+  experiment.share_cells(
+    store,
+    "accuracy_table",
+    wanted(settings.choose(all_rows, FLAGS.rows), store),
+    lambda: accuracy_report.report(all_rows, store.folder, FLAGS.scale),
+  )
 
 
 def wanted(rows, store: sweeps.Store) -> list:
@@ -77,43 +60,6 @@ def wanted(rows, store: sweeps.Store) -> list:
     for cells in row.all_cells().values()
     for cell in cells
   ]
-
-
-def write(all_rows, store: sweeps.Store, minutes: float) -> None:
-  """Writes the report of the cells that are finished."""
-  everything = [measured_lib.find(row, store.folder) for row in all_rows]
-  judged, cells = accuracy_report.judged(everything)
-  header, table = accuracy_report.table(everything)
-  measured = [row for found in everything for row in found.measured]
-  study.write(
-    study.Report(
-      name=_NAME,
-      title="Accuracy and generalization gap: tables 4 and 5",
-      scale=FLAGS.scale,
-      setting="No dropout, conventional, gyro and block-wise dropout at the"
-      " same settings. Accuracies in points, mean +- standard deviation over"
-      " seeds.",
-      header=header,
-      table=table,
-      numbers={"rows": measured},
-      seeds=sorted({row["seed"] for row in measured}),
-      verdicts=study.judge(
-        claims.named(*accuracy_report.CLAIMS),
-        judged,
-        scale=FLAGS.scale,
-        hits=cell_rows.hits(cells, store.folder),
-      ),
-      notes=accuracy_notes.notes(everything, FLAGS.scale),
-      minutes=minutes,
-    ),
-    store.folder,
-    draw=(
-      (lambda path: accuracy_report.draw(path, everything))
-      if measured
-      else None
-    ),
-    publish=FLAGS.publish,
-  )
 
 
 if __name__ == "__main__":

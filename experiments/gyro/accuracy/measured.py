@@ -10,6 +10,7 @@ from jaxtyping import Float
 
 from experiments.cells import sweeps
 from experiments.gyro.accuracy import settings
+from experiments.report import columns
 from experiments.report import rows as rows_lib
 from experiments.run import config as config_lib
 
@@ -45,6 +46,13 @@ class Found:
     """Returns a value minus conventional's, of each seed that both have."""
     conventional = self.rows.get(CONVENTIONAL, ())
     return rows_lib.differences(self.rows[method], conventional, name)
+
+
+def minus_conventional(found: Found, method: str, name: str) -> str:
+  """Returns a value's paired difference to conventional dropout, as text."""
+  if method == CONVENTIONAL:
+    return ""
+  return columns.paired(found.differences(method, name))
 
 
 def find(row: settings.Row, folder: pathlib.Path) -> Found:

@@ -7,10 +7,9 @@ import numpy as np
 
 from experiments.gyro import paper
 from experiments.gyro.accuracy import measured
-from experiments.gyro.accuracy import report as accuracy_report
 from experiments.gyro.accuracy import settings
 from experiments.judge import power
-from experiments.report import study
+from experiments.report import columns
 from experiments.report import tables
 from experiments.run import presets
 
@@ -61,14 +60,12 @@ def gap_table(everything: Sequence[measured.Found]) -> str:
           found.row.label,
           method,
           *(
-            study.points(found.values(method, name) / 100)
+            columns.points(found.values(method, name))
             for name in ("train_accuracy", "generalization_gap")
           ),
-          accuracy_report.minus_conventional(
-            found, method, "generalization_gap"
-          ),
+          measured.minus_conventional(found, method, "generalization_gap"),
           *(
-            study.points(found.values(method, name) / 100)
+            columns.points(found.values(method, name))
             for name in ("train_mode_error", "train_mode_gap")
           ),
           _paper_gap(found.row.label, method),

@@ -4,10 +4,16 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any
 
+from experiments.cells import rows as cell_rows
+from experiments.gyro import claims
 from experiments.gyro import paper as paper_lib
 from experiments.gyro.accuracy import measured
+from experiments.gyro.accuracy import notes
+from experiments.gyro.accuracy import settings
+from experiments.report import columns
 from experiments.report import figures
 from experiments.report import study
+from experiments.report import tables
 
 CLAIMS = (
   "gyro_beats_conventional",
@@ -19,10 +25,37 @@ CLAIMS = (
 NOT_RUN = "not run"
 
 
-def table(
-  everything: Sequence[measured.Found],
-) -> tuple[list[str], list[list[str]]]:
-  """Returns header and rows of table 4."""
+def report(
+  all_rows: Sequence[settings.Row], folder: pathlib.Path, scale: str
+) -> study.Report:
+  """Returns the report of the cells that are finished.
+
+  Args:
+    all_rows: of the scale.
+    folder: of the cells.
+    scale: its name.
+  """
+  everything = [measured.find(row, folder) for row in all_rows]
+  entering, cells = judged(everything)
+  rows = [row for found in everything for row in found.measured]
+  return study.Report(
+    name="accuracy_table",
+    title="Accuracy and generalization gap: tables 4 and 5",
+    setting="No dropout, conventional, gyro and block-wise dropout at the"
+    " same settings. Accuracies in points, mean +- standard deviation over"
+    " seeds.",
+    table=table(everything),
+    rows=rows,
+    claims=claims.named(*CLAIMS),
+    judged=entering,
+    hits=cell_rows.hits(cells, folder),
+    notes=notes.notes(everything, scale),
+    draw=figures.drawing(_panels(everything)) if rows else None,
+  )
+
+
+def table(everything: Sequence[measured.Found]) -> tables.Table:
+  """Returns table 4."""
   header = ["row", "method", "subnets trained", "seeds", "test accuracy"]
   header += ["minus conventional", "best evaluation on the TEST set"]
   header += ["its best minus conventional's best", "paper"]
@@ -41,11 +74,11 @@ def table(
           *line,
           _subnets(found.rows[method]),
           str(accuracies.size),
-          study.points(accuracies / 100),
-          minus_conventional(found, method, "accuracy"),
-          f"{study.points(best / 100)}"
+          columns.points(accuracies),
+          measured.minus_conventional(found, method, "accuracy"),
+          f"{columns.points(best)}"
           f" (of {found.rows[method][0]['num_evaluations']})",
-          minus_conventional(found, method, "best_accuracy"),
+          measured.minus_conventional(found, method, "best_accuracy"),
           paper,
         ]
       )
@@ -65,9 +98,9 @@ def judged(
   return [row for row, _ in pairs], [cell for _, cell in pairs]
 
 
-def draw(path: pathlib.Path, everything: Sequence[measured.Found]) -> None:
-  """Draws each run of each row that was run."""
-  panels = [
+def _panels(everything: Sequence[measured.Found]) -> list[figures.Panel]:
+  """Each run of each row that was run."""
+  return [
     figures.Panel(
       title=found.row.label,
       dots={m: found.values(m, "accuracy") for m in found.rows},
@@ -75,14 +108,6 @@ def draw(path: pathlib.Path, everything: Sequence[measured.Found]) -> None:
     for found in everything
     if found.measured
   ]
-  figures.draw(path, panels, columns=3)
-
-
-def minus_conventional(found: measured.Found, method: str, name: str) -> str:
-  """Returns a value's paired difference to conventional dropout, as text."""
-  if method == measured.CONVENTIONAL:
-    return ""
-  return study.paired(found.differences(method, name))
 
 
 def _subnets(rows: Sequence[measured.Row]) -> str:

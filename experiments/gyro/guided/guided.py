@@ -17,11 +17,9 @@ forgets little of the first task where a shared network forgets half, and
 disjoint ones nothing.
 """
 
-import pathlib
-import time
-
 from absl import flags as absl_flags
 
+from experiments.cells import experiment
 from experiments.cells import flags as experiment_flags
 from experiments.cells import sweeps
 from experiments.gyro import sizes as gyro_sizes
@@ -49,48 +47,29 @@ def main(argv: list[str]) -> None:
     raise ValueError(f"scale must be cpu or smoke, got {scale!r}")
   store = experiment_flags.store(gyro_sizes.max_members(scale))
   if "schedules" in FLAGS.part:
-    compare_schedules(store, scale)
+    experiment.report(store.folder, lambda: compare_schedules(store, scale))
   if "tasks" in FLAGS.part:
-    compare_tasks(store.folder, scale)
+    experiment.report(store.folder, lambda: compare_tasks(scale))
 
 
-def compare_schedules(store: sweeps.Store, scale: str) -> None:
+def compare_schedules(store: sweeps.Store, scale: str) -> study.Report:
   """Trains, evaluates and reports part (a)."""
-  began, sizes = time.perf_counter(), guided_cells.SIZES[scale]
-  rows, hits = [], []
+  sizes, rows, hits = guided_cells.SIZES[scale], [], []
   for fields in guided_cells.methods(sizes):
     seeds = experiment_flags.num_seeds() or sizes.seeds
     own_rows, own_hits = guided_cells.follow(store, scale, fields, seeds)
     rows += own_rows
     hits += own_hits
-  minutes = _minutes(store.folder, "guided", began)
-  study.write(
-    guided_report.schedules(rows, dict(enumerate(hits)), scale, minutes),
-    store.folder,
-    draw=lambda path: guided_report.draw_schedules(path, rows),
-    publish=FLAGS.publish,
-  )
+  return guided_report.schedules(rows, dict(enumerate(hits)), scale)
 
 
-def compare_tasks(folder: pathlib.Path, scale: str) -> None:
+def compare_tasks(scale: str) -> study.Report:
   """Trains, evaluates and reports part (b)."""
-  began, sizes = time.perf_counter(), two_tasks.SIZES[scale]
-  rows = []
+  sizes, rows = two_tasks.SIZES[scale], []
   for method in two_tasks.METHODS:
-    rows += two_tasks.run(
-      method, sizes, experiment_flags.num_seeds() or sizes.seeds
-    )
-  minutes = _minutes(folder, "guided_tasks", began)
-  study.write(
-    guided_report.tasks(rows, scale, minutes),
-    folder,
-    draw=lambda path: guided_report.draw_tasks(path, rows),
-    publish=FLAGS.publish,
-  )
-
-
-def _minutes(folder: pathlib.Path, name: str, began: float) -> float:
-  return study.add_minutes(folder, name, time.perf_counter() - began)
+    seeds = experiment_flags.num_seeds() or sizes.seeds
+    rows += two_tasks.run(method, sizes, seeds)
+  return guided_report.tasks(rows, scale)
 
 
 if __name__ == "__main__":

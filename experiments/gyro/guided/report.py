@@ -1,6 +1,5 @@
 """Tables and figures of `experiments.guided`."""
 
-import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,12 +9,13 @@ from experiments.gyro.grid import cells as grid_cells
 from experiments.gyro.guided import cells as guided_cells
 from experiments.gyro.guided import claims
 from experiments.gyro.guided import two_tasks
+from experiments.report import columns
 from experiments.report import figures
 from experiments.report import rows as rows_lib
 from experiments.report import study
 from experiments.run import config as config_lib
 
-Rows = Sequence[dict[str, Any]]
+Rows = Sequence[rows_lib.Row]
 
 _FIELDS = ("method", "scheduling", "total", "concurrent", "temperature")
 _PHASES = ("joint_a", "joint_b", "after_a_a", "after_b_a", "after_b_b")
@@ -28,35 +28,24 @@ _WORDS = {
 }
 
 
-def schedules(
-  rows: Rows, hits: Mapping[int, Any], scale: str, minutes: float
-) -> study.Report:
+def schedules(rows: Rows, hits: Mapping[int, Any], scale: str) -> study.Report:
   """Returns the report on guided scheduling.
 
   Args:
     rows: of `guided_cells.follow`.
     hits: {row number: bool [N]} of test images.
     scale: its name.
-    minutes: that it took.
   """
-  groups = rows_lib.group(rows, *_FIELDS)
-  seeds = sorted({row["seed"] for row in rows})
   (label,) = grid_cells.SIZES[scale].models
   common = grid_cells.SIZES[scale].common(label)
   return study.Report(
     name="guided",
     title="Guided scheduling: weak subnets train for longer",
-    scale=scale,
     setting=f"{label}: " + study.describe(config_lib.RunConfig(**common)),
-    header=(
-      *("scheduling", "Sigma", "tau", "temperature", "full network"),
-      *("single subnets", "their deviation", "weakest 5 %", "strongest 5 %"),
-      "steps a subnet",
-    ),
-    table=[_line(key, own) for key, own in groups.items()],
-    numbers={"rows": list(rows)},
-    seeds=seeds,
-    verdicts=study.judge(claims.SCHEDULES, rows, scale=scale, hits=hits),
+    table=columns.table(rows, _FIELDS, _COLUMNS),
+    rows=rows,
+    claims=claims.SCHEDULES,
+    hits=hits,
     notes=[
       "Guided: at each step tau of Sigma subnets, without replacement, with"
       " weight exp(average loss / temperature), in nats; a quarter of the"
@@ -68,66 +57,38 @@ def schedules(
       " The paper suggests this and gives no number: a claim fails where its"
       " interval lies below 0."
     ],
-    minutes=minutes,
+    draw=figures.drawing(_schedule_panels(rows)),
   )
 
 
-def _line(key: tuple, rows: Rows) -> list[str]:
-  fields: dict[str, Any] = dict(zip(_FIELDS, key))
-  name = fields["scheduling"] or fields["method"]
-  sizes = [fields[n] for n in ("total", "concurrent", "temperature")]
-  steps = [row["subnet_steps"] for row in rows if "subnet_steps" in row]
-  extremes = "-"
-  if steps:
-    low, high = np.min(steps, axis=1).mean(), np.max(steps, axis=1).mean()
-    extremes = f"{low:.0f} to {high:.0f}"
-  return [
-    name,
-    *("-" if value is None else f"{value:g}" for value in sizes),
-    _points(rows, "accuracy"),
-    *(
-      _points(rows, measure)
-      for measure in (
-        *("subnet_mean", "subnet_deviation"),
-        *("weakest_subnets", "strongest_subnets"),
-      )
-    ),
-    extremes,
-  ]
-
-
-def draw_schedules(path: pathlib.Path, rows: Rows) -> None:
-  """Draws full networks, all single subnets, and accuracy against steps."""
+def _schedule_panels(rows: Rows) -> list[figures.Panel]:
+  """Full networks, all single subnets, and steps of a subnet."""
   groups = {
     _name(key): own for key, own in rows_lib.group(rows, *_FIELDS).items()
   }
   with_subnets = {n: own for n, own in groups.items() if "subnets" in own[0]}
-  figures.draw(
-    path,
-    [
-      figures.Panel(
-        title="full network",
-        dots={n: [row["accuracy"] for row in own] for n, own in groups.items()},
-      ),
-      figures.Panel(
-        title="single subnets, all seeds",
-        boxes={
-          n: np.concatenate([row["subnets"] for row in own])
-          for n, own in with_subnets.items()
-        },
-      ),
-      figures.Panel(
-        title="steps of a subnet",
-        y_label="steps",
-        boxes={
-          n: np.concatenate([row["subnet_steps"] for row in own])
-          for n, own in with_subnets.items()
-          if "subnet_steps" in own[0]
-        },
-      ),
-    ],
-    3,
-  )
+  return [
+    figures.Panel(
+      title="full network",
+      dots={n: [row["accuracy"] for row in own] for n, own in groups.items()},
+    ),
+    figures.Panel(
+      title="single subnets, all seeds",
+      boxes={
+        n: np.concatenate([row["subnets"] for row in own])
+        for n, own in with_subnets.items()
+      },
+    ),
+    figures.Panel(
+      title="steps of a subnet",
+      y_label="steps",
+      boxes={
+        n: np.concatenate([row["subnet_steps"] for row in own])
+        for n, own in with_subnets.items()
+        if "subnet_steps" in own[0]
+      },
+    ),
+  ]
 
 
 def _name(key: tuple) -> str:
@@ -139,14 +100,13 @@ def _name(key: tuple) -> str:
   return name
 
 
-def tasks(rows: Rows, scale: str, minutes: float) -> study.Report:
+def tasks(rows: Rows, scale: str) -> study.Report:
   """Returns the report on one subnet a task."""
-  groups = rows_lib.group(rows, "method")
+  joint = {task: columns.spread(f"joint_{task}_whole") for task in "ab"}
   sizes = two_tasks.SIZES[scale]
   return study.Report(
     name="guided_tasks",
     title="One task, one subnet: two tasks of digits",
-    scale=scale,
     setting=(
       "embedded digits; task A: 0 to 4, task B: 5 to 9, five outputs for both;"
       f" MLP with {two_tasks.DEPTH} hidden layers of {sizes.hidden}; Adam,"
@@ -155,17 +115,17 @@ def tasks(rows: Rows, scale: str, minutes: float) -> study.Report:
       " turn. Accuracies on test images in points, mean +- standard deviation"
       " over seeds."
     ),
-    header=("method", *(_WORDS[name] for name in _PHASES), "forgotten of A"),
-    table=[
-      [
-        method.replace("_", " "),
-        *(_points(own, name) for name in (*_PHASES, "forgetting")),
-      ]
-      for (method,), own in groups.items()
-    ],
-    numbers={"rows": list(rows)},
-    seeds=sorted({row["seed"] for row in rows}),
-    verdicts=study.judge(claims.TASKS, rows, scale=scale),
+    table=columns.table(
+      rows,
+      ("method",),
+      {
+        "method": lambda same: same[0]["method"].replace("_", " "),
+        **{_WORDS[name]: columns.spread(name) for name in _PHASES},
+        "forgotten of A": columns.spread("forgetting"),
+      },
+    ),
+    rows=rows,
+    claims=claims.TASKS,
     notes=[
       "Shared: every unit trains for both tasks; standard: with dropout of"
       " rate .5. Task subnets: two random ones of half the units, which share"
@@ -174,31 +134,50 @@ def tasks(rows: Rows, scale: str, minutes: float) -> study.Report:
       " task of a test image and the controls are not. Their whole networks,"
       " all units at once: "
       + "; ".join(
-        f"{method.replace('_', ' ')} jointly A {_points(own, 'joint_a_whole')},"
-        f" B {_points(own, 'joint_b_whole')}"
-        for (method,), own in groups.items()
+        f"{method.replace('_', ' ')} jointly A {joint['a'](own)},"
+        f" B {joint['b'](own)}"
+        for (method,), own in rows_lib.group(rows, "method").items()
         if method in two_tasks.TASK_METHODS
       )
       + "."
     ],
-    minutes=minutes,
+    draw=figures.drawing(_task_panels(rows), 2),
   )
 
 
-def draw_tasks(path: pathlib.Path, rows: Rows) -> None:
-  """Draws each task after each phase, a panel a method."""
-  figures.draw(
-    path,
-    [
-      figures.Panel(
-        title=method.replace("_", " "),
-        dots={_WORDS[name]: [row[name] for row in own] for name in _PHASES},
-      )
-      for (method,), own in rows_lib.group(rows, "method").items()
-    ],
-    2,
-  )
+def _task_panels(rows: Rows) -> list[figures.Panel]:
+  """Each task after each phase, a panel a method."""
+  return [
+    figures.Panel(
+      title=method.replace("_", " "),
+      dots={_WORDS[name]: [row[name] for row in own] for name in _PHASES},
+    )
+    for (method,), own in rows_lib.group(rows, "method").items()
+  ]
 
 
-def _points(rows: Rows, measure: str) -> str:
-  return study.points([row[measure] / 100 for row in rows if measure in row])
+def _scheduling(same: list[rows_lib.Row]) -> str:
+  return same[0].get("scheduling") or same[0]["method"]
+
+
+def _steps(same: list[rows_lib.Row]) -> str:
+  """Returns the fewest and the most steps of a subnet, means over seeds."""
+  steps = [row["subnet_steps"] for row in same if "subnet_steps" in row]
+  if not steps:
+    return "-"
+  low, high = np.min(steps, axis=1).mean(), np.max(steps, axis=1).mean()
+  return f"{low:.0f} to {high:.0f}"
+
+
+_COLUMNS: dict[str, columns.Column] = {
+  "scheduling": _scheduling,
+  "Sigma": columns.setting("total", "{:g}"),
+  "tau": columns.setting("concurrent", "{:g}"),
+  "temperature": columns.setting("temperature", "{:g}"),
+  "full network": columns.spread("accuracy"),
+  "single subnets": columns.spread("subnet_mean"),
+  "their deviation": columns.spread("subnet_deviation"),
+  "weakest 5 %": columns.spread("weakest_subnets"),
+  "strongest 5 %": columns.spread("strongest_subnets"),
+  "steps a subnet": _steps,
+}

@@ -17,20 +17,16 @@ CIFAR-10, a stand-in, and MLP3 on NSL-KDD, width 256) about 15 minutes of two
 cores; at the paper's it keeps the parameters of every round, some 60 GB.
 """
 
-import time
-from typing import Any
-
 import numpy as np
 from absl import flags as absl_flags
 from scipy import stats
 
+from experiments.cells import experiment
 from experiments.cells import flags as experiment_flags
-from experiments.cells import sweeps
-from experiments.gyro import analysed
 from experiments.gyro import claims
 from experiments.gyro import flags as gyro_flags
 from experiments.gyro.tickets import rounds
-from experiments.judge import statistics
+from experiments.report import columns
 from experiments.report import figures
 from experiments.report import rows as rows_lib
 from experiments.report import study
@@ -48,67 +44,41 @@ _CLAIMED = (20, 10, 5)  # per cent left
 
 def main(argv: list[str]) -> None:
   del argv
-  began = time.perf_counter()
   scale, store = gyro_flags.scale(), gyro_flags.store()
   todo = rounds.plans(scale, store.max_members, FLAGS.shard, store.data_dir)
-  if FLAGS.dry_run:
-    print(rounds.describe(todo, store))
-    return
-  rounds.run(todo, store)
-  minutes = study.add_minutes(
-    store.folder, "pruning", time.perf_counter() - began
-  )
-  if FLAGS.shard != "0/1":
-    print(f"shard {FLAGS.shard} is done: {len(todo)} packs with all rounds")
-    return
-  write(scale, store, rounds.rows(todo, store), todo, minutes)
-
-
-def write(
-  scale: analysed.Scale,
-  store: sweeps.Store,
-  rows: list[dict[str, Any]],
-  done: list[rounds.Plan],
-  minutes: float,
-) -> None:
-  """Writes the report."""
-  first = {plan.label: plan.cells[0] for plan in done}
-  study.write(
-    study.Report(
-      name="pruning",
-      title="Winning tickets (figure 6)",
-      scale=scale.name,
-      setting="\n\n".join(map(study.describe, first.values())),
-      header=(
-        *("row", "pruned", "% left", "% of the weights"),
-        *("conventional", "gyro", "gyro minus conventional", "seeds won"),
-      ),
-      table=[
-        _line(key, same)
-        for key, same in rows_lib.group(
-          rows, "row", "kind", "percent_left"
-        ).items()
-      ],
-      numbers={"rows": rows},
-      seeds=sorted({row["seed"] for row in rows}),
-      verdicts=study.judge(claims.named(*CLAIMS), rows, scale=scale.name),
-      notes=[
-        "Each round leaves a share of all weights, layer by layer (ResNet:"
-        " over all layers), or of each layer's units, and trains anew. The"
-        " difference is the mean over seeds, in points, with its 95 % t"
-        " interval; a seed's two tickets share initialisation and batches.",
-        sign_test(rows),
-        *_untrained(rows),
-      ],
-      minutes=minutes,
-    ),
+  experiment.share(
     store.folder,
-    draw=lambda path: figures.draw(path, _panels(rows), 2),
-    publish=FLAGS.publish,
+    "pruning",
+    plan=lambda: rounds.describe(todo, store),
+    train=lambda: rounds.run(todo, store),
+    done=lambda: f": {len(todo)} packs with all rounds",
+    report=lambda: report(rounds.rows(todo, store), todo),
   )
 
 
-def sign_test(rows: list[dict[str, Any]]) -> str:
+def report(rows: list[rows_lib.Row], done: list[rounds.Plan]) -> study.Report:
+  """Returns the report on finished packs and their rows."""
+  first = {plan.label: plan.cells[0] for plan in done}
+  return study.Report(
+    name="pruning",
+    title="Winning tickets (figure 6)",
+    setting="\n\n".join(map(study.describe, first.values())),
+    table=columns.table(rows, ("row", "kind", "percent_left"), _COLUMNS),
+    rows=rows,
+    claims=claims.named(*CLAIMS),
+    notes=[
+      "Each round leaves a share of all weights, layer by layer (ResNet:"
+      " over all layers), or of each layer's units, and trains anew. The"
+      " difference is the mean over seeds, in points, with its 95 % t"
+      " interval; a seed's two tickets share initialisation and batches.",
+      sign_test(rows),
+      *_untrained(rows),
+    ],
+    draw=figures.drawing(_panels(rows), 2),
+  )
+
+
+def sign_test(rows: list[rows_lib.Row]) -> str:
   """Returns in how many of the paper's cases gyro's mean is higher."""
   claimed = [
     row
@@ -132,65 +102,57 @@ def sign_test(rows: list[dict[str, Any]]) -> str:
   )
 
 
-def differences(same: list[dict[str, Any]]) -> np.ndarray:
+def differences(same: list[rows_lib.Row]) -> np.ndarray:
   """Returns gyro minus conventional for each seed that has both, in points."""
   methods = rows_lib.group(same, "method")
   gyro, base = (methods.get((m,), []) for m in ("gyro", "conventional"))
   return rows_lib.differences(gyro, base)
 
 
-def _line(key: tuple, same: list[dict[str, Any]]) -> tuple[str, ...]:
-  label, kind, percent = key
-  values = {
-    method: np.array(
-      [row["accuracy"] for row in same if row["method"] == method]
-    )
-    for method in rounds.METHODS
-  }
-  paired = differences(same)
-  difference = "-"
-  if paired.size > 1:
-    found = statistics.t_interval(paired)
-    difference = f"{found.estimate:+.2f} [{found.low:+.2f}, {found.high:+.2f}]"
-  elif paired.size:
-    difference = f"{paired[0]:+.2f}"
-  left = np.mean([row["weights_left"] for row in same])
-  return (
-    *(label, kind, f"{percent:g}", f"{left:.1f}"),
-    *(study.points(own / 100) for own in values.values()),
-    difference,
-    f"{int((paired > 0).sum())} of {paired.size}",
-  )
-
-
-def _untrained(rows: list[dict[str, Any]]) -> list[str]:
+def _untrained(rows: list[rows_lib.Row]) -> list[str]:
   labels = dict.fromkeys(row["row"] for row in rows if not row["all_trained"])
   if not labels:
     return []
   return [f"Not all Sigma trained, and so in no verdict: {', '.join(labels)}."]
 
 
-def _panels(rows: list[dict[str, Any]]) -> list[figures.Panel]:
-  panels = []
-  for (label, kind), own in rows_lib.group(rows, "row", "kind").items():
-    lines = {}
-    for (method,), same in rows_lib.group(own, "method").items():
-      places = rows_lib.group(same, "percent_left")
-      lines[method] = (
-        [percent for (percent,) in places],
-        [[row["accuracy"] for row in group] for group in places.values()],
-      )
-    panels.append(
-      figures.Panel(
-        title=f"{label}: pruned {kind}",
-        y_label="test accuracy (%), 95 % intervals",
-        x_label=f"{kind} left (%)",
-        log_x=True,
-        lines=lines,
-        band="interval",
-      )
+def _panels(rows: list[rows_lib.Row]) -> list[figures.Panel]:
+  return [
+    figures.Panel(
+      title=f"{label}: pruned {kind}",
+      y_label="test accuracy (%), 95 % intervals",
+      x_label=f"{kind} left (%)",
+      log_x=True,
+      lines={
+        method: rows_lib.curve(same, "percent_left")
+        for (method,), same in rows_lib.group(own, "method").items()
+      },
+      band="interval",
     )
-  return panels
+    for (label, kind), own in rows_lib.group(rows, "row", "kind").items()
+  ]
+
+
+def _of_method(method: str) -> columns.Column:
+  return lambda same: columns.points(
+    [row["accuracy"] for row in same if row["method"] == method]
+  )
+
+
+def _won(same: list[rows_lib.Row]) -> str:
+  paired = differences(same)
+  return f"{int((paired > 0).sum())} of {paired.size}"
+
+
+_COLUMNS: dict[str, columns.Column] = {
+  "row": columns.setting("row"),
+  "pruned": columns.setting("kind"),
+  "% left": columns.setting("percent_left", "{:g}"),
+  "% of the weights": columns.mean("weights_left", 1),
+  **{method: _of_method(method) for method in rounds.METHODS},
+  "gyro minus conventional": lambda same: columns.paired(differences(same)),
+  "seeds won": _won,
+}
 
 
 if __name__ == "__main__":

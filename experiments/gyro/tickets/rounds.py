@@ -6,7 +6,6 @@ the next begins: one program trains them, and a shard needs no other.
 
 import dataclasses
 import functools
-from typing import Any
 
 import tqdm
 
@@ -15,6 +14,7 @@ from experiments.cells import networks
 from experiments.cells import sweeps
 from experiments.gyro import analysed
 from experiments.gyro.tickets import search
+from experiments.report import rows as rows_lib
 from experiments.run import config as config_lib
 from kdropout_jax.training import loop
 
@@ -101,7 +101,7 @@ def describe(todo: list[Plan], store: sweeps.Store) -> str:
   )
 
 
-def rows(done: list[Plan], store: sweeps.Store) -> list[dict[str, Any]]:
+def rows(done: list[Plan], store: sweeps.Store) -> list[rows_lib.Row]:
   """Returns a row for each finished cell of each kind of pruning, in points.
 
   A run that did not train all Sigma has no measure that a claim reads.
@@ -125,7 +125,7 @@ def _row(
   cell: config_lib.RunConfig,
   store: sweeps.Store,
   nets: networks.Networks,
-) -> dict[str, Any]:
+) -> rows_lib.Row:
   result = sweeps.result(cell, store.folder)
   assert result is not None
   kept = sweeps.params(cell, store.folder, nets.num_steps, nets.like)

@@ -40,7 +40,7 @@ def forward(
   tile = tiles.choose("forward", problem, capability)
   meta = {"W_INNER": problem.outputs.width, "W_OUTER": 1}
   meta |= {"BIAS": bias, "RELU": relu}
-  return _rows_launch("kd_forward", problem, tile, meta)
+  return _rows_launch("kd_forward", problem, problem.out, tile, meta)
 
 
 def dx(capability: int, problem: problems.Problem) -> Launch:
@@ -48,7 +48,7 @@ def dx(capability: int, problem: problems.Problem) -> Launch:
   tile = tiles.choose("dx", problem, capability)
   meta = {"W_INNER": 1, "W_OUTER": problem.outputs.width}
   meta |= {"BIAS": False, "RELU": False}
-  return _rows_launch("kd_dx", problem.transposed, tile, meta)
+  return _rows_launch("kd_dx", problem.transposed, problem.dtype, tile, meta)
 
 
 def dw(capability: int, problem: problems.Problem) -> Launch:
@@ -74,7 +74,7 @@ def dw(capability: int, problem: problems.Problem) -> Launch:
   return Launch("dw", "kd_dw", out, row_tiles * col_tiles, meta, tile)
 
 
-def _rows_launch(name, problem, tile, meta) -> Launch:
+def _rows_launch(name, problem, out_dtype, tile, meta) -> Launch:
   inner, outer = problem.inputs, problem.outputs
   group_rows = -(-problem.rows // problem.groups) * problem.positions
   row_tiles = _ceil_div(group_rows, tile.rows)
@@ -93,7 +93,7 @@ def _rows_launch(name, problem, tile, meta) -> Launch:
     **meta,
   }
   shape = (problem.rows, problem.positions, outer.width)
-  out = jax.ShapeDtypeStruct(shape, problem.dtype)
+  out = jax.ShapeDtypeStruct(shape, out_dtype)
   grid = problem.groups * row_tiles * col_tiles
   return Launch("rows", name, out, grid, meta, tile)
 
@@ -115,7 +115,7 @@ def _shared_meta(problem, tile, row_tiles, col_tiles) -> dict[str, Any]:
     "ROW_TILES": row_tiles,
     "COL_TILES": col_tiles,
     "SWIZZLE": tile.swizzle,
-    "PRECISION": _precision(problem.dtype),
+    "PRECISION": precision(problem),
     "UPCAST": False,
   }
 
@@ -133,14 +133,23 @@ def _span(side: problems.Side, table: bool) -> int:
   return side.width
 
 
-def _precision(dtype: str) -> str:
-  """Returns what a float32 product may round to, as JAX is configured."""
-  asked = str(jax.config.jax_default_matmul_precision)  # pyright: ignore[reportAttributeAccessIssue]
-  if dtype != "float32":
-    return "ieee"  # Exact in 16 bits; the sums are float32.
-  if asked in ("highest", "float32"):
-    return "ieee"
-  return "tf32x3" if asked in ("high", "bfloat16_3x") else "tf32"
+def precision(problem: problems.Problem) -> str | None:
+  """Returns how Triton multiplies, None for a precision that it lacks.
+
+  In 16 bits all is exact, the sums are float32; float32 may round to what the
+  call or else JAX's configuration asks for.
+  """
+  asked = problem.precision
+  if asked is None:
+    asked = jax.config.jax_default_matmul_precision  # pyright: ignore[reportAttributeAccessIssue]
+  asked = getattr(asked, "name", asked)
+  named = {None: "tf32", "default": "tf32", "fastest": "tf32"}
+  named |= {"tensorfloat32": "tf32", "bfloat16": "tf32"}
+  named |= {"high": "tf32x3", "bfloat16_3x": "tf32x3"}
+  named |= {"highest": "ieee", "float32": "ieee"}
+  key = asked.lower() if isinstance(asked, str) else asked
+  found = named.get(key) if isinstance(key, str | None) else None
+  return "ieee" if found and problem.dtype != "float32" else found
 
 
 def _ceil_div(a: int, b: int) -> int:

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from absl.testing import flagsaver
 
-from experiments.data import dataset as dataset_lib
+from experiments import data
 from experiments.data import spans as spans_lib
 from experiments.gyro import text
-from experiments.gyro import text_runs
 from experiments.gyro import text_scores
 from experiments.run import config as config_lib
+from experiments.run import workdirs
 
 _TINY = config_lib.RunConfig(
   dataset="squad",
@@ -42,19 +42,11 @@ def _spans():
   )
 
 
-def _dataset(task: str, **fields) -> dataset_lib.Dataset:
-  info = dataset_lib.Info("x", task, 2)
-  return dataset_lib.Dataset(info=info, train_x=(), test_x=(), **fields)
-
-
 def test_scores_of_spans_by_hand():
   scores = np.zeros((1, 2, 7), np.float32)
   scores[0, 0, 4] = scores[0, 1, 6] = 5  # From "cars" to "fast".
-  labels = np.zeros((1, 2), np.int32)
-  dataset = _dataset(
-    "spans", train_labels=labels, test_labels=labels, extra=_spans()
-  )
-  found = text_scores.of_test(dataset, scores)
+  info = data.Info("x", "spans", 0)
+  found = text_scores.of_test(info, {}, scores, _spans())
   assert found["model"] == {"exact_match": 100, "f1": 100}
   # "red cars drive" has 2 of its 3 words, and 2 of the answer's 3.
   assert found["baseline"]["exact_match"] == 0
@@ -62,14 +54,11 @@ def test_scores_of_spans_by_hand():
 
 
 def test_scores_of_pairs_by_hand():
-  dataset = _dataset(
-    "pairs",
-    train_labels=np.array([1, 1, 0]),
-    # Most of these are 0; the baseline must not know.
-    test_labels=np.array([0, 0, 0, 1]),
-  )
+  # Most of the test set's are 0; the baseline must not know.
+  labels = {"train": np.array([1, 1, 0]), "test": np.array([0, 0, 0, 1])}
   logits = np.eye(2, dtype=np.float32)[[0, 1, 0, 1]]
-  found = text_scores.of_test(dataset, logits)
+  info = data.Info("x", "pairs", 2)
+  found = text_scores.of_test(info, labels, logits)
   # One of two claims is right, and the only true one is found.
   assert found["model"] == {"accuracy": 75, "f1": pytest.approx(200 / 3)}
   assert found["baseline"] == {"accuracy": 25, "f1": pytest.approx(40)}
@@ -80,52 +69,51 @@ def test_nothing_claimed_has_no_f1():
   assert found == {"accuracy": 50, "f1": 0}
 
 
-def test_other_tasks_are_refused():
-  labels = np.zeros(1, np.int32)
-  dataset = _dataset("image", train_labels=labels, test_labels=labels)
-  with pytest.raises(ValueError, match="one of pairs or spans.*got 'x'"):
-    text_scores.of_test(dataset, np.zeros((1, 2)))
+@pytest.fixture
+def call(samples, tmp_path):
+  """Runs the binary with `_TINY`'s flags; returns its result and folder."""
+
+  def run(name="squad", **fields):
+    data.load(name, tmp_path / "d", local_files=samples, progress=False)
+    given = {n: getattr(_TINY, n) for n in _TINY.identity()} | fields
+    text.FLAGS.mark_as_parsed()
+    folder = tmp_path / "out"
+    with flagsaver.flagsaver(
+      **given,
+      data_dir=str(tmp_path / "d"),
+      workdir=str(folder),
+      progress=False,
+    ):
+      text.main([])
+    return json.loads((folder / "result.json").read_text()), folder
+
+  return run
 
 
-def _last_lines(capsys) -> list[str]:
-  return capsys.readouterr().out.splitlines()
-
-
-def test_the_binary_scores_squad(samples, tmp_path, capsys):
-  from experiments import data
-
-  data.load("squad", tmp_path / "d", local_files=samples, progress=False)
-  given = {n: getattr(_TINY, n) for n in _TINY.identity()}
-  text.FLAGS.mark_as_parsed()
-  with flagsaver.flagsaver(
-    **given,
-    data_dir=str(tmp_path / "d"),
-    workdir=str(tmp_path / "out"),
-    num_test=4,
-    fixed_rows=8,
-    progress=False,
-  ):
-    text.main([])
-  found = json.loads((tmp_path / "out/text_results.json").read_text())
-  assert set(found["scores"]["model"]) == {"exact_match", "f1"}
-  assert found["fixed_loss"][1] < found["fixed_loss"][0]
-  assert found["counts"]["test questions"] == 4
-  lines = _last_lines(capsys)
+def test_the_binary_scores_squad_and_continues(call, capsys):
+  fields = dict(num_test=4, fixed_rows=8, checkpoint_every=2)
+  first = call(**fields)[0]
+  assert set(first["scores"]["model"]) == {"exact_match", "f1"}
+  assert first["fixed_loss"][1] < first["fixed_loss"][0]
+  assert first["counts"]["test questions"] == 4
+  assert first["counts"]["training questions"] == 12
+  lines = capsys.readouterr().out.splitlines()
   assert lines[0].startswith("squad, official split, 4 steps")
   assert [line.split("|")[1].strip() for line in lines[1:5]] == [
     *("", "-" * 8, "model", "baseline")
   ]
+  # Killed after the last checkpoint, as the scores are taken.
+  _, folder = call(**fields)
+  (folder / "result.json").unlink()
+  again, _ = call(**fields)
+  for name in ("scores", "fixed_loss", "params_sha256", "train_rows"):
+    assert again[name] == first[name]
+  assert (folder / "curves.png").exists()
 
 
 @pytest.mark.slow
-def test_mrpc_is_scored_on_all_of_its_test_set(samples, tmp_path):
-  from experiments import data
-
-  data.load("mrpc", tmp_path / "d", local_files=samples, progress=False)
-  config = dataclasses.replace(
-    _TINY, dataset="mrpc", max_length=16, num_steps=3
-  )
-  found = text_runs.run(config, tmp_path / "d", progress=False)
+def test_mrpc_is_scored_on_all_of_its_test_set(call):
+  found, _ = call("mrpc", dataset="mrpc", max_length=16, num_steps=3)
   assert found["test_rows"] == 12  # Fewer than the rows of a batch.
   assert found["fixed_rows"] == found["train_rows"]
   assert found["fixed_loss"][1] < found["fixed_loss"][0]
@@ -133,25 +121,28 @@ def test_mrpc_is_scored_on_all_of_its_test_set(samples, tmp_path):
 
 
 @pytest.mark.parametrize(
-  "fields, options, message",
+  "fields, fixed_rows, message",
   [
-    ({"model": "mlp"}, {}, "model must be 'bert' here, got 'mlp'"),
-    ({"crop": 4}, {}, "crop has no effect on the text results, got 4"),
-    ({"valid_fraction": 0.2}, {}, "valid_fraction has no effect on the text"),
-    ({}, {"fixed_rows": 0}, "fixed_rows must be >= 1, got 0"),
+    ({"seeds": 2}, 1, "seeds must be 1 here, got 2: give --seed"),
+    ({}, 0, "fixed_rows must be >= 1, got 0"),
+    (
+      {"dataset": "digits"},
+      1,
+      r"one of pairs or spans \(glue/mrpc, squad\), got 'digits'",
+    ),
   ],
 )
-def test_wrong_settings_are_refused(fields, options, message):
-  defaults = dict.fromkeys(("hidden", "num_hidden", "max_length"))
-  config = dataclasses.replace(_TINY, **{**defaults, **fields})
+def test_wrong_settings_are_refused(fields, fixed_rows, message):
+  text.FLAGS.mark_as_parsed()
+  config = dataclasses.replace(_TINY, **fields)
   with pytest.raises(ValueError, match=message):
-    text_runs.run(config, progress=False, **options)
+    text.check(config, fixed_rows)
 
 
-def test_datasets_without_text_are_refused(tmp_path):
-  # Presets say that nothing is held out, which is so.
-  config = dataclasses.replace(
-    _TINY, dataset="digits", max_length=None, valid_fraction=0.0
-  )
-  with pytest.raises(ValueError, match="glue/mrpc or squad here, got 'digits'"):
-    text_runs.run(config, tmp_path, progress=False)
+def test_a_folder_of_another_command_has_no_scores(call, tmp_path):
+  given = {n: getattr(_TINY, n) for n in _TINY.identity()}
+  config = config_lib.RunConfig(**given, valid_fraction=0.0)
+  workdirs.claim(tmp_path / "out", config.identity())
+  workdirs.write_result(tmp_path / "out", {"steps": 4})
+  with pytest.raises(ValueError, match="a finished run without scores"):
+    call()

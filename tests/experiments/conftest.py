@@ -29,7 +29,7 @@ from experiments.data.builders import svhn
 from experiments.data.builders import tiny_imagenet
 from experiments.data.builders import unsw_nb15
 
-SAMPLES = pathlib.Path(__file__).parents[2] / "data"
+SAMPLES = pathlib.Path(__file__).parents[1] / "data"
 
 
 def md5(data: bytes) -> str:

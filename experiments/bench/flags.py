@@ -1,0 +1,36 @@
+"""Flags that the benchmarks share: where their results go."""
+
+import pathlib
+import shutil
+from collections.abc import Iterable
+
+from absl import flags
+
+
+def of_results(folder: str) -> flags.FlagValues:
+  """Returns flags of a binary's own: --workdir (or --out), and --publish.
+
+  Its own, so that one process (of tests) can import several binaries.
+
+  Args:
+    folder: where results go by default.
+  """
+  own = flags.FlagValues()
+  flags.DEFINE_string("out", folder, "Folder of the results.", flag_values=own)
+  flags.DEFINE_alias("workdir", "out", flag_values=own)
+  flags.DEFINE_string(
+    "publish", None, "A second folder for the same files.", flag_values=own
+  )
+  return own
+
+
+def publish(own: flags.FlagValues, names: Iterable[str]) -> None:
+  """Copies the files called `names` to --publish, if it is given."""
+  if own.publish is None:
+    return
+  target = pathlib.Path(own.publish)
+  target.mkdir(parents=True, exist_ok=True)
+  for name in names:
+    source = pathlib.Path(own.out) / name
+    if source.exists():
+      shutil.copyfile(source, target / name)

@@ -1,0 +1,121 @@
+"""The arguments of a masked product: checked, and described as a `Problem`."""
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+from jaxtyping import Array, Bool
+
+from kdropout_jax import blocks
+from kdropout_jax.ops import problems
+
+
+def operands(x, w, b) -> tuple[Array, Array, Array | None]:
+  """Returns the operands as arrays of their common dtype, checked."""
+  x, w = jnp.asarray(x), jnp.asarray(w)
+  b = None if b is None else jnp.asarray(b)
+  check_operands(x, w, b)
+  dtype = jnp.result_type(x, w)
+  return x.astype(dtype), w.astype(dtype), b if b is None else b.astype(dtype)
+
+
+def check_operands(x, w, b) -> None:
+  """Raises a ValueError unless shapes and dtypes fit each other."""
+  for name, array in (("x", x), ("w", w), ("b", b)):
+    if array is not None and not jnp.issubdtype(array.dtype, jnp.floating):
+      raise ValueError(f"{name} must be floating point, got {array.dtype}")
+  if len(x.shape) < 2:
+    raise ValueError(f"x must be [rows, ..., inputs], got shape {x.shape}")
+  if x.shape[-1] == 0:
+    raise ValueError(f"x must have at least one input, got shape {x.shape}")
+  if len(w.shape) != 2 or w.shape[0] != x.shape[-1]:
+    raise ValueError(
+      f"w must be [{x.shape[-1]}, outputs] for x of shape {x.shape}, got"
+      f" shape {w.shape}"
+    )
+  if b is not None and b.shape != w.shape[1:]:
+    raise ValueError(f"b must have shape [{w.shape[1]}], got {b.shape}")
+
+
+def masks(
+  w, in_mask: blocks.MasksLike | None, out_mask: blocks.MasksLike | None
+) -> tuple[blocks.Masks | None, blocks.Masks | None]:
+  """Returns the masks of both sides of `w`, checked."""
+  ins = _check_mask("in_mask", in_mask, w.shape[0])
+  outs = _check_mask("out_mask", out_mask, w.shape[1])
+  counts = [side.num_subnets for side in (ins, outs) if side is not None]
+  if 0 in counts:
+    raise ValueError("in_mask and out_mask must hold at least one mask, got 0")
+  if len(set(counts)) > 1:
+    raise ValueError(
+      "in_mask and out_mask must hold equally many masks, got"
+      f" {counts[0]} and {counts[1]}"
+    )
+  return ins, outs
+
+
+def describe(
+  x,
+  w,
+  ins: blocks.Masks | None,
+  outs: blocks.Masks | None,
+  *,
+  precision: Any = None,
+  out_dtype: DTypeLike | None = None,
+) -> problems.Problem:
+  """Returns the static facts of a product of checked arguments."""
+  counts = [side.num_subnets for side in (ins, outs) if side is not None]
+  return problems.Problem(
+    rows=x.shape[0],
+    positions=math.prod(x.shape[1:-1]),
+    groups=min(counts[0] if counts else 1, max(x.shape[0], 1)),
+    inputs=_side(ins, w.shape[0]),
+    outputs=_side(outs, w.shape[1]),
+    dtype=jnp.dtype(x.dtype).name,
+    precision=precision,
+    out_dtype=None if out_dtype is None else jnp.dtype(out_dtype).name,
+  )
+
+
+def keep(side: blocks.Masks | None, groups: int) -> Bool[Array, "T G"] | None:
+  """Returns the flags [T, G] of the groups that have rows, or None."""
+  if side is None:
+    return None
+  if side.num_subnets == groups:
+    return side.keep
+  # More masks than rows: each row is a group of its own.
+  slots = jnp.asarray(blocks.row_slots(groups, side.num_subnets))
+  return side.take(slots).keep
+
+
+def check_precision(precision, out_dtype) -> None:
+  """Raises a ValueError for what `jnp.matmul` would not take either."""
+  if out_dtype is not None and not jnp.issubdtype(out_dtype, jnp.floating):
+    raise ValueError(
+      "preferred_element_type must be floating point, got"
+      f" {jnp.dtype(out_dtype)}"
+    )
+  if isinstance(precision, str):
+    try:
+      jax.lax.Precision(precision)
+    except ValueError:
+      raise ValueError(
+        f"precision must be one that jax.lax.Precision names, got {precision!r}"
+      ) from None
+
+
+def _check_mask(name, mask, width) -> blocks.Masks | None:
+  if mask is None:
+    return None
+  try:
+    return blocks.as_masks(mask, width)
+  except ValueError as error:
+    raise ValueError(f"{name}: {error}") from None
+
+
+def _side(side: blocks.Masks | None, width: int) -> problems.Side:
+  if side is None:
+    return problems.Side(width)
+  return problems.Side(width, side.block_size, side.num_kept, masked=True)
