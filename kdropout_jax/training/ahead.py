@@ -61,7 +61,7 @@ def run_steps(
     steps = first + jnp.arange(size, dtype=jnp.int32)
     masks = sample_masks(worker, state, steps, data)
 
-    def one_step(step, carry):
+    def body(step, carry):
       state, order, sums = carry
       batch, order = batches.read(step, order)
       own = jax.tree.map(lambda keep: keep[step - first], masks)
@@ -69,7 +69,7 @@ def run_steps(
       return state, order, sums.add(step, loss, accuracy)
 
     end = jnp.minimum(first + size, stop)
-    return end, *jax.lax.fori_loop(first, end, one_step, tuple(carry))
+    return end, *jax.lax.fori_loop(first, end, body, tuple(carry))
 
   first = jnp.asarray(start, jnp.int32)
   carry = (first, state, batches.no_order(), task_lib.Sums.zero())
