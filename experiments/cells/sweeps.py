@@ -30,6 +30,8 @@ Cells = Sequence[config_lib.RunConfig]
 Pack = tuple[config_lib.RunConfig, ...]
 
 _WHERE = "pack.json"
+_READ = ("num_subnets", "steps", "train_accuracy", "test_accuracy")
+"""What is read of any cell's result."""
 
 
 def packs(cells: Cells, max_members: int) -> list[Pack]:
@@ -145,7 +147,7 @@ def result(
   cell: config_lib.RunConfig, folder: pathlib.Path
 ) -> dict[str, Any] | None:
   """Returns what a finished cell's ``result.json`` says, or None."""
-  return workdirs.result(cell_folder(cell, folder))
+  return workdirs.result(cell_folder(cell, folder), _READ)
 
 
 def cell_folder(
@@ -241,12 +243,11 @@ def _train(
 def _where(
   cell: config_lib.RunConfig, folder: pathlib.Path
 ) -> tuple[pathlib.Path, int]:
-  file = cell_folder(cell, folder) / _WHERE
-  if not file.exists():
+  where = workdirs.read(cell_folder(cell, folder) / _WHERE) or {}
+  if not {"pack", "member"} <= where.keys():
     raise ValueError(
       f"cell {cell.digest()} has not been trained in {folder}: run its sweep"
     )
-  where = json.loads(file.read_text())
   return folder / "packs" / where["pack"], where["member"]
 
 

@@ -86,7 +86,10 @@ class RunConfig(methods.Fields):
     None, "text: WordPiece vocabulary file; default learnt and kept", str
   )
   max_length: int | None = _field(
-    None, "text: tokens of an input; default 128 for pairs, 384 for spans", int
+    None,
+    "text: tokens of an input; default 128 for pairs, 384 for spans",
+    int,
+    rule=(lambda v: v <= 2**16, "<= 65,536"),
   )
   num_test: int | None = _field(
     None,
@@ -106,7 +109,7 @@ class RunConfig(methods.Fields):
     None,
     "hidden layers; default the model's own",
     int,
-    rule=fields.AT_LEAST_1,
+    rule=(lambda v: 1 <= v <= 1000, "in [1, 1000]"),
   )
   width_scale: float = _field(
     1.0, "factor on the model's own widths", rule=fields.ABOVE_0

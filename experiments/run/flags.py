@@ -4,6 +4,7 @@ Importing this module defines them; only binaries under `experiments` do.
 """
 
 import dataclasses
+import socket
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -119,7 +120,7 @@ def join_processes() -> None:
   """Joins the other processes of the run, where the flags name them.
 
   Raises:
-    ValueError: some of the three flags are missing.
+    ValueError: some of the three flags are missing, wrong, or name nobody.
   """
   names = ("coordinator_address", "num_processes", "process_id")
   values: dict[str, Any] = {name: FLAGS[name].value for name in names}
@@ -131,7 +132,39 @@ def join_processes() -> None:
       f"several processes need {', '.join(names)}; missing:"
       f" {', '.join(missing)}"
     )
-  jax.distributed.initialize(**values)
+  check_processes(**values)
+  try:
+    jax.distributed.initialize(**values)
+  except RuntimeError as error:
+    address = values["coordinator_address"]
+    raise ValueError(f"could not join {address}: {error}") from error
+
+
+def check_processes(
+  coordinator_address: str, num_processes: int, process_id: int
+) -> None:
+  """Raises a ValueError for a place among processes that cannot be."""
+  if not 1 <= num_processes < 2**31:
+    raise ValueError(
+      f"num_processes must be in [1, 2**31), got {num_processes}"
+    )
+  if not 0 <= process_id < num_processes:
+    raise ValueError(
+      f"process_id must be in [0, {num_processes}), got {process_id}"
+    )
+  host, _, port = coordinator_address.rpartition(":")
+  if not (host and port.isdecimal() and 0 < int(port) < 2**16):
+    raise ValueError(
+      "coordinator_address must be host:port, with a port in [1, 65535], got"
+      f" {coordinator_address!r}"
+    )
+  try:
+    socket.getaddrinfo(host.strip("[]"), int(port))
+  except (OSError, UnicodeError) as error:
+    raise ValueError(
+      "coordinator_address must name a host that is known here, got"
+      f" {coordinator_address!r}: {error}"
+    ) from error
 
 
 def launch(
@@ -139,8 +172,8 @@ def launch(
 ) -> None:
   """Runs a binary's `main`; a user's mistake ends in a line, not a traceback.
 
-  Exit codes: 2 for wrong arguments, 1 for a loss that became NaN, 130 for
-  Ctrl-C.
+  Exit codes: 2 for wrong arguments, files or folders, 1 for a loss that became
+  NaN, 130 for Ctrl-C.
 
   Args:
     main: called with the arguments that are no flags.
@@ -152,7 +185,7 @@ def launch(
       sys.exit(_fail(f"unknown arguments: {' '.join(argv[1:])}", 2))
     try:
       main(argv)
-    except (ValueError, UnsupportedError) as error:
+    except (ValueError, OSError, UnsupportedError) as error:
       if FLAGS["debug"].value:
         raise
       sys.exit(_fail(f"{type(error).__name__}: {error}", 2))
@@ -223,6 +256,7 @@ def _define_processes() -> None:
     0,
     "streamed examples: processes that read them; 0: threads of this one",
     lower_bound=0,
+    upper_bound=1024,
   )
   flags.DEFINE_string(
     "coordinator_address", None, "several processes: host:port of the first"

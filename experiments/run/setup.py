@@ -15,6 +15,7 @@ from experiments import data as data_lib
 from experiments import models
 from experiments.run import config as config_lib
 from experiments.run import examples
+from experiments.run import footprint
 from experiments.run import methods
 from experiments.run import optimizers
 from experiments.run import pretrained
@@ -129,6 +130,16 @@ def make(
       f"batch_size must be <= {dataset.num_train}, the training examples of"
       f" {common.dataset!r}, got {common.batch_size}"
     )
+  if num_steps >= 2**31:
+    raise ValueError(f"a run must have < 2**31 steps, got {num_steps:,}")
+  task = _task(common, dataset, num_steps)
+  first = dataset.sources["train"][0]["x"]
+  footprint.check(
+    common,
+    task,
+    jax.tree.map(lambda x: np.asarray(x)[None], first),
+    sum(config.seeds for config in configs),
+  )
   schedules = tuple(c.schedule(num_steps) for c in configs)
   for schedule in schedules:
     if schedule is not None:  # Raises where the ids would exceed 2**32.
@@ -141,7 +152,7 @@ def make(
     [config.learning_rate for _, config, _ in per_seed],
     [schedule for _, _, schedule in per_seed],
   )
-  program = _program(common, data_dir, dataset, num_steps, members)
+  program = _program(common, data_dir, dataset, task, num_steps, members)
   program.check_members(members)
   members = program.devices.replicate(members)
   data, feed = dataset.data, None
@@ -189,7 +200,12 @@ _programs: "collections.OrderedDict[Any, program_lib.Program]" = (
 
 
 def _program(
-  common, data_dir: str | None, dataset, num_steps: int, members
+  common,
+  data_dir: str | None,
+  dataset,
+  task: task_lib.Task,
+  num_steps: int,
+  members: state_lib.Members,
 ) -> program_lib.Program:
   """Returns the program of `common`; the last few are kept, compiled."""
   key = (
@@ -200,7 +216,13 @@ def _program(
     _digest(members) if common.subnet_training != "masked" else None,
   )
   if key not in _programs:
-    _programs[key] = _new_program(common, dataset, num_steps, members)
+    run_steps = _run_steps(common, dataset, task, num_steps, members)
+    _programs[key] = program_lib.Program(
+      task,
+      parallel.Devices(common.num_devices),
+      run_steps,
+      _EVAL_ROWS.get(dataset.info.task, 512),
+    )
     while len(_programs) > _MAX_PROGRAMS:
       _programs.popitem(last=False)
   return _programs[key]
@@ -212,21 +234,19 @@ def _digest(members: state_lib.Members) -> str:
   return config_lib.digest([np.asarray(leaf).tolist() for leaf in leaves])
 
 
-def _new_program(
-  common, dataset, num_steps: int, members: state_lib.Members
-) -> program_lib.Program:
-  devices = parallel.Devices(common.num_devices)
+def _task(common, dataset, num_steps: int) -> task_lib.Task:
+  """Returns what all members have in common."""
   info = dataset.info
   vocabulary = dict(info.counts).get("vocabulary")
   options = _options(common, info.num_classes, vocabulary)
   model = models.build(common.model, options)
   per_epoch = max(dataset.num_train // common.batch_size, 1)
-  task = task_lib.Task(
+  return task_lib.Task(
     model=model,
     make_optimizer=optimizers.make(common, num_steps, per_epoch),
     batch_size=common.batch_size,
     num_train=dataset.num_train,
-    num_devices=devices.count,
+    num_devices=parallel.Devices(common.num_devices).count,
     shuffle=common.shuffle,
     row_layout=common.row_layout,
     rescale=common.rescale,
@@ -235,17 +255,14 @@ def _new_program(
     augment=_augment(common, dataset),
     # A model that is no classifier brings a score of its own.
     score=getattr(model, "losses_and_hits", task_lib.losses_and_hits),
-    assign=methods.assign(common, dataset.info.num_classes),
+    assign=methods.assign(common, info.num_classes),
   )
-  run_steps = _run_steps(common, dataset, task, num_steps, members)
-  eval_rows = _EVAL_ROWS.get(info.task, 512)
-  return program_lib.Program(task, devices, run_steps, eval_rows)
 
 
 def _run_steps(
   common, dataset, task: task_lib.Task, num_steps: int, members
-) -> step_lib.RunSteps:
-  """Returns what trains many steps of one member."""
+) -> step_lib.RunSteps | None:
+  """Returns what trains many steps of one member; None: what devices suit."""
   if isinstance(members.schedule, kd.Guided):
     if dataset.is_streamed:
       raise kd.UnsupportedError(
@@ -255,7 +272,7 @@ def _run_steps(
     guided.check(task, members.schedule)
     return guided.run_steps
   if common.subnet_training == "masked":
-    return step_lib.run_steps
+    return None
   first = slice(0, common.batch_size)
   example = task_lib.Data(
     jax.tree.map(lambda x: jnp.asarray(x[first]), dataset.data.inputs),

@@ -86,7 +86,7 @@ def test_claims_leave_out_the_rows_of_own_splits():
     ("gap_is_smaller", 14),
   ):
     (claim,) = gyro_claims.named(name)
-    assert len(claim.paper_difference) == size
+    assert len(claim.paper_difference) == size  # pyright: ignore[reportArgumentType]
   lenet = {"dataset": "cifar100", "model": "lenet"}
   (claim,) = gyro_claims.named("gyro_beats_conventional")
   assert claim.expected(contrasts.label(lenet)) == 1.93

@@ -20,7 +20,7 @@ _WRONG = [
   (dict(method="gyro", concurrent=0), "concurrent must be >= 1, got 0"),
   (dict(pattern="blocks", block_size=0), "block_size must be >= 1, got 0"),
   (dict(hidden=0), "hidden must be >= 1, got 0"),
-  (dict(num_hidden=0), "num_hidden must be >= 1, got 0"),
+  (dict(num_hidden=0), r"num_hidden must be in \[1, 1000\], got 0"),
   (dict(seeds=0), "seeds must be >= 1, got 0"),
   (dict(num_steps=0), "num_steps must be >= 1, got 0"),
   (dict(epochs=0), "epochs must be >= 1, got 0"),
