@@ -13,7 +13,7 @@ from kdropout_jax.subnets import layouts
 
 
 def max_norm(
-  limit: float, axes: Sequence[int] | None = None
+  limit: float, axes: int | Sequence[int] | None = None
 ) -> optax.GradientTransformation:
   """Keeps the norm of each unit's incoming weights at most `limit`.
 

@@ -119,9 +119,9 @@ class Hook:
     return min(times, default=num_steps + 1)
 
 
-def fit(
+def fit[State](
   run: RunFn,
-  state: state_lib.TrainState,
+  state: State,
   *,
   num_steps: int,
   start: int = 0,
@@ -131,7 +131,7 @@ def fit(
   should_stop: Callable[[], bool] = lambda: False,
   on_stop: HookFn | None = None,
   max_dispatch: int | None = None,
-) -> state_lib.TrainState:
+) -> State:
   """Trains steps `start` to `num_steps`.
 
   Where a dispatch ends never changes what is trained, so after the first one
