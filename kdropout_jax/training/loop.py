@@ -119,9 +119,9 @@ class Hook:
     return min(times, default=num_steps + 1)
 
 
-def fit[State](
+def fit(
   run: RunFn,
-  state: State,
+  state: Any,
   *,
   num_steps: int,
   start: int = 0,
@@ -131,7 +131,7 @@ def fit[State](
   should_stop: Callable[[], bool] = lambda: False,
   on_stop: HookFn | None = None,
   max_dispatch: int | None = None,
-) -> State:
+) -> Any:
   """Trains steps `start` to `num_steps`.
 
   Where a dispatch ends never changes what is trained, so after the first one
