@@ -14,7 +14,7 @@ from jaxtyping import Array, Bool, Float
 from kdropout_jax import blocks
 from kdropout_jax.ops import problems
 
-Keep = Bool[Array, "T G"] | None
+Keep = Bool[Array, "T _"] | None
 Activation = Literal["relu"]
 
 

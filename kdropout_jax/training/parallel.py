@@ -12,11 +12,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Integer
 
 from kdropout_jax import _checks
 from kdropout_jax import blocks
 from kdropout_jax import functional
-from kdropout_jax._types import Ids
 from kdropout_jax.training import task as task_lib
 
 AXIS = "batch"
@@ -187,7 +187,7 @@ def check_split(num_subnets: int, batch_size: int, num_devices: int) -> None:
 
 
 def subnets_on_device(
-  ids: Ids,
+  ids: Integer[Array, "*layers T"],
   shard: task_lib.Shard,
   *,
   batch_size: int,
