@@ -27,6 +27,7 @@ from experiments.run import config as config_lib
 from experiments.run import flags
 from experiments.run import methods
 from experiments.run import runner
+from kdropout_jax.training import files
 from kdropout_jax.training import metrics
 
 if "scale" not in absl_flags.FLAGS:
@@ -157,7 +158,7 @@ def report(
   )
   text = f"{heading}\n\n{table}\n"
   print(f"\n{text}")
-  metrics.write_atomically(folder / "table.txt", text)
+  files.write_atomically(folder / "table.txt", text)
   tables.write_json(folder / "results.json", results)
   curves = {label: _curve(folder, label) for label in results}
   plots.bands(

@@ -14,7 +14,7 @@ from experiments.gyro import page as gyro_page
 from experiments.k_dropout import page as k_dropout_page
 from experiments.report import page
 from experiments.run import flags
-from kdropout_jax.training import metrics
+from kdropout_jax.training import files
 
 PAPERS = {"k-dropout": k_dropout_page.PAPER, "gyro": gyro_page.PAPER}
 
@@ -25,7 +25,7 @@ def main(argv: list[str]) -> None:
   folder = pathlib.Path(absl_flags.FLAGS.folder or f"docs/results/{name}")
   folder.mkdir(parents=True, exist_ok=True)
   text = page.text(PAPERS[name], folder)
-  metrics.write_atomically(folder / "README.md", text)
+  files.write_atomically(folder / "README.md", text)
   print(f"{folder / 'README.md'} is written")
 
 

@@ -23,6 +23,7 @@ from experiments.run import predictions
 from experiments.run import runner
 from experiments.run import snapshots
 from experiments.run import workdirs
+from kdropout_jax.training import files
 from kdropout_jax.training import loop
 from kdropout_jax.training import metrics
 
@@ -234,7 +235,7 @@ def _train(
     own = cell_folder(cell, folder)
     workdirs.claim(own, cell.identity())
     where = json.dumps({"pack": name, "member": member})
-    metrics.write_atomically(own / _WHERE, where + "\n")
+    files.write_atomically(own / _WHERE, where + "\n")
     workdirs.write_result(own, values)  # Last: it marks the cell as finished.
   # Every cell has its result; what continues a stopped run is not needed.
   shutil.rmtree(pack_folder / "checkpoints", ignore_errors=True)

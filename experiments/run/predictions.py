@@ -4,7 +4,6 @@ A verdict's bootstrap draws test images as well as seeds, so a cell keeps one
 bit an image. The test set is read once, after the last step.
 """
 
-import os
 import pathlib
 from collections.abc import Callable
 from typing import Any
@@ -15,6 +14,7 @@ import numpy as np
 from jaxtyping import Bool, Shaped
 
 from experiments.run import runner
+from kdropout_jax.training import files
 from kdropout_jax.training import loop
 from kdropout_jax.training import task as task_lib
 
@@ -82,11 +82,9 @@ def on_test(
 
 def write(folder: pathlib.Path, hits: Bool[np.ndarray, "S N"]) -> None:
   """Writes hits, whole or not at all."""
-  temporary = folder / f".{_FILE}.{os.getpid()}"
-  with temporary.open("wb") as file:
+  with files.opened_atomically(folder / _FILE, "wb") as file:
     packed = np.packbits(hits, axis=1)
     np.savez(file, packed=packed, num_images=hits.shape[1])
-  temporary.replace(folder / _FILE)
 
 
 def read(folder: pathlib.Path) -> Bool[np.ndarray, "S N"]:

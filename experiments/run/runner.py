@@ -24,6 +24,8 @@ from experiments.run import snapshots
 from experiments.run import streamed
 from experiments.run import workdirs
 from kdropout_jax.training import checkpoint
+from kdropout_jax.training import digests
+from kdropout_jax.training import files
 from kdropout_jax.training import loop
 from kdropout_jax.training import metrics
 from kdropout_jax.training import state as state_lib
@@ -165,7 +167,9 @@ class Run:
   ) -> dict[str, Any]:
     """Trains from the newest checkpoint, or from the start, to the end."""
     setup = self.setup
-    checkpoints = checkpoint.Checkpoints(self.folder / "checkpoints")
+    checkpoints = checkpoint.Checkpoints(
+      self.folder / "checkpoints", run=identity_of(self.configs)
+    )
     state, start, window = self._restore(checkpoints)
     writers = _open_writers(self.folder, start)
     save = _Save(checkpoints)
@@ -271,11 +275,11 @@ class Run:
       own = _take(params, part)
       results.append(
         {
-          "config": metrics.plain(dataclasses.asdict(config)),
-          "params_sha256": state_lib.sha256(own),
+          "config": files.plain(dataclasses.asdict(config)),
+          "params_sha256": digests.sha256(own),
           "num_subnets": _num_subnets(schedule, self.setup),
           **_subnet_steps(state, part),
-          **metrics.plain({k: v[part] for k, v in scores.items()}),
+          **files.plain({k: v[part] for k, v in scores.items()}),
           **shared,
         }
       )

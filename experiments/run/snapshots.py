@@ -1,6 +1,5 @@
 """Parameters kept after chosen steps, for what is measured afterwards."""
 
-import os
 import pathlib
 from collections.abc import Iterable
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from kdropout_jax.training import files
 from kdropout_jax.training import loop
 from kdropout_jax.training import state as state_lib
 
@@ -42,10 +42,8 @@ def write(folder: pathlib.Path, step: int, params: Any) -> None:
     jax.tree_util.keystr(leaf_path): np.asarray(leaf)
     for leaf_path, leaf in jax.tree_util.tree_leaves_with_path(params)
   }
-  temporary = path.with_name(f".{path.name}.{os.getpid()}")
-  with temporary.open("wb") as file:
+  with files.opened_atomically(path, "wb") as file:
     np.savez(file, **named)
-  temporary.replace(path)
 
 
 def read(folder: pathlib.Path, step: int, like: Any) -> Any:

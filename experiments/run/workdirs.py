@@ -10,7 +10,7 @@ from typing import Any
 
 import tqdm
 
-from kdropout_jax.training import metrics
+from kdropout_jax.training import files
 
 CONFIG = "config.json"
 RESULT = "result.json"
@@ -70,7 +70,7 @@ def claim(workdir: pathlib.Path, identity: dict[str, Any]) -> None:
   if read(workdir / CONFIG) is None:
     workdir.mkdir(parents=True, exist_ok=True)
     text = json.dumps(identity, indent=2, sort_keys=True)
-    metrics.write_atomically(workdir / CONFIG, text + "\n")
+    files.write_atomically(workdir / CONFIG, text + "\n")
 
 
 def differences(owner: dict[str, Any], identity: dict[str, Any]) -> str:
@@ -114,7 +114,7 @@ def result(
 def write_result(workdir: pathlib.Path, values: dict[str, Any]) -> None:
   """Writes the result, whole or not at all: the mark of a finished run."""
   text = json.dumps(values, indent=2, sort_keys=True, allow_nan=False)
-  metrics.write_atomically(workdir / RESULT, text + "\n")
+  files.write_atomically(workdir / RESULT, text + "\n")
 
 
 def _is_whole(

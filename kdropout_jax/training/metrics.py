@@ -132,7 +132,3 @@ def _record(line: str) -> dict[str, Any] | None:
     return None
   is_one = isinstance(record, dict) and isinstance(record.get("step"), int)
   return record if is_one else None
-
-
-write_atomically = files.write_atomically  # Moved; for callers of old names.
-plain = files.plain

@@ -17,7 +17,6 @@ from jaxtyping import Array, Float, UInt
 from kdropout_jax import config
 from kdropout_jax._types import Key
 from kdropout_jax.masks import guided
-from kdropout_jax.training import digests
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,9 +121,6 @@ def _stack_leaf(*leaves: Any) -> np.ndarray:
   values = np.asarray(leaves)
   is_integer = np.issubdtype(values.dtype, np.integer)
   return values.astype(np.int32 if is_integer else np.float32)
-
-
-sha256 = digests.sha256  # Moved; for callers of the old name.
 
 
 def all_finite(tree: Any) -> bool:

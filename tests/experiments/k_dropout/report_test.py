@@ -10,6 +10,7 @@ from experiments.k_dropout import sweep
 from experiments.report import columns
 from experiments.report import rows as rows_lib
 from experiments.report import study
+from kdropout_jax.training import files
 
 
 def rows_of(pooled, standard):
@@ -56,7 +57,7 @@ def test_every_claim_of_a_sweep_is_known():
 
 def test_plain_data():
   value = {"a": np.arange(2), 3: (np.float32(0.5), float("nan")), "b": np.True_}
-  found = study.plain(value)
+  found = files.plain(value)
   assert json.loads(json.dumps(found, allow_nan=False)) == {
     "a": [0, 1],
     "3": [0.5, None],
