@@ -16,7 +16,9 @@ _LIBRARY = sorted((_ROOT / "kdropout_jax").rglob("*.py"))
 _ALL = _LIBRARY + sorted((_ROOT / "experiments").rglob("*.py"))
 
 _GUIDE = (_ROOT / "CONTRIBUTING.md").read_text()
-_BASE = {"_types", "_checks", "_pytrees", "_keys", "_windows"}
+_BASE = {
+  *("_types", "_checks", "_pytrees", "_keys", "_windows", "_shardings"),
+}
 
 
 def block_of(name):
