@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Int
 
 from kdropout_jax import _checks
@@ -89,7 +90,7 @@ def chunk_steps(
   """
   if worker.member.schedule is None:
     return 0
-  step = jnp.zeros((1,), jnp.int32)
+  step = np.zeros((1,), np.int32)  # A `jnp` one would be traced, and a const.
 
   def sample(member, shard, state, data):
     own = dataclasses.replace(worker, member=member, shard=shard)
@@ -110,7 +111,7 @@ def chunk_steps(
 def sample_masks(
   worker: task_lib.Worker,
   state: state_lib.TrainState,
-  steps: Int[Array, "steps"],
+  steps: Int[Array | np.ndarray, "steps"],
   data: task_lib.Data,
 ) -> dict[str, blocks.Masks]:
   """Samples the masks that a device applies at each of `steps`.

@@ -47,6 +47,13 @@ def test_masks_are_those_of_each_step(case, monkeypatch):
   seen = runs.SeenDropout if num_devices == 1 else kd.linen.Dropout
   make = functools.partial(runs.make, num_devices, site=seen, **fields)
   cuts = [0, 5, 6, 8]
+  sizes, chunk_steps = [], ahead.chunk_steps
+
+  def noted(*args):
+    sizes.append(chunk_steps(*args))
+    return sizes[-1]
+
+  monkeypatch.setattr(ahead, "chunk_steps", noted)
   chunked = make(run_steps=ahead.run_steps)
   state, sums = train(chunked, schedule, cuts, seen)
   want, _ = train(make(run_steps=step_lib.run_steps), schedule, [0, 8], seen)
@@ -58,7 +65,7 @@ def test_masks_are_those_of_each_step(case, monkeypatch):
   )
   other, _ = train(chunked, schedule, [0, 2, 8], seen)
   runs.equal(other, state)
-  assert chunked.num_traces()["run"] == 1
+  assert chunked.num_traces()["run"] == 1 and sizes == [3]
   assert np.isfinite(sums.loss).all()
 
 
