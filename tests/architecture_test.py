@@ -232,7 +232,7 @@ def test_what_a_user_may_import_is_listed_sorted_and_documented(path):
 
 def test_every_name_of_the_guides_public_packages_is_listed():
   """A package that users import from says what, its modules too."""
-  public = {"kdropout_jax", "subnets", "analysis", "training", "linen", "nnx"}
+  public = {"kdropout_jax", "subnets", "analysis", "linen", "nnx"}
   listed = {
     p.parent.name if p.name == "__init__.py" else p.stem for p in _PUBLIC
   }

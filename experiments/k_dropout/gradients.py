@@ -14,7 +14,7 @@ from experiments.run import config as config_lib
 from kdropout_jax.analysis import interference
 from kdropout_jax.masks import schedules
 from kdropout_jax.training import rng
-from kdropout_jax.training import step as step_lib
+from kdropout_jax.training import task as task_lib
 
 
 class Cosines:
@@ -41,7 +41,7 @@ class Cosines:
       subnets=subnet[None],
       rngs={rng.SUBNETS: key, "dropout": key},
     )
-    return jnp.mean(step_lib.losses_and_hits(logits, labels)[0])
+    return jnp.mean(task_lib.losses_and_hits(logits, labels)[0])
 
   def at(
     self,

@@ -11,7 +11,7 @@ from kdropout_jax.analysis import movement
 from kdropout_jax.analysis import subnet_accuracy
 from kdropout_jax.subnets import extraction
 from kdropout_jax.subnets import indexing
-from kdropout_jax.training import step as step_lib
+from kdropout_jax.training import task as task_lib
 
 
 class Lines:
@@ -77,7 +77,7 @@ class Lines:
         layout=self._nets.layout,
         sizes=self._nets.sizes,
       )[0]
-      losses, hits = step_lib.losses_and_hits(logits, jnp.asarray(self._labels))
+      losses, hits = task_lib.losses_and_hits(logits, jnp.asarray(self._labels))
       return jnp.mean(losses), 1.0 - jnp.mean(hits)
 
     return connectivity.along_line(at, start, end, self.alphas)

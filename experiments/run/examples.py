@@ -16,7 +16,7 @@ from experiments.data import preparation
 from experiments.data import prepared
 from experiments.data import streaming
 from experiments.run import config as config_lib
-from kdropout_jax.training import step as step_lib
+from kdropout_jax.training import task as task_lib
 
 DEVICE_BYTES = 4 * 2**30
 """What ``data_placement=auto`` puts on a device at most."""
@@ -44,7 +44,7 @@ class Examples:
   splits: dict[str, tuple[int, int]]
   sources: Mapping[str, Any]
   statistics_x: Any
-  data: step_lib.Data | None
+  data: task_lib.Data | None
   extra: Any = None
 
   @property
@@ -81,10 +81,11 @@ def load(common: config_lib.RunConfig, data_dir: str | None) -> Examples:
     found = _on_disk(common, spec, data_dir)
   else:
     found = _in_memory(common, spec.task, data_dir)
-  if found.is_streamed and common.subnet_training == "extract":
+  if found.is_streamed and common.subnet_training != "masked":
     raise ValueError(
       "subnet_training must be masked where examples are streamed, got"
-      " 'extract': it trains a window on examples that are on the device"
+      f" {common.subnet_training!r}: it trains on examples that are on the"
+      " device"
     )
   return found
 
@@ -249,7 +250,7 @@ def _data_options(common) -> tuple[tuple[str, Any], ...]:
 
 def _all_splits(
   dataset: data_lib.Dataset,
-) -> tuple[step_lib.Data, dict[str, tuple[int, int]]]:
+) -> tuple[task_lib.Data, dict[str, tuple[int, int]]]:
   """Puts all splits into one set of arrays: one program evaluates them all."""
   parts: dict[str, Any] = {"train": (dataset.train_x, dataset.train_labels)}
   if dataset.valid_x is not None:
@@ -260,4 +261,4 @@ def _all_splits(
     splits[name] = (first, first + len(labels))
     first += len(labels)
   inputs, labels = jax.tree.map(lambda *x: np.concatenate(x), *parts.values())
-  return step_lib.Data(inputs, labels.astype(np.int32)), splits
+  return task_lib.Data(inputs, labels.astype(np.int32)), splits

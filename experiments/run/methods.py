@@ -15,7 +15,7 @@ from experiments.run import fields
 from kdropout_jax import functional
 from kdropout_jax import patterns
 
-SUBNET_TRAININGS = ("masked", "extract")
+SUBNET_TRAININGS = ("masked", "small", "extract")
 DROPPED_WEIGHTS = ("caught_up", "frozen")
 ASSIGNMENTS = ("rows", "label")
 LEGACY = ("none", "authors")
@@ -73,12 +73,18 @@ class Fields:
   row_layout: str = _field("contiguous", choices=get_args(functional.RowLayout))
   subnet_training: str = _field(
     "masked",
-    "extract: train each window of one subnet as a small network (method="
-    "sequential, m=1); masked: at full size",
+    "small: train the subnets of each step as small networks, with full-size"
+    " gradients; extract: train each window of one subnet as a small network,"
+    " optimizer included (method=sequential, m=1); masked: at full size",
     choices=SUBNET_TRAININGS,
     used=(
-      lambda c: c.method == "sequential" and c.m == 1,
-      "method=sequential with m=1",
+      lambda c: (
+        c.method in ("standard", "sequential", "pooled", "gyro")
+        if c.subnet_training == "small"
+        else c.method == "sequential" and c.m == 1
+      ),
+      "extract: method=sequential with m=1; small: method=standard,"
+      " sequential, pooled or gyro",
     ),
   )
   dropped_weights: str = _field(

@@ -16,7 +16,7 @@ from jaxtyping import Bool, Shaped
 
 from experiments.run import runner
 from kdropout_jax.training import loop
-from kdropout_jax.training import step as step_lib
+from kdropout_jax.training import task as task_lib
 
 _FILE = "hits.npz"
 _ROWS = 1000
@@ -36,7 +36,7 @@ def of_members(run: runner.Run, state: Any) -> Bool[np.ndarray, "S N"]:
   """Returns whether each member is right on each test image."""
 
   def hits(logits, labels):
-    return step_lib.losses_and_hits(logits, labels)[1] > 0
+    return task_lib.losses_and_hits(logits, labels)[1] > 0
 
   return on_test(run, state, hits)
 

@@ -23,8 +23,10 @@ from experiments.run import streamed
 from kdropout_jax.training import guided
 from kdropout_jax.training import parallel
 from kdropout_jax.training import program as program_lib
+from kdropout_jax.training import small
 from kdropout_jax.training import state as state_lib
 from kdropout_jax.training import step as step_lib
+from kdropout_jax.training import task as task_lib
 from kdropout_jax.training import windows
 
 _MAX_PROGRAMS = 8
@@ -61,7 +63,7 @@ class Setup:
   program: program_lib.Program
   members: state_lib.Members
   schedules: tuple[Any, ...]
-  data: step_lib.Data | None
+  data: task_lib.Data | None
   splits: dict[str, tuple[int, int]]
   num_steps: int
   info: data_lib.Info
@@ -70,7 +72,7 @@ class Setup:
   extra: Any = None
 
   @property
-  def task(self) -> step_lib.Task:
+  def task(self) -> task_lib.Task:
     """What the members have in common."""
     return self.program.task
 
@@ -88,7 +90,7 @@ class Setup:
     params = self.program.devices.replicate(params)
     return dataclasses.replace(state, params=params)
 
-  def arrays(self) -> step_lib.Data:
+  def arrays(self) -> task_lib.Data:
     """Returns the examples of all splits.
 
     Raises:
@@ -201,7 +203,7 @@ def _program(
   common,
   data_dir: str | None,
   dataset,
-  task: step_lib.Task,
+  task: task_lib.Task,
   num_steps: int,
   members: state_lib.Members,
 ) -> program_lib.Program:
@@ -211,7 +213,7 @@ def _program(
     data_dir,
     dataset.num_train,
     num_steps,
-    _digest(members) if common.subnet_training == "extract" else None,
+    _digest(members) if common.subnet_training != "masked" else None,
   )
   if key not in _programs:
     run_steps = _run_steps(common, dataset, task, num_steps, members)
@@ -232,14 +234,14 @@ def _digest(members: state_lib.Members) -> str:
   return config_lib.digest([np.asarray(leaf).tolist() for leaf in leaves])
 
 
-def _task(common, dataset, num_steps: int) -> step_lib.Task:
+def _task(common, dataset, num_steps: int) -> task_lib.Task:
   """Returns what all members have in common."""
   info = dataset.info
   vocabulary = dict(info.counts).get("vocabulary")
   options = _options(common, info.num_classes, vocabulary)
   model = models.build(common.model, options)
   per_epoch = max(dataset.num_train // common.batch_size, 1)
-  return step_lib.Task(
+  return task_lib.Task(
     model=model,
     make_optimizer=optimizers.make(common, num_steps, per_epoch),
     batch_size=common.batch_size,
@@ -252,15 +254,15 @@ def _task(common, dataset, num_steps: int) -> step_lib.Task:
     preprocess=_preprocess(common, dataset),
     augment=_augment(common, dataset),
     # A model that is no classifier brings a score of its own.
-    score=getattr(model, "losses_and_hits", step_lib.losses_and_hits),
+    score=getattr(model, "losses_and_hits", task_lib.losses_and_hits),
     assign=methods.assign(common, info.num_classes),
   )
 
 
 def _run_steps(
-  common, dataset, task: step_lib.Task, num_steps: int, members
-) -> step_lib.RunSteps:
-  """Returns what trains many steps of one member."""
+  common, dataset, task: task_lib.Task, num_steps: int, members
+) -> step_lib.RunSteps | None:
+  """Returns what trains many steps of one member; None: what devices suit."""
   if isinstance(members.schedule, kd.Guided):
     if dataset.is_streamed:
       raise kd.UnsupportedError(
@@ -270,12 +272,14 @@ def _run_steps(
     guided.check(task, members.schedule)
     return guided.run_steps
   if common.subnet_training == "masked":
-    return step_lib.run_steps
+    return None
   first = slice(0, common.batch_size)
-  example = step_lib.Data(
+  example = task_lib.Data(
     jax.tree.map(lambda x: jnp.asarray(x[first]), dataset.data.inputs),
     jnp.asarray(dataset.data.labels[first], jnp.int32),
   )
+  if common.subnet_training == "small":
+    return small.plan(task, members, example, num_steps)
   return windows.plan(task, members, example, num_steps, common.dropped_weights)
 
 

@@ -17,7 +17,7 @@ from jaxtyping import Float, Integer
 from experiments.data import streaming
 from kdropout_jax.training import program as program_lib
 from kdropout_jax.training import state as state_lib
-from kdropout_jax.training import step as step_lib
+from kdropout_jax.training import task as task_lib
 
 MAX_DISPATCH = 50
 """Steps between two looks of the host, at the bar and at Ctrl-C."""
@@ -55,10 +55,10 @@ class Feed:
 
   def run(
     self, state: state_lib.TrainState, start: int, count: int
-  ) -> tuple[state_lib.TrainState, step_lib.Sums]:
+  ) -> tuple[state_lib.TrainState, task_lib.Sums]:
     """Trains steps `start` to ``start + count``; `state` is donated."""
     batches = self._from(start)
-    pending: collections.deque[step_lib.Sums] = collections.deque()
+    pending: collections.deque[task_lib.Sums] = collections.deque()
     done = []
     for step in range(start, start + count):
       batch = _as_data(next(batches))
@@ -133,12 +133,12 @@ class _Padded:
     return self.source[min(index.__index__(), len(self.source) - 1)]
 
 
-def _as_data(batch: Mapping[str, Any]) -> step_lib.Data:
-  return step_lib.Data(batch["x"], batch["label"])
+def _as_data(batch: Mapping[str, Any]) -> task_lib.Data:
+  return task_lib.Data(batch["x"], batch["label"])
 
 
-def _add(a: step_lib.Sums, b: step_lib.Sums) -> step_lib.Sums:
-  return step_lib.Sums(
+def _add(a: task_lib.Sums, b: task_lib.Sums) -> task_lib.Sums:
+  return task_lib.Sums(
     loss=a.loss + b.loss,
     accuracy=a.accuracy + b.accuracy,
     # Numpy's, of what is on the host: nothing is compiled for it.

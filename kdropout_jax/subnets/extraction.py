@@ -233,11 +233,16 @@ def _sum_leaf(shape, grads, axes: layouts.Axes, tables: Tables):
 
 def _gather(leaf, index: Index):
   """Takes `index` from the axes of an array, in the order of the dict."""
+  return _gather_axes(leaf, list(index.values()), tuple(index))
+
+
+@functools.partial(jax.jit, static_argnames="axes", inline=True)
+def _gather_axes(leaf, index, axes: tuple[int, ...]):
   return jax.lax.platform_dependent(
     leaf,
-    list(index.values()),
-    cuda=functools.partial(_gather_at_once, axes=tuple(index)),
-    default=functools.partial(_gather_in_turn, axes=tuple(index)),
+    index,
+    cuda=functools.partial(_gather_at_once, axes=axes),
+    default=functools.partial(_gather_in_turn, axes=axes),
   )
 
 
@@ -250,13 +255,17 @@ def _gather_in_turn(leaf, index, axes: tuple[int, ...]):
 def _gather_at_once(leaf, index, axes: tuple[int, ...]):
   given = dict(zip(axes, index))
   if tuple(given) == (0,):  # whole rows
-    return leaf.at[given[0]].get(mode="promise_in_bounds")
+    return leaf.at[given[0]].get(
+      mode="promise_in_bounds", wrap_negative_indices=False
+    )
   grid = []
   for axis, size in enumerate(leaf.shape):
     places = given.get(axis, jnp.arange(size, dtype=jnp.int32))
     shape = tuple(-1 if i == axis else 1 for i in range(leaf.ndim))
     grid.append(places.reshape(shape))
-  return leaf.at[tuple(grid)].get(mode="promise_in_bounds")
+  return leaf.at[tuple(grid)].get(
+    mode="promise_in_bounds", wrap_negative_indices=False
+  )
 
 
 def _check_small(shape, small, axes: layouts.Axes, tables) -> None:

@@ -27,12 +27,6 @@ from kdropout_jax.training import rng
 from kdropout_jax.training import state as state_lib
 from kdropout_jax.training import task as task_lib
 
-Task = task_lib.Task  # Moved, like the next four; for callers of old names.
-Data = task_lib.Data
-Sums = task_lib.Sums
-NO_STEP = task_lib.NO_STEP
-losses_and_hits = task_lib.losses_and_hits
-
 Masks = Mapping[str, blocks.Masks]
 """{layer: its masks}."""
 
@@ -151,13 +145,9 @@ def make_row_losses(
   A function of the parameters, which returns the model's other variables
   afterwards as well. Arguments as for `make_loss`, and what `subnets` returns.
   """
-  task, device = worker.task, worker.shard.device
-  rngs = rng.step_rngs(worker.member.key, step, device)
-  inputs = batch.inputs
-  if task.augment is not None:
-    augment_key = rng.step_key(worker.member.key, "augment", step)
-    inputs = task.augment(inputs, jax.random.fold_in(augment_key, device))
-  inputs = task.preprocess(inputs)
+  task = worker.task
+  rngs = rng.step_rngs(worker.member.key, step, worker.shard.device)
+  inputs = read_inputs(worker, step, batch)
 
   def row_losses(params):
     logits, updated = task.model.apply(
@@ -173,6 +163,18 @@ def make_row_losses(
     return losses, hits, updated
 
   return row_losses
+
+
+def read_inputs(
+  worker: task_lib.Worker, step: Step, batch: task_lib.Data
+) -> Any:
+  """Returns the model's inputs of a batch: augmented, then preprocessed."""
+  task, inputs = worker.task, batch.inputs
+  if task.augment is not None:
+    augment_key = rng.step_key(worker.member.key, "augment", step)
+    device_key = jax.random.fold_in(augment_key, worker.shard.device)
+    inputs = task.augment(inputs, device_key)
+  return task.preprocess(inputs)
 
 
 def run_steps(

@@ -5,6 +5,8 @@ steps, masks and batches, but each window trains a physically small network.
 """
 
 import dataclasses
+import functools
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -12,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int
 
+from kdropout_jax import blocks
 from kdropout_jax import config
 from kdropout_jax import subnets
 from kdropout_jax._types import UnsupportedError
@@ -132,19 +135,38 @@ def plan(
   state = jax.jit(
     lambda member, inputs: step_lib.init_state(task, member, inputs)
   )(first, example.inputs)
-  layout = subnets.layout(
-    task.model,
-    state.variables(),
-    task.preprocess(jax.tree.map(lambda x: x[:2], example.inputs)),
-    train=True,
-  )
-  draft = ExtractedSteps(k, layout, None, dropped_weights)
+  layout = find_layout(task, state.variables(), example)
+  counts: list[int | None] = [-(-num_steps // k)] * members.num_members
+  sizes = largest_sizes(task, members, state.params, example, counts)
+  steps = ExtractedSteps(k, layout, sizes, dropped_weights)
   shard = task_lib.Shard(jnp.int32(0), jnp.arange(task.batch_size))
-  sizes = _sizes(draft, task, members, state.params, example, shard, num_steps)
-  steps = dataclasses.replace(draft, sizes=sizes)
   trainer = steps.trainer(task_lib.Worker(task, first, shard))
   trainer.check(state.params, 0, example)
   return steps
+
+
+def find_layout(
+  task: task_lib.Task, variables: Any, example: task_lib.Data
+) -> subnets.Layout:
+  """Returns the layout of a task's model."""
+  inputs = jax.tree.map(lambda x: x[:2], example.inputs)
+  return subnets.layout(
+    task.model, variables, task.preprocess(inputs), train=True
+  )
+
+
+def sample_masks(
+  worker: task_lib.Worker, params: Any, inputs: Any, ids: Any
+) -> dict[str, blocks.Masks]:
+  """Returns the masks of subnets, by their ids, in a member's run."""
+  streams = rng.step_rngs(worker.member.key, 0)
+
+  def apply():
+    return worker.task.model.apply(
+      {"params": params}, inputs, train=True, subnets=ids, rngs=streams
+    )
+
+  return subnets.sample_masks(apply)
 
 
 def _window_steps(task: task_lib.Task, members: state_lib.Members) -> int:
@@ -164,37 +186,51 @@ def _window_steps(task: task_lib.Task, members: state_lib.Members) -> int:
   return int(steps[0])
 
 
-def _sizes(
-  steps, task, members, params, example, shard, num_steps: int
+def largest_sizes(
+  task: task_lib.Task,
+  members: state_lib.Members,
+  params: Any,
+  example: task_lib.Data,
+  counts: Sequence[int | None],
 ) -> dict[str, int] | None:
-  """Returns the largest count of kept units over all windows and members."""
-  ids = np.arange(-(-num_steps // steps.k), dtype=np.uint32)
-  sizes: dict[str, int] = {}
+  """Returns the largest count of kept units, or None where it does not vary.
+
+  Args:
+    task: the task.
+    members: the members, as numpy arrays.
+    params: parameters; their shapes count.
+    example: examples.
+    counts: for each member, how many ids it may use, from 0 on; None where
+      nobody can count them.
+
+  Raises:
+    UnsupportedError: counts that vary, of ids that nobody can count.
+  """
+  inputs = task.preprocess(jax.tree.map(lambda x: x[:2], example.inputs))
+  zeros = functools.partial(jax.tree.map, lambda x: jnp.zeros(x.shape, x.dtype))
+  shard = task_lib.Shard(jnp.int32(0), jnp.arange(task.batch_size))
 
   @jax.jit
   def sample(member, ids):
-    def apply():
-      streams = rng.step_rngs(member.key, 0)
-      inputs = task.preprocess(example.inputs)
-      return task.model.apply(
-        {"params": params}, inputs, train=True, subnets=ids, rngs=streams
-      )
+    worker = task_lib.Worker(task, member, shard)
+    masks = sample_masks(worker, zeros(params), inputs, ids)
+    return {k: mask for k, mask in masks.items() if mask.num_kept is None}
 
-    return subnets.sample_masks(apply)
-
-  for i in range(members.num_members):
+  sizes: dict[str, int] = {}
+  for i, count in enumerate(counts):
     member = jax.tree.map(lambda leaf, i=i: jnp.asarray(leaf[i]), members)
+    ids = np.arange(_IDS_AT_A_TIME if count is None else count, dtype=np.uint32)
     for first in range(0, ids.size, _IDS_AT_A_TIME):
       # The last few again, so that one shape serves all.
       last = min(first + _IDS_AT_A_TIME, ids.size)
-      part = ids[max(0, last - _IDS_AT_A_TIME) : last]
-      varying = {
-        layer: mask
-        for layer, mask in sample(member, part).items()
-        if mask.num_kept is None
-      }
-      for layer, size in subnets.max_sizes(varying).items():
-        sizes[layer] = max(size, sizes.get(layer, 1))
-      if not varying:
+      masks = sample(member, ids[max(0, last - _IDS_AT_A_TIME) : last])
+      if not masks:
         return None
+      if count is None:
+        raise UnsupportedError(
+          f"masks of {min(masks)!r} keep a number of units that varies, in more"
+          " subnets than can be counted beforehand: use an exact pattern"
+        )
+      for layer, size in subnets.max_sizes(masks).items():
+        sizes[layer] = max(size, sizes.get(layer, 1))
   return sizes

@@ -7,10 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from experiments.shared import models as networks
 from flax import nnx
 
 import kdropout_jax as kd
+from experiments import models as networks
 from tests.subnets import models
 from tests.subnets import structure_test
 

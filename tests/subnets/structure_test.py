@@ -6,11 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from experiments.shared import models as networks
 from flax import linen as nn
 from flax import nnx
 
 import kdropout_jax as kd
+from experiments import models as networks
 from kdropout_jax.subnets import discovery
 from kdropout_jax.subnets.probing import layouts as probing
 from kdropout_jax.subnets.structure import reading

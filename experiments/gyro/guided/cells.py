@@ -15,6 +15,7 @@ from experiments.cells import networks
 from experiments.cells import sizes
 from experiments.cells import sweeps
 from experiments.gyro.grid import cells as grid_cells
+from experiments.report import rows as rows_lib
 from experiments.run import config as config_lib
 from kdropout_jax.masks import diagnostics
 
@@ -85,7 +86,7 @@ def cells(size: Size, fields: dict[str, Any]) -> list[config_lib.RunConfig]:
 
 def follow(
   store: sweeps.Store, size: Size, fields: dict[str, Any]
-) -> tuple[list[dict[str, Any]], list[Bool[np.ndarray, "N"]]]:
+) -> tuple[list[rows_lib.Row], list[Bool[np.ndarray, "N"]]]:
   """Trains a method's cells; a row a seed, in points, and its test hits."""
   run = finished.of(store, cells(size, fields))
   images = run.nets.split("test", size.num_rows)

@@ -21,6 +21,7 @@ import kdropout_jax as kd
 from experiments import data as data_lib
 from experiments.cells import sizes as sizes_lib
 from experiments.models import inits
+from experiments.report import rows as rows_lib
 
 NUM_CLASSES = 5
 RATE = 0.5
@@ -231,7 +232,7 @@ def accuracies(
   return found
 
 
-def run(method: str, sizes: Size) -> list[dict[str, Any]]:
+def run(method: str, sizes: Size) -> list[rows_lib.Row]:
   """Trains a method jointly and in turn; returns a row a seed, in points."""
   train_data, test_data = load()
   keys = jax.vmap(jax.random.key)(jnp.arange(sizes.seeds))

@@ -11,7 +11,7 @@ from flax import linen as nn
 
 import kdropout_jax as kd
 from experiments import models
-from kdropout_jax.training import step as step_lib
+from kdropout_jax.training import task as task_lib
 
 _BATCH = 4
 _TOKENS = ("input_ids", "token_type_ids", "attention_mask")
@@ -71,7 +71,7 @@ def random_variables(model, x):
 def compiled(name, rate, pattern, has_subnets):
   """One program a model and pattern; methods of equal T share it."""
   model = build(name, rate=rate, pattern=pattern)
-  score = getattr(model, "losses_and_hits", step_lib.losses_and_hits)
+  score = getattr(model, "losses_and_hits", task_lib.losses_and_hits)
   optimizer = optax.sgd(0.1)
 
   # Small programs: what counts here is the time to compile them.

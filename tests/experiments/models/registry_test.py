@@ -12,7 +12,7 @@ import kdropout_jax as kd
 from experiments import models
 from experiments.models import autoencoder
 from experiments.models import resnet
-from kdropout_jax.training import step as step_lib
+from kdropout_jax.training import task as task_lib
 from tests import tolerance
 
 _DROPOUT = functools.partial(kd.linen.Dropout, 0.5)
@@ -198,7 +198,7 @@ def test_score_of_spans_means_losses_and_wants_both_ends():
   logits = np.zeros((2, 2, 4), np.float32)
   logits[0, 0, 1] = logits[0, 1, 3] = logits[1, 0, 2] = 50.0
   labels = jnp.array([[1, 3], [2, 1]], jnp.int32)
-  losses, hits = step_lib.losses_and_hits(jnp.asarray(logits), labels)
+  losses, hits = task_lib.losses_and_hits(jnp.asarray(logits), labels)
   # Row 1's end is uniform over four tokens: log(4), halved by the mean.
   tolerance.assert_sums_close(losses, [0.0, np.log(4) / 2], 4 + 2)
   assert hits.tolist() == [1.0, 0.0]

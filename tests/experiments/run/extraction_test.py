@@ -60,6 +60,21 @@ def test_a_run_of_extracted_windows_is_the_masked_run(tmp_path):
   assert continued["params_sha256"] == result["params_sha256"]
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+  "fields",
+  [{"m": 2, "max_norm": 3.0}, {"method": "pooled", "pool_size": 4, "k": 97}],
+)
+def test_a_run_of_small_networks_is_the_masked_run(tmp_path, fields):
+  masked = config_of(**fields)
+  small = config_of(subnet_training="small", **fields)
+  (expected,) = runner.run(masked, tmp_path / "a", progress=False)
+  (result,) = runner.run(small, tmp_path / "b", progress=False)
+  for name in ("train_loss", "valid_loss", "test_loss"):
+    for ours, theirs in zip(result[name], expected[name], strict=True):
+      tolerance.assert_sums_close(np.float32(ours), theirs, LENGTH, steps=9)
+
+
 @pytest.mark.parametrize(
   ("fields", "match"),
   [
@@ -69,7 +84,7 @@ def test_a_run_of_extracted_windows_is_the_masked_run(tmp_path):
       {"subnet_training": "masked", "dropped_weights": "frozen"},
       "dropped_weights='frozen' has no effect here: .*=extract",
     ),
-    ({"subnet_training": "small"}, "subnet_training must be one of masked"),
+    ({"subnet_training": "tiny"}, "subnet_training must be one of masked"),
     ({"dropped_weights": "cold"}, "dropped_weights must be one of caught_up"),
     ({"max_norm": 0.0}, "max_norm must be > 0, got 0.0"),
   ],
