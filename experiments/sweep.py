@@ -17,17 +17,17 @@ and the same command without ``--shard`` then writes table.md, figure, numbers
 and verdicts.
 """
 
+import functools
+
 from absl import flags as absl_flags
 
 from experiments.cells import experiment
 from experiments.cells import flags as experiment_flags
-from experiments.cells import sweeps
 from experiments.gyro.grid import cells as gyro_grid
 from experiments.gyro.grid import report as gyro_report
 from experiments.k_dropout import grids
 from experiments.k_dropout import sizes
 from experiments.k_dropout import sweep
-from experiments.report import study
 from experiments.run import config as config_lib
 from experiments.run import flags
 
@@ -43,25 +43,20 @@ FLAGS = absl_flags.FLAGS
 
 def main(argv: list[str]) -> None:
   del argv
-  scale = experiment_flags.scale(sizes.SCALES)
-  cells = _cells(scale)
-  store = experiment_flags.store(scale.max_members)
-
-  def report() -> study.Report:
-    if FLAGS.grid == _GYRO:
-      return gyro_report.report(cells, store.folder, scale.name)
-    return sweep.report(FLAGS.grid, cells, store.folder, scale)
-
-  experiment.share_cells(store, FLAGS.grid, cells, report)
-
-
-def _cells(scale: sizes.Scale) -> sweeps.Cells:
-  """Returns the cells of the grid that the flags say."""
   config_lib.check_choice("grid", FLAGS.grid, _GRIDS)
-  if FLAGS.grid != _GYRO:
-    return grids.get(FLAGS.grid, scale, FLAGS.depth)
-  experiment_flags.refuse_depth()
-  return gyro_grid.cells(scale.name, experiment_flags.num_seeds())
+  if FLAGS.grid == _GYRO:
+    experiment_flags.refuse_depth()
+    size = experiment_flags.scale(gyro_grid.SIZES)
+    cells = gyro_grid.cells(size)
+    report = functools.partial(gyro_report.report, cells, scale=size.name)
+  else:
+    size = experiment_flags.scale(sizes.SCALES)
+    cells = grids.get(FLAGS.grid, size, FLAGS.depth)
+    report = functools.partial(sweep.report, FLAGS.grid, cells, scale=size)
+  store = experiment_flags.store(size.max_members)
+  experiment.share_cells(
+    store, FLAGS.grid, cells, lambda: report(folder=store.folder)
+  )
 
 
 if __name__ == "__main__":

@@ -63,7 +63,7 @@ def define_sharing() -> None:
     )
 
 
-def scale[S: sizes.Scale](scales: Mapping[str, S]) -> S:
+def scale[S: sizes.Size](scales: Mapping[str, S]) -> S:
   """Returns the one of `scales` that the flags say.
 
   Raises:

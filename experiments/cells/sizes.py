@@ -1,4 +1,4 @@
-"""`Scale`: how large the runs of an experiment are."""
+"""`Size`: how large an experiment is; `Scale`: what its runs share, too."""
 
 import dataclasses
 from typing import Any
@@ -7,24 +7,33 @@ from experiments.run import config as config_lib
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Scale:
-  """What the experiments of a paper share at one size; a paper adds its own.
+class Size:
+  """One of an experiment's sizes, to which it adds what it needs.
 
   Attributes:
-    name: of the scale: paper, cpu or smoke.
-    common: fields of `RunConfig` that all its runs share.
-    batches: B / batch_size, steps of an epoch.
+    name: paper, cpu or smoke.
     seeds: seeds of a cell.
-    num_points: steps at which subnets are evaluated during a run.
     max_members: runs that train side by side in one program, at most.
   """
 
   name: str
+  seeds: int
+  max_members: int = 5
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Scale(Size):
+  """What the experiments of a paper share at one size; a paper adds its own.
+
+  Attributes:
+    common: fields of `RunConfig` that all its runs share.
+    batches: B / batch_size, steps of an epoch.
+    num_points: steps at which subnets are evaluated during a run.
+  """
+
   common: dict[str, Any]
   batches: int
-  seeds: int
   num_points: int
-  max_members: int
 
   @property
   def num_steps(self) -> int:

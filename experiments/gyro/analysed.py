@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from experiments.cells import estimates
+from experiments.cells import sizes
 from experiments.gyro.grid import cells as grid_cells
 from experiments.run import config as config_lib
 from experiments.run import presets
@@ -41,25 +42,19 @@ class TableRow:
     return {name: common[name] for name in ("dataset", "model")}
 
 
-@dataclasses.dataclass(frozen=True)
-class Scale:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Scale(sizes.Size):
   """One size.
 
   Attributes:
-    name: of the scale.
     rows: {label: row}.
-    seeds: seeds of a cell.
     num_subnets: subnets of the last epoch that are compared; the paper's ten.
     fractions: share of the weights that each round of pruning leaves.
-    max_members: runs that train side by side in one program, at most.
   """
 
-  name: str
   rows: Mapping[str, TableRow]
-  seeds: int
   num_subnets: int = 10
   fractions: tuple[float, ...] = (0.45, 0.2, 0.1, 0.05)
-  max_members: int = 5
 
 
 def cells(
@@ -97,31 +92,17 @@ def rewind_step(
   return row.rewind_epochs * num_steps // cell.epochs
 
 
-def get(
-  name: str, seeds: int | None = None, labels: Iterable[str] | None = None
-) -> Scale:
-  """Returns the scale called `name`.
-
-  Args:
-    name: of the scale.
-    seeds: in place of the scale's.
-    labels: of rows; default all.
+def choose(scale: Scale, labels: Iterable[str] | None) -> Scale:
+  """Returns a scale with the rows `labels` alone; all for None.
 
   Raises:
-    ValueError: there is no such scale or row, or no seed.
+    ValueError: there is no such row.
   """
-  config_lib.check_choice("scale", name, SCALES)
-  scale = SCALES[name]
-  if seeds is not None and seeds < 1:
-    raise ValueError(f"num_seeds must be >= 1, got {seeds}")
   chosen = list(scale.rows if labels is None else labels)
   for label in chosen:
     config_lib.check_choice("rows", label, scale.rows)
-  return dataclasses.replace(
-    scale,
-    seeds=scale.seeds if seeds is None else seeds,
-    rows={label: scale.rows[label] for label in chosen},
-  )
+  rows = {label: scale.rows[label] for label in chosen}
+  return dataclasses.replace(scale, rows=rows)
 
 
 def _own(

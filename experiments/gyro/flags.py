@@ -25,7 +25,8 @@ def scale() -> analysed.Scale:
     ValueError: a wrong scale, row or number of seeds, or a depth.
   """
   experiment_flags.refuse_depth()
-  return analysed.get(FLAGS.scale, FLAGS.num_seeds, FLAGS.rows)
+  chosen = experiment_flags.scale(analysed.SCALES)
+  return analysed.choose(chosen, FLAGS.rows)
 
 
 def store() -> sweeps.Store:

@@ -41,7 +41,7 @@ def field(
 
   Args:
     default: its value where no flag says another.
-    help_text: of the flag; its choices are added.
+    help_text: of the flag; choices that it does not name are added.
     kind: its type; default the default's. A tuple holds integers.
     rule: what a value must be; None is always allowed.
     choices: the values of a string, or a function that returns them.
@@ -59,9 +59,10 @@ def field(
 
 def help_of(one: dataclasses.Field) -> str:
   """Returns the help of a field's flag."""
-  choices = _choices(one)
-  parts = (one.metadata["help"], in_words(choices) if choices else "")
-  return ": ".join(part for part in parts if part)
+  text, choices = one.metadata["help"], _choices(one)
+  if all(choice in text for choice in choices):
+    return text
+  return ": ".join(part for part in (text, in_words(choices)) if part)
 
 
 def in_words(names: Iterable[str]) -> str:

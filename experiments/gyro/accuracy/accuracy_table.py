@@ -24,7 +24,6 @@ from experiments.cells import experiment
 from experiments.cells import flags as experiment_flags
 from experiments.cells import sweeps
 from experiments.data import preparation
-from experiments.gyro import sizes
 from experiments.gyro.accuracy import report as accuracy_report
 from experiments.gyro.accuracy import settings
 from experiments.run import flags
@@ -40,8 +39,9 @@ FLAGS = absl_flags.FLAGS
 def main(argv: list[str]) -> None:
   del argv
   experiment_flags.refuse_depth()
-  all_rows = settings.rows(FLAGS.scale, FLAGS.num_seeds)
-  store = experiment_flags.store(sizes.max_members(FLAGS.scale))
+  scale = experiment_flags.scale(settings.SCALES)
+  all_rows = settings.rows(scale.name, experiment_flags.num_seeds())
+  store = experiment_flags.store(scale.max_members)
   experiment.share_cells(
     store,
     "accuracy_table",

@@ -11,6 +11,7 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from experiments.cells import sizes
 from experiments.run import config as config_lib
 from experiments.run import presets
 
@@ -83,20 +84,21 @@ class TableRow:
     return {method: self.cells(method) for method in self.methods}
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Scale(sizes.Size):
+  """One size: all rows, in the paper's order, each with seeds of its own."""
+
+  rows: tuple[TableRow, ...]
+
+
 def rows(scale: str, seeds: int | None = None) -> tuple[TableRow, ...]:
   """Returns all rows of a scale, in the paper's order.
 
   Args:
     scale: its name.
     seeds: of a cell; default the row's own.
-
-  Raises:
-    ValueError: there is no such scale, or no seed.
   """
-  config_lib.check_choice("scale", scale, _SCALES)
-  if seeds is not None and seeds < 1:
-    raise ValueError(f"num_seeds must be >= 1, got {seeds}")
-  found = _SCALES[scale]
+  found = SCALES[scale].rows
   if seeds is not None:
     found = tuple(dataclasses.replace(row, seeds=seeds) for row in found)
   return found
@@ -228,7 +230,7 @@ def _cpu_row(label: str, group: str, preset: str) -> TableRow:
 
 
 def _smoke_row(label: str, group: str, preset: str, **own: Any) -> TableRow:
-  sizes = dict(
+  small = dict(
     dataset="digits",
     num_train=320,
     hidden=32,
@@ -240,19 +242,28 @@ def _smoke_row(label: str, group: str, preset: str, **own: Any) -> TableRow:
     concurrent=8,
     rows_per_subnet=32,
   )
-  row = _row(label, group, preset, sizes | own, 2)
+  row = _row(label, group, preset, small | own, 2)
   own = {k: v for k, v in row.own.items() if k != "packet_scaling"}
   return dataclasses.replace(row, own=own)
 
 
-_SCALES = {
-  "paper": tuple(_row(*names, {}, 10) for names in _TABLE),
-  "cpu": tuple(_cpu_row(*names) for names in _TABLE),
-  "smoke": (
-    _smoke_row("digits/MLP3", "packets", "gyro-mlp3-nsl_kdd"),
-    _smoke_row(
-      "digits/LeNet", "cnn", "gyro-lenet-cifar10", channels=(2, 3), crop=6
+SCALES = {
+  "paper": Scale(
+    name="paper", seeds=10, rows=tuple(_row(*names, {}, 10) for names in _TABLE)
+  ),
+  "cpu": Scale(
+    name="cpu", seeds=10, rows=tuple(_cpu_row(*names) for names in _TABLE)
+  ),
+  "smoke": Scale(
+    name="smoke",
+    seeds=2,
+    max_members=64,
+    rows=(
+      _smoke_row("digits/MLP3", "packets", "gyro-mlp3-nsl_kdd"),
+      _smoke_row(
+        "digits/LeNet", "cnn", "gyro-lenet-cifar10", channels=(2, 3), crop=6
+      ),
+      _row("SVHN/MLP1", "mlp", "gyro-mlp1-svhn", {}, 2, "too large"),
     ),
-    _row("SVHN/MLP1", "mlp", "gyro-mlp1-svhn", {}, 2, "too large"),
   ),
 }

@@ -7,6 +7,7 @@ CIFAR-100 (LeNet, AlexNet); the cpu scale has a stand-in, MLP2 on CIFAR-10.
 import dataclasses
 from typing import Any
 
+from experiments.cells import sizes
 from experiments.run import config as config_lib
 
 _CODE = dict(
@@ -23,8 +24,8 @@ _CODE = dict(
 _CNN = dict(dataset="cifar100", crop=24, flip=True, batch_size=256)
 
 
-@dataclasses.dataclass(frozen=True)
-class Sizes:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Size(sizes.Size):
   """A scale's values.
 
   Attributes:
@@ -36,7 +37,6 @@ class Sizes:
     block_totals: Sigma of table 2.
     block_taus: tau of table 2.
     epochs: of a run; the rate drops after 40 and 80 per cent.
-    seeds: seeds of a cell.
   """
 
   models: dict[str, dict[str, Any]]
@@ -47,7 +47,6 @@ class Sizes:
   block_totals: tuple[int, ...]
   block_taus: tuple[int, ...]
   epochs: int
-  seeds: int
 
   def common(self, label: str) -> dict[str, Any]:
     """Returns the fields that all runs of a model share."""
@@ -57,7 +56,8 @@ class Sizes:
 
 
 SIZES = {
-  "paper": Sizes(
+  "paper": Size(
+    name="paper",
     models={
       "MLP1/SVHN": dict(dataset="svhn_cropped", model="mlp1"),
       "LeNet/CIFAR-100": _CNN | dict(model="lenet"),
@@ -72,7 +72,8 @@ SIZES = {
     epochs=100,
     seeds=10,
   ),
-  "cpu": Sizes(
+  "cpu": Size(
+    name="cpu",
     models={
       "MLP2/CIFAR-10": dict(
         dataset="cifar10", model="mlp2", mean_pool=2, num_train=5120, hidden=256
@@ -87,7 +88,9 @@ SIZES = {
     epochs=120,
     seeds=5,
   ),
-  "smoke": Sizes(
+  "smoke": Size(
+    name="smoke",
+    max_members=64,
     models={
       "MLP2/digits": dict(
         dataset="digits",
@@ -110,38 +113,32 @@ SIZES = {
 }
 
 
-def cells(scale: str, seeds: int | None = None) -> list[config_lib.RunConfig]:
-  """Returns all cells of a scale, one seed each.
-
-  Args:
-    scale: its name.
-    seeds: of a cell; default the scale's own for this grid.
-  """
-  config_lib.check_choice("scale", scale, SIZES)
-  sizes, found = SIZES[scale], {}
-  for label in sizes.models:
-    common = sizes.common(label)
-    for own in settings(sizes):
-      for seed in range(seeds or sizes.seeds):
+def cells(size: Size) -> list[config_lib.RunConfig]:
+  """Returns all cells of a size, one seed each."""
+  found = {}
+  for label in size.models:
+    common = size.common(label)
+    for own in settings(size):
+      for seed in range(size.seeds):
         config = config_lib.RunConfig(**(common | own), seed=seed)
         found[config] = config
   return list(found)
 
 
-def settings(sizes: Sizes) -> list[dict[str, Any]]:
+def settings(size: Size) -> list[dict[str, Any]]:
   """Returns the methods that a model is trained with, in the tables' order."""
   found = [dict(method="none"), dict(method="standard")]
-  found += [_gyro(total, min(256, total)) for total in sizes.totals]
-  for total in sizes.square[0]:
-    for tau in sizes.square[1]:
+  found += [_gyro(total, min(256, total)) for total in size.totals]
+  for total in size.square[0]:
+    for tau in size.square[1]:
       if tau <= total:
         found.append(_gyro(total, tau))
         # Table 6 at EQUAL (Sigma, tau), which the paper did not keep.
         found.append(_gyro(total, tau, scheduling="random"))
-  for total in sizes.block_totals:
-    for tau in sizes.block_taus:
-      found += [_block(total, tau, 128, size) for size in sizes.blocks]
-      found.append(_block(total, tau, 32, sizes.wide_block))
+  for total in size.block_totals:
+    for tau in size.block_taus:
+      found += [_block(total, tau, 128, size) for size in size.blocks]
+      found.append(_block(total, tau, 32, size.wide_block))
   return found
 
 

@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float, Int
 
 from experiments.cells import finished
 from experiments.cells import networks
+from experiments.cells import sizes
 from experiments.cells import sweeps
 from experiments.gyro.grid import cells as grid_cells
 from experiments.report import rows as rows_lib
@@ -19,33 +20,44 @@ from experiments.run import config as config_lib
 from kdropout_jax.masks import diagnostics
 
 
-@dataclasses.dataclass(frozen=True)
-class Sizes:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Size(sizes.Size):
   """A scale's values.
 
   Attributes:
     pools: pairs of Sigma and tau.
     temperatures: of guided scheduling, in nats.
     num_rows: test images that single subnets are evaluated on.
-    seeds: seeds of a cell.
   """
 
   pools: tuple[tuple[int, int], ...]
   temperatures: tuple[float, ...]
   num_rows: int
-  seeds: int
 
 
 SIZES = {
-  "cpu": Sizes(((256, 16),), (0.03, 0.1), 5000, 5),
-  "smoke": Sizes(((16, 4),), (0.1,), 100, 2),
+  "cpu": Size(
+    name="cpu",
+    seeds=5,
+    pools=((256, 16),),
+    temperatures=(0.03, 0.1),
+    num_rows=5000,
+  ),
+  "smoke": Size(
+    name="smoke",
+    seeds=2,
+    max_members=64,
+    pools=((16, 4),),
+    temperatures=(0.1,),
+    num_rows=100,
+  ),
 }
 
 
-def methods(sizes: Sizes) -> list[dict[str, Any]]:
+def methods(size: Size) -> list[dict[str, Any]]:
   """Returns the fields of each method, in the table's order."""
   found: list[dict[str, Any]] = [dict(method="none"), dict(method="standard")]
-  for total, tau in sizes.pools:
+  for total, tau in size.pools:
     pool = dict(total=total, concurrent=tau)
     found += [
       dict(method="gyro", scheduling=name, **pool)
@@ -53,16 +65,14 @@ def methods(sizes: Sizes) -> list[dict[str, Any]]:
     ]
     found += [
       dict(method="guided", temperature=value, **pool)
-      for value in sizes.temperatures
+      for value in size.temperatures
     ]
   return found
 
 
-def cells(
-  scale: str, fields: dict[str, Any], seeds: int
-) -> list[config_lib.RunConfig]:
+def cells(size: Size, fields: dict[str, Any]) -> list[config_lib.RunConfig]:
   """Returns a method's cells, one a seed, with snapshots of their end."""
-  grid = grid_cells.SIZES[scale]
+  grid = grid_cells.SIZES[size.name]
   (label,) = grid.models
   common = grid.common(label) | fields
   # Every dataset here has full batches of its own; the last step is kept.
@@ -70,16 +80,16 @@ def cells(
   num_steps = common["epochs"] * (num_train // common["batch_size"])
   return [
     config_lib.RunConfig(**common, snapshot_steps=(num_steps,), seed=seed)
-    for seed in range(seeds)
+    for seed in range(size.seeds)
   ]
 
 
 def follow(
-  store: sweeps.Store, scale: str, fields: dict[str, Any], seeds: int
+  store: sweeps.Store, size: Size, fields: dict[str, Any]
 ) -> tuple[list[rows_lib.Row], list[Bool[np.ndarray, "N"]]]:
   """Trains a method's cells; a row a seed, in points, and its test hits."""
-  run = finished.of(store, cells(scale, fields, seeds))
-  images = run.nets.split("test", SIZES[scale].num_rows)
+  run = finished.of(store, cells(size, fields))
+  images = run.nets.split("test", size.num_rows)
   rows = []
   for cell, result in zip(run.cells, run.results):
     row = fields | {

@@ -22,7 +22,6 @@ from absl import flags as absl_flags
 from experiments.cells import experiment
 from experiments.cells import flags as experiment_flags
 from experiments.cells import sweeps
-from experiments.gyro import sizes as gyro_sizes
 from experiments.gyro.guided import cells as guided_cells
 from experiments.gyro.guided import report as guided_report
 from experiments.gyro.guided import two_tasks
@@ -42,34 +41,33 @@ FLAGS = absl_flags.FLAGS
 
 def main(argv: list[str]) -> None:
   del argv
-  scale = FLAGS.scale
-  if scale not in guided_cells.SIZES:
-    raise ValueError(f"scale must be cpu or smoke, got {scale!r}")
-  store = experiment_flags.store(gyro_sizes.max_members(scale))
+  size = experiment_flags.scale(guided_cells.SIZES)
+  store = experiment_flags.store(size.max_members)
   if "schedules" in FLAGS.part:
-    experiment.report(store.folder, lambda: compare_schedules(store, scale))
+    experiment.report(store.folder, lambda: compare_schedules(store, size))
   if "tasks" in FLAGS.part:
-    experiment.report(store.folder, lambda: compare_tasks(scale))
+    tasks = experiment_flags.scale(two_tasks.SIZES)
+    experiment.report(store.folder, lambda: compare_tasks(tasks))
 
 
-def compare_schedules(store: sweeps.Store, scale: str) -> study.Report:
+def compare_schedules(
+  store: sweeps.Store, size: guided_cells.Size
+) -> study.Report:
   """Trains, evaluates and reports part (a)."""
-  sizes, rows, hits = guided_cells.SIZES[scale], [], []
-  for fields in guided_cells.methods(sizes):
-    seeds = experiment_flags.num_seeds() or sizes.seeds
-    own_rows, own_hits = guided_cells.follow(store, scale, fields, seeds)
+  rows, hits = [], []
+  for fields in guided_cells.methods(size):
+    own_rows, own_hits = guided_cells.follow(store, size, fields)
     rows += own_rows
     hits += own_hits
-  return guided_report.schedules(rows, dict(enumerate(hits)), scale)
+  return guided_report.schedules(rows, dict(enumerate(hits)), size)
 
 
-def compare_tasks(scale: str) -> study.Report:
+def compare_tasks(size: two_tasks.Size) -> study.Report:
   """Trains, evaluates and reports part (b)."""
-  sizes, rows = two_tasks.SIZES[scale], []
+  rows = []
   for method in two_tasks.METHODS:
-    seeds = experiment_flags.num_seeds() or sizes.seeds
-    rows += two_tasks.run(method, sizes, seeds)
-  return guided_report.tasks(rows, scale)
+    rows += two_tasks.run(method, size)
+  return guided_report.tasks(rows, size)
 
 
 if __name__ == "__main__":

@@ -28,16 +28,19 @@ _WORDS = {
 }
 
 
-def schedules(rows: Rows, hits: Mapping[int, Any], scale: str) -> study.Report:
+def schedules(
+  rows: Rows, hits: Mapping[int, Any], size: guided_cells.Size
+) -> study.Report:
   """Returns the report on guided scheduling.
 
   Args:
     rows: of `guided_cells.follow`.
     hits: {row number: bool [N]} of test images.
-    scale: its name.
+    size: the scale's.
   """
-  (label,) = grid_cells.SIZES[scale].models
-  common = grid_cells.SIZES[scale].common(label)
+  grid = grid_cells.SIZES[size.name]
+  (label,) = grid.models
+  common = grid.common(label)
   return study.Report(
     name="guided",
     title="Guided scheduling: weak subnets train for longer",
@@ -52,7 +55,7 @@ def schedules(rows: Rows, hits: Mapping[int, Any], scale: str) -> study.Report:
       " steps draws uniformly. Random draws uniformly at every step;"
       " consecutive trains each subnet in one window and then no more. Single"
       " subnets: all Sigma, as networks of their own, on the first"
-      f" {guided_cells.SIZES[scale].num_rows:,} test images; the deviation is"
+      f" {size.num_rows:,} test images; the deviation is"
       " over subnets. Steps a subnet: shortest to longest, mean over seeds."
       " The paper suggests this and gives no number: a claim fails where its"
       " interval lies below 0."
@@ -100,18 +103,17 @@ def _name(key: tuple) -> str:
   return name
 
 
-def tasks(rows: Rows, scale: str) -> study.Report:
+def tasks(rows: Rows, size: two_tasks.Size) -> study.Report:
   """Returns the report on one subnet a task."""
   joint = {task: columns.spread(f"joint_{task}_whole") for task in "ab"}
-  sizes = two_tasks.SIZES[scale]
   return study.Report(
     name="guided_tasks",
     title="One task, one subnet: two tasks of digits",
     setting=(
       "embedded digits; task A: 0 to 4, task B: 5 to 9, five outputs for both;"
-      f" MLP with {two_tasks.DEPTH} hidden layers of {sizes.hidden}; Adam,"
-      f" learning rate {sizes.learning_rate:g}, batch {sizes.batch_size},"
-      f" {sizes.num_steps:,} steps jointly, or half of them on each task in"
+      f" MLP with {two_tasks.DEPTH} hidden layers of {size.hidden}; Adam,"
+      f" learning rate {size.learning_rate:g}, batch {size.batch_size},"
+      f" {size.num_steps:,} steps jointly, or half of them on each task in"
       " turn. Accuracies on test images in points, mean +- standard deviation"
       " over seeds."
     ),

@@ -19,6 +19,7 @@ from jaxtyping import Array, Float, Int
 
 import kdropout_jax as kd
 from experiments import data as data_lib
+from experiments.cells import sizes as sizes_lib
 from experiments.models import inits
 from experiments.report import rows as rows_lib
 
@@ -32,8 +33,8 @@ METHODS = ("shared", "standard", "task_subnets", "disjoint_subnets")
 TASK_METHODS = METHODS[2:]
 
 
-@dataclasses.dataclass(frozen=True)
-class Sizes:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Size(sizes_lib.Size):
   """A scale's values.
 
   Attributes:
@@ -41,19 +42,31 @@ class Sizes:
     num_steps: of the joint run, and of both tasks in turn together.
     batch_size: rows of a batch.
     learning_rate: Adam's.
-    seeds: seeds of a method.
   """
 
   hidden: int
   num_steps: int
   batch_size: int
   learning_rate: float
-  seeds: int
 
 
 SIZES = {
-  "cpu": Sizes(256, 1200, 64, 1e-3, 10),
-  "smoke": Sizes(32, 120, 32, 3e-3, 2),
+  "cpu": Size(
+    name="cpu",
+    seeds=10,
+    hidden=256,
+    num_steps=1200,
+    batch_size=64,
+    learning_rate=1e-3,
+  ),
+  "smoke": Size(
+    name="smoke",
+    seeds=2,
+    hidden=32,
+    num_steps=120,
+    batch_size=32,
+    learning_rate=3e-3,
+  ),
 }
 
 
@@ -124,7 +137,7 @@ def logits(
 
 
 def masks_at(
-  method: str, key: Array, step: Any, sizes: Sizes
+  method: str, key: Array, step: Any, sizes: Size
 ) -> list[kd.Masks] | None:
   """Returns the masks of each hidden layer at a step, None without dropout.
 
@@ -158,7 +171,7 @@ def train(
   stop: Int[Array, ""],
   *,
   method: str,
-  sizes: Sizes,
+  sizes: Size,
 ) -> Any:
   """Returns the parameters after steps `start` to `stop`, with a fresh Adam.
 
@@ -198,7 +211,7 @@ def train(
 
 @functools.partial(jax.jit, static_argnames=("method", "sizes"))
 def accuracies(
-  key: Array, params: Any, data: Tasks, *, method: str, sizes: Sizes
+  key: Array, params: Any, data: Tasks, *, method: str, sizes: Size
 ) -> dict[str, Float[Array, ""]]:
   """Returns the accuracy on each task: {"a", "b"}, and of all units as well.
 
@@ -219,10 +232,10 @@ def accuracies(
   return found
 
 
-def run(method: str, sizes: Sizes, seeds: int) -> list[rows_lib.Row]:
+def run(method: str, sizes: Size) -> list[rows_lib.Row]:
   """Trains a method jointly and in turn; returns a row a seed, in points."""
   train_data, test_data = load()
-  keys = jax.vmap(jax.random.key)(jnp.arange(seeds))
+  keys = jax.vmap(jax.random.key)(jnp.arange(sizes.seeds))
   num_inputs = train_data.x.shape[1]
 
   @jax.jit
@@ -263,7 +276,7 @@ def run(method: str, sizes: Sizes, seeds: int) -> list[rows_lib.Row]:
         for task, values in scores.items()
       },
     }
-    for seed in range(seeds)
+    for seed in range(sizes.seeds)
   ]
 
 

@@ -62,7 +62,7 @@ def planted(cell):
 def cpu(tmp_path_factory):
   """The cells of the cpu scale, finished."""
   folder = tmp_path_factory.mktemp("grid")
-  cells = grid_cells.cells("cpu")
+  cells = grid_cells.cells(grid_cells.SIZES["cpu"])
   plant(cells, folder, planted)
   return cells, folder
 
@@ -147,7 +147,7 @@ def test_contrasts_by_hand():
 
 def test_random_draws_are_counted():
   cell = dataclasses.replace(
-    grid_cells.cells("cpu")[-1],
+    grid_cells.cells(grid_cells.SIZES["cpu"])[-1],
     pattern="bernoulli",
     block_size=32,
     rows_per_subnet=None,
@@ -228,7 +228,9 @@ def call():
 
 
 def test_the_binary_reports_a_finished_grid(call, tmp_path, capsys):
-  cells = grid_cells.cells("smoke", seeds=2)
+  cells = grid_cells.cells(
+    dataclasses.replace(grid_cells.SIZES["smoke"], seeds=2)
+  )
   plant(cells, tmp_path, lambda cell: 0.5, steps=25)
   call(workdir=str(tmp_path), num_seeds=2)
   text = (tmp_path / "gyro.md").read_text()

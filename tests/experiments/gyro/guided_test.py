@@ -17,7 +17,14 @@ from experiments.report import study
 from experiments.run import config as config_lib
 from experiments.run import setup
 
-SMALL = two_tasks.Sizes(16, 60, 16, 5e-3, 2)
+SMALL = two_tasks.Size(
+  name="smoke",
+  seeds=2,
+  hidden=16,
+  num_steps=60,
+  batch_size=16,
+  learning_rate=5e-3,
+)
 
 
 def test_schedules_are_compared_at_equal_sizes():
@@ -25,7 +32,9 @@ def test_schedules_are_compared_at_equal_sizes():
   pools = {(f.get("total"), f.get("concurrent")) for f in found[2:]}
   assert pools == {(256, 16)}
   assert [f.get("scheduling") for f in found[2:4]] == ["random", "consecutive"]
-  cells = [guided_cells.cells("cpu", fields, 1)[0] for fields in found]
+  cells = [
+    guided_cells.cells(guided_cells.SIZES["cpu"], fields)[0] for fields in found
+  ]
   assert len({cell.digest() for cell in cells}) == len(cells)
   own = {"method", "scheduling", "total", "concurrent", "temperature"}
   rest = [
@@ -63,12 +72,12 @@ def test_steps_of_each_subnet_are_counted_for_every_schedule():
     2:5
   ]
   for fields, even in ((random, False), (consecutive, True)):
-    (cell,) = guided_cells.cells("smoke", fields, 1)
+    cell, _ = guided_cells.cells(guided_cells.SIZES["smoke"], fields)
     steps = guided_cells.steps_of(cell, {"steps": 25})
     # tau = 4 at each of 25 steps; 16 / 4 windows of 7, 6, 6 and 6 steps.
     assert steps.sum() == 4 * 25 and steps.shape == (16,)
     assert (steps.tolist() == [7] * 4 + [6] * 12) == even
-  (cell,) = guided_cells.cells("smoke", own, 1)
+  cell, _ = guided_cells.cells(guided_cells.SIZES["smoke"], own)
   found = guided_cells.steps_of(cell, {"steps": 25, "subnet_steps": [[3, 1]]})
   assert found.tolist() == [3, 1]
 
@@ -168,7 +177,9 @@ def test_claims_pair_guided_with_each_schedule_at_its_own_sizes():
 
 
 def test_wrong_uses_are_refused(call):
-  with pytest.raises(ValueError, match="scale must be cpu or smoke.*'paper'"):
+  with pytest.raises(
+    ValueError, match="scale must be one of cpu, smoke.*'paper'"
+  ):
     call(guided.main, scale="paper")
   with pytest.raises(ValueError, match="temperature=0.2 has no effect here"):
     config_lib.RunConfig(method="gyro", temperature=0.2)

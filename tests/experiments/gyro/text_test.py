@@ -12,6 +12,7 @@ from experiments.data import spans as spans_lib
 from experiments.gyro import text
 from experiments.gyro import text_scores
 from experiments.run import config as config_lib
+from experiments.run import runner
 from experiments.run import workdirs
 
 _TINY = config_lib.RunConfig(
@@ -143,6 +144,6 @@ def test_a_folder_of_another_command_has_no_scores(call, tmp_path):
   given = {n: getattr(_TINY, n) for n in _TINY.identity()}
   config = config_lib.RunConfig(**given, valid_fraction=0.0)
   workdirs.claim(tmp_path / "out", config.identity())
-  workdirs.write_result(tmp_path / "out", {"steps": 4})
+  workdirs.write_result(tmp_path / "out", dict.fromkeys(runner.RESULT_KEYS, 4))
   with pytest.raises(ValueError, match="a finished run without scores"):
     call()
