@@ -15,7 +15,14 @@ _LIBRARY = sorted((_ROOT / "kdropout_jax").rglob("*.py"))
 _ALL = _LIBRARY + sorted((_ROOT / "experiments").rglob("*.py"))
 
 # A room may import from itself and from the rooms named here.
-_BASE = {"_types", "_checks", "_pytrees", "_keys", "_windows"}
+_BASE = {
+  "_types",
+  "_checks",
+  "_pytrees",
+  "_keys",
+  "_windows",
+  "_shardings",
+}
 _ARROWS = {
   **{room: _BASE for room in _BASE},
   "blocks": _BASE,
