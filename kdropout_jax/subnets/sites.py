@@ -15,6 +15,7 @@ from kdropout_jax import blocks
 from kdropout_jax import functional
 from kdropout_jax import patterns
 from kdropout_jax._types import UnsupportedError
+from kdropout_jax.nn import _dropout_rules
 from kdropout_jax.nn import _subnet_visitor
 from kdropout_jax.nn import linen
 
@@ -99,7 +100,7 @@ def check_units(layer: str, site: Site, x) -> None:
   if x.ndim <= 2 or isinstance(module, linen.SpatialDropout):
     return
   if isinstance(module, linen.Dropout):
-    pattern = module.pattern(site.rate)
+    pattern = _dropout_rules.pattern_for(site.rate, module.pattern, layer)
     if not isinstance(pattern, patterns.Bernoulli):
       return
   shared = {dim % x.ndim for dim in module.broadcast_dims}
