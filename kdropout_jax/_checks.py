@@ -64,6 +64,15 @@ def check_numbers(
     raise ValueError(f"{name} must be {rule}, got {value!r}")
 
 
+def check_scalar(name: str, value) -> None:
+  """Raises a ValueError for an array of many values; tracers count, too."""
+  if np.ndim(value):
+    raise ValueError(
+      f"{name} must be a single number here, got shape {np.shape(value)}: an"
+      " array of many is a sweep, to be mapped over with jax.vmap"
+    )
+
+
 def concrete_int(name: str, value) -> int:
   """Returns a data leaf as a Python integer, to count with."""
   if not is_concrete(value) or np.ndim(value) != 0:

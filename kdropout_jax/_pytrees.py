@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import TypeVar
 
 import jax
+from flax import serialization
 
 _T = TypeVar("_T")
 
@@ -42,4 +43,22 @@ def register(cls: type[_T], data_fields: Sequence[str] = ()) -> type[_T]:
   jax.tree_util.register_pytree_with_keys(
     cls, flatten_with_keys, unflatten, flatten
   )
+
+  def to_state(obj):
+    return {n: serialization.to_state_dict(getattr(obj, n)) for n in data}
+
+  def from_state(obj, state):
+    if set(state) != set(data):
+      raise ValueError(
+        f"the state of {cls.__name__} must hold {sorted(data)}, got"
+        f" {sorted(state)}"
+      )
+    children = tuple(
+      serialization.from_state_dict(getattr(obj, n), state[n], name=n)
+      for n in data
+    )
+    return unflatten(flatten(obj)[1], children)
+
+  # So `flax.serialization` keeps the data of a state that holds one.
+  serialization.register_serialization_state(cls, to_state, from_state)
   return cls

@@ -12,29 +12,35 @@ def like(made: Array, x: Array) -> Array:
   """Returns `made` sharded as `x` is, along the axes that both have.
 
   Args:
-    made: of the rank of `x`; axes of size 1 stay whole.
+    made: of the rank of `x`, or with its last axes; axes of size 1 stay whole.
     x: an array of the user's.
   """
-  sharding = jax.typeof(x).sharding
-  mesh = sharding.mesh
-  if mesh.empty or not mesh.explicit_axes:
+  spec = _explicit_spec(x)
+  if spec is None:
     return made
-  padded = (None,) * (x.ndim - len(sharding.spec))
-  spec = (*sharding.spec, *padded)
-  wanted = jax.P(
-    *(
-      axis if size == full else None
-      for axis, size, full in zip(
-        spec[x.ndim - made.ndim :], made.shape, x.shape[x.ndim - made.ndim :]
-      )
-    )
-  )
-  return jax.sharding.reshard(made, jax.NamedSharding(mesh, wanted))
+  first = x.ndim - made.ndim
+  sizes = zip(spec[first:], made.shape, x.shape[first:])
+  wanted = [axis if size == full else None for axis, size, full in sizes]
+  return jax.sharding.reshard(made, jax.P(*wanted))
+
+
+def rows_like(made: Array, x: Array) -> Array:
+  """Returns `made` with its leading axis sharded as that of `x` is."""
+  spec = _explicit_spec(x)
+  if spec is None or made.shape[0] != x.shape[0]:
+    return made
+  own = (None,) * (made.ndim - 1)
+  return jax.sharding.reshard(made, jax.P(spec[0], *own))
+
+
+def _explicit_spec(x: Array) -> tuple | None:
+  """Returns the sharding of each axis of `x`; None without explicit axes."""
+  sharding = jax.typeof(x).sharding
+  if sharding.mesh.empty or not sharding.mesh.explicit_axes:
+    return None
+  return (*sharding.spec, *(None,) * (x.ndim - len(sharding.spec)))
 
 
 def whole(x: Array) -> Array:
   """Returns `x` without the shards of explicit axes, where it has some."""
-  sharding = jax.typeof(x).sharding
-  if sharding.mesh.empty or not sharding.mesh.explicit_axes:
-    return x
-  return jax.sharding.reshard(x, jax.NamedSharding(sharding.mesh, jax.P()))
+  return x if _explicit_spec(x) is None else jax.sharding.reshard(x, jax.P())

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from kdropout_jax import _checks
+from kdropout_jax import _shardings
 from kdropout_jax import blocks
 from kdropout_jax import functional
 from kdropout_jax import patterns
@@ -138,14 +139,17 @@ def expected_activation(
   positive = variance > 0  # The gradient of sqrt is infinite at 0.
   deviation = jnp.where(positive, jnp.sqrt(jnp.where(positive, variance, 1)), 0)
 
-  def add(total, sample_key):
-    noise = jax.random.normal(sample_key, mean.shape, total.dtype)
-    sample = (mean + deviation * noise).astype(mean.dtype)
-    return total + activation(sample).astype(total.dtype), None
-
   wide = jnp.promote_types(mean.dtype, jnp.float32)
+
+  def draw(sample_key):
+    noise = jax.random.normal(sample_key, mean.shape, wide)
+    sample = (mean + deviation * noise).astype(mean.dtype)
+    return activation(sample).astype(wide)
+
+  keys = jax.random.split(key, num_samples)
+  # The first draw is the carry, which so has the placement of all others.
   total, _ = jax.lax.scan(
-    add, jnp.zeros(mean.shape, wide), jax.random.split(key, num_samples)
+    lambda total, key: (total + draw(key), None), draw(keys[0]), keys[1:]
   )
   return (total / num_samples).astype(mean.dtype)
 
@@ -172,9 +176,10 @@ def _affine(x, w, b):
 
 def _rowwise(x, w, b):
   """Every leading index of `x` has weights and biases of its own."""
-  y = jnp.einsum("t...i,tio->t...o", x, w)
+  y = jnp.einsum("t...i,tio->t...o", x, _shardings.rows_like(w, x))
   if b is None:
     return y
+  b = _shardings.rows_like(b, x)
   return y + b.reshape(b.shape[0], *(1,) * (y.ndim - 2), b.shape[1])
 
 

@@ -1,13 +1,14 @@
 """Optax transforms: max-norm projection, lazy updates, pruned weights."""
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
+from kdropout_jax import _checks
 from kdropout_jax import blocks
 from kdropout_jax.subnets import layouts
 
@@ -231,9 +232,14 @@ def _norm_scale(weights, axes: tuple[int, ...], limit: float):
 
 
 def _check_limit(limit) -> None:
-  is_number = isinstance(limit, (int, float)) and not isinstance(limit, bool)
-  if not is_number or not (math.isfinite(limit) and limit > 0):
+  if isinstance(limit, (bool, np.bool_)) or jnp.ndim(limit):
     raise ValueError(f"limit must be a positive finite number, got {limit!r}")
+  _checks.check_numbers(
+    "limit",
+    limit,
+    lambda v: np.isfinite(v) & (v > 0),
+    "a positive finite number",
+  )
 
 
 def _check_axes(axes) -> tuple[int, ...] | None:

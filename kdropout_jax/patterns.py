@@ -131,9 +131,12 @@ Pattern = Bernoulli | ExactCount | Blocks | CustomPattern
 
 def check_rate(rate) -> float:
   """Returns `rate` as a float, or raises a ValueError that names the rule."""
-  if isinstance(rate, bool) or not isinstance(
-    rate, (int, float, np.integer, np.floating)
-  ):
+  is_number = isinstance(rate, (float, np.floating)) or _checks.is_concrete(
+    rate
+  )
+  if not is_number or isinstance(rate, bool) or np.ndim(rate):
+    raise ValueError(f"rate must be a number, static, got {rate!r}")
+  if np.asarray(rate).dtype == np.bool_:
     raise ValueError(f"rate must be a number, static, got {rate!r}")
   rate = float(rate)
   if not 0.0 <= rate <= 1.0:  # also refuses NaN

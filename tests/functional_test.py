@@ -267,3 +267,29 @@ def test_refuses_wrong_arguments(arguments, message):
   arguments = good | arguments
   with pytest.raises(ValueError, match=message):
     kd.dropout(arguments.pop("x"), arguments.pop("masks"), **arguments)
+
+
+@pytest.mark.parametrize("groups", [1, 3, 4, 8, 11])
+@pytest.mark.parametrize("row_layout", ["contiguous", "tiled"])
+def test_assigned_rows_are_those_of_the_full_batch(groups, row_layout):
+  """By the rule itself: r * T // B, or r % T."""
+  full = np.array(
+    [r % groups if row_layout == "tiled" else r * groups // 8 for r in range(8)]
+  )
+  call = jax.jit(
+    lambda first: kd.assign_rows(
+      3, groups, batch_size=8, first_row=first, row_layout=row_layout
+    )
+  )
+  for first in range(6):
+    np.testing.assert_array_equal(call(first), full[first : first + 3])
+  with pytest.raises(ValueError, match=r"first_row must be in \[0, 5\] for 3"):
+    kd.assign_rows(3, groups, batch_size=8, first_row=6)
+
+
+def test_a_rate_may_be_a_scalar_of_any_kind():
+  for rate in (np.float32(0.25), jnp.float32(0.25), np.array(0.25)):
+    assert kd.Bernoulli(rate) == kd.Bernoulli(0.25)
+  for wrong in (np.True_, jnp.array([0.5]), "0.5", jnp.float32("nan")):
+    with pytest.raises(ValueError, match="rate must be"):
+      kd.Bernoulli(wrong)

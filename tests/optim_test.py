@@ -180,3 +180,23 @@ def test_nothing_pruned_is_the_optimizer_itself():
   np.testing.assert_array_equal(got["w"], expected["w"])
   with pytest.raises(ValueError, match="pruned needs params: optimizer.update"):
     wrapped.update(grads, wrapped.init(params))
+
+
+def test_limits_are_scalars_of_any_kind_and_may_be_traced():
+  params = {"w": jnp.full((4, 2), 3.0)}
+  zeros = {"w": jnp.zeros((4, 2))}
+
+  def project(limit):
+    transform = kd.optim.max_norm(limit)
+    return transform.update(zeros, transform.init(params), params)[0]["w"]
+
+  expected = project(1.5)
+  for limit in (np.float32(1.5), jnp.float32(1.5)):
+    np.testing.assert_array_equal(project(limit), expected)
+  np.testing.assert_array_equal(jax.jit(project)(1.5), expected)
+  injected = optax.inject_hyperparams(kd.optim.max_norm)(limit=1.5)
+  updates, _ = injected.update(zeros, injected.init(params), params)
+  np.testing.assert_array_equal(updates["w"], expected)
+  for wrong in (np.float32("nan"), jnp.float32(-1), np.True_):
+    with pytest.raises(ValueError, match="limit must be a positive finite"):
+      kd.optim.max_norm(wrong)

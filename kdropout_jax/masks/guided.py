@@ -156,6 +156,8 @@ def select(
   >>> sorted(ids.tolist()), state.steps.tolist()
   ([0, 1, 2], [1, 1, 1])
   """
+  for name in ("temperature", "explore"):
+    _checks.check_scalar(name, getattr(config, name))
   coin_key, noise_key = jax.random.split(schedules.draw_key(key, step))
   explores = jax.random.bernoulli(
     coin_key, jnp.asarray(config.explore, jnp.float32)

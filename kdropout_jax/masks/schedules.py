@@ -56,6 +56,8 @@ def subnet_ids(
   Array([2, 3], dtype=uint32)
   """
   config.check_schedule(schedule)
+  for name in ("k", "pool_size"):
+    _checks.check_scalar(name, getattr(schedule, name, 0))
   _checks.check_positive("batch_size", batch_size)
   step = check_step(step)
   draw_key = functools.partial(_draw_key, key, schedule, layer)

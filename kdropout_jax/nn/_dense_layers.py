@@ -9,6 +9,7 @@ from jaxtyping import Array, Float, Int
 
 from kdropout_jax import _checks
 from kdropout_jax import _keys
+from kdropout_jax import _shardings
 from kdropout_jax import blocks
 from kdropout_jax import connections
 from kdropout_jax import functional
@@ -76,7 +77,7 @@ class RowRule:
       self.batch_size,
     )
     keep = keep.reshape(keep.shape[0], *(1,) * (x.ndim - 2), keep.shape[1])
-    return jnp.where(keep, x, jnp.zeros_like(x))
+    return jnp.where(_shardings.like(keep, x), x, jnp.zeros_like(x))
 
 
 def masked_dense(

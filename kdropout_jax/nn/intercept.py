@@ -226,7 +226,7 @@ class ScheduleInterceptor:
     )
     if self.finding:
       self._found(module, is_off)
-      return next_fun(inputs, deterministic, self.key)
+      return inputs
     rule = _dropout_rules.make(
       module.rate,
       self.pattern,

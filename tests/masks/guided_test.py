@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import serialization
 from scipy import stats
 
 import kdropout_jax as kd
@@ -221,3 +222,22 @@ def test_wrong_configurations_are_refused(fields, match):
 def test_a_stateless_schedule_it_is_not():
   with pytest.raises(ValueError, match="schedule must be .* got Guided"):
     kd.subnet_ids(0, _KEY, kd.Guided(), 8)  # pyright: ignore[reportArgumentType]
+
+
+def test_a_state_survives_the_serialization_of_flax():
+  schedule = kd.Guided(total=4, concurrent=2)
+  key = jax.random.key(0)
+  _, state = kd.guided.select(kd.guided.init(schedule), 3, key, schedule)
+  data = serialization.to_bytes({"guided": state})
+  again = serialization.from_bytes({"guided": kd.guided.init(schedule)}, data)
+  for a, b in zip(jax.tree.leaves(again["guided"]), jax.tree.leaves(state)):
+    np.testing.assert_array_equal(a, b)
+  with pytest.raises(ValueError, match="the state of State must hold"):
+    serialization.from_state_dict(state, {"loss": 0})
+
+
+def test_a_sweep_must_be_mapped_over():
+  schedule = kd.Guided(total=4, concurrent=2, explore=jnp.array([0.5, 1.0]))
+  state = kd.guided.init(schedule)
+  with pytest.raises(ValueError, match="explore must be a single number here"):
+    kd.guided.select(state, 0, jax.random.key(0), schedule)

@@ -334,3 +334,18 @@ def test_rows_of_groups_tile_the_batch(num_rows, num_groups):
     np.testing.assert_array_equal(
       rows, np.arange(starts[group], starts[group + 1])
     )
+
+
+@pytest.mark.parametrize(
+  "schedule",
+  [
+    kd.Sequential(k=np.array([1, 100]), m=2),
+    kd.Pooled(pool_size=jnp.array([5])),
+  ],
+)
+def test_a_sweep_must_be_mapped_over(schedule):
+  """Broadcast, its numbers would be slots of one step."""
+  with pytest.raises(ValueError, match="a single number here, got shape"):
+    kd.subnet_ids(4, jax.random.key(0), schedule, 8)
+  ids = jax.vmap(lambda s: kd.subnet_ids(4, jax.random.key(0), s, 8))(schedule)
+  assert ids.shape[0] == len(jax.tree.leaves(schedule)[0])

@@ -343,16 +343,12 @@ def test_init_needs_no_stream_of_subnets():
   [
     (dict(rate=1.5), r"rate must be in \[0, 1\], got 1.5"),
     (dict(rate=float("nan")), r"rate must be in \[0, 1\], got nan"),
-    (dict(pattern=kd.Bernoulli(0.5)), "pattern must be a function from rate"),
+    (dict(pattern=0.5), r"pattern must be a pattern, such as kd.ExactCount"),
     (dict(pattern=lambda rate: rate), "pattern must be Bernoulli"),
     (dict(rescale="mean"), "rescale must be one of"),
     (dict(row_layout="rows"), "row_layout must be one of"),
     (dict(batch_size=0), "batch_size must be >= 1, got 0"),
     (dict(broadcast_dims=(3,)), "broadcast_dims must be axes of an input of"),
-    (
-      dict(subnets=jnp.arange(2), broadcast_dims=(1,), pattern=kd.ExactCount),
-      "broadcast_dims must leave the last axis",
-    ),
     (dict(subnets=jnp.ones(2)), "subnets must be the ids of this step's"),
     (dict(subnets=jnp.ones((2, 2), int)), r"integers \[T\] from kd.subnet_ids"),
     (dict(subnets=jnp.arange(2), masks=jnp.ones((2, 4), bool)), "not both"),
@@ -374,6 +370,9 @@ def test_bad_inputs(flavour):
     CALLS[flavour](jnp.ones(()), pattern=kd.ExactCount)
   with pytest.raises(ValueError, match="must be floating point, got int32"):
     CALLS[flavour](jnp.ones((4, 4), jnp.int32))
+  settings = dict(broadcast_dims=(2,), pattern=kd.ExactCount())
+  with pytest.raises(ValueError, match="broadcast_dims must leave the last"):
+    CALLS[flavour](jnp.ones((4, 3, 4)), **settings)
   with pytest.raises(kd.UnsupportedError, match="gives all rows one mask"):
     CALLS[flavour](jnp.ones((4, 4)), subnets=jnp.arange(2), broadcast_dims=(0,))
   one = CALLS[flavour](

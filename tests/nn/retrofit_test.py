@@ -211,7 +211,7 @@ def test_a_stack_of_layers_without_rngs_is_seen_by_what_stands_beside(layers):
   vmap = nnx.vmap(lambda block, x: block(x), in_axes=(0, None))
   np.testing.assert_array_equal(vmap(model.stack, ones()), outs)
   with pytest.raises(kd.UnsupportedError, match="stands in a stack of layers"):
-    model.stack(ones())
+    model.stack.drop(ones())
 
 
 def test_layers_that_are_retrofitted_one_by_one_inside_vmap_differ():
