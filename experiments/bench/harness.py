@@ -18,10 +18,16 @@ def cross_entropy(
   logits: Float[Array, "B C"], labels: Int[Array, "B"]
 ) -> Float[Array, ""]:
   """Returns the mean cross entropy of a batch, in float32."""
-  losses = optax.softmax_cross_entropy_with_integer_labels(
+  return row_losses(logits, labels).mean()
+
+
+def row_losses(
+  logits: Float[Array, "B C"], labels: Int[Array, "B"]
+) -> Float[Array, "B"]:
+  """Returns the cross entropy of each row, in float32."""
+  return optax.softmax_cross_entropy_with_integer_labels(
     logits.astype(jnp.float32), labels
   )
-  return losses.mean()
 
 
 def update(
@@ -45,6 +51,28 @@ def scanned(
 
   Args:
     loss_fn: from parameters, the number of the step and the batch to a loss.
+    optimizer: see `scanned_gradients`, as for what follows.
+    params: of the first step.
+    batch: of all steps.
+    num_steps: steps of one call.
+    ideal: see `timing.Program`.
+  """
+  grad_fn = jax.grad(loss_fn)
+  return scanned_gradients(grad_fn, optimizer, params, batch, num_steps, ideal)
+
+
+def scanned_gradients(
+  grad_fn: Callable[..., Any],
+  optimizer: optax.GradientTransformation,
+  params: Any,
+  batch: tuple[Any, ...],
+  num_steps: int,
+  ideal: float | None = None,
+) -> timing.Program:
+  """Compiles a scan of training steps on one batch.
+
+  Args:
+    grad_fn: from parameters, the number of the step and the batch to gradients.
     optimizer: updates the parameters.
     params: of the first step.
     batch: of all steps.
@@ -54,7 +82,7 @@ def scanned(
 
   def train_step(state, _):
     step, *trained = state
-    grads = jax.grad(loss_fn)(trained[0], step, *batch)
+    grads = grad_fn(trained[0], step, *batch)
     return (step + 1, *update(optimizer, tuple(trained), grads)), None
 
   def run(state):

@@ -143,6 +143,37 @@ def extracted(
   )
 
 
+def small(net: Network, num_steps: int, *, m: int) -> timing.Program:
+  """The subnets of each step as small networks, gradients in full size."""
+  model, key = _model(net, kd.ExactCount), jax.random.key(3)
+  schedule = kd.Sequential(k=97, m=m)
+  params, x, labels = _operands(net, model)
+  layout = kd.subnets.layout(model, {"params": params}, x[:2], train=True)
+
+  def row_losses(params, x, labels):
+    logits: Any = model.apply({"params": params}, x, train=True)
+    return harness.row_losses(logits, labels)
+
+  value_and_grad = kd.subnets.value_and_grad(row_losses, layout)
+
+  def grad_fn(params, step, x, labels):
+    ids = kd.subnet_ids(step, key, schedule, net.batch_size)
+    masks = kd.subnets.sample_masks(
+      functools.partial(_loss, model, key), params, x, labels, ids
+    )
+    return value_and_grad(params, masks, x, labels)[1]
+
+  kept = kd.ExactCount(net.rate).num_kept(net.hidden)
+  return harness.scanned_gradients(
+    grad_fn,
+    OPTIMIZER,
+    params,
+    (x, labels),
+    num_steps,
+    ideal_ratio(net, kept),
+  )
+
+
 def _sequential(m: int, implementation: str = "auto"):
   return functools.partial(
     masked,
@@ -179,6 +210,7 @@ CANDIDATES: dict[str, Callable[[Network, int], timing.Program]] = {
   "sequential T=1 dense": _sequential(1, "dense"),
   "sequential T=1 compact": _sequential(1, "compact"),
   **{f"sequential T={m}": _sequential(m) for m in (1, 2, 4, 8, 16)},
+  **{f"small T={m}": functools.partial(small, m=m) for m in (1, 2, 4, 8, 16)},
   **{
     f"extracted T=1 k={k} {name}": functools.partial(
       extracted, k=k, dropped_weights=name

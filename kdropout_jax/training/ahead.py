@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Int
 
 from kdropout_jax import _checks
@@ -61,7 +62,7 @@ def run_steps(
     steps = first + jnp.arange(size, dtype=jnp.int32)
     masks = sample_masks(worker, state, steps, data)
 
-    def one_step(step, carry):
+    def train_one(step, carry):
       state, order, sums = carry
       batch, order = batches.read(step, order)
       own = jax.tree.map(lambda keep: keep[step - first], masks)
@@ -69,7 +70,7 @@ def run_steps(
       return state, order, sums.add(step, loss, accuracy)
 
     end = jnp.minimum(first + size, stop)
-    return end, *jax.lax.fori_loop(first, end, one_step, tuple(carry))
+    return end, *jax.lax.fori_loop(first, end, train_one, tuple(carry))
 
   first = jnp.asarray(start, jnp.int32)
   carry = (first, state, batches.no_order(), task_lib.Sums.zero())
@@ -89,7 +90,8 @@ def chunk_steps(
   """
   if worker.member.schedule is None:
     return 0
-  step = jnp.zeros((1,), jnp.int32)
+  # Of numpy: one of jax would be a tracer here, and look like a lost mask.
+  step = np.zeros((1,), np.int32)
 
   def sample(member, shard, state, data):
     own = dataclasses.replace(worker, member=member, shard=shard)
