@@ -221,7 +221,7 @@ CANDIDATES: dict[str, Callable[[Network, int], timing.Program]] = {
   "sequential T=1 dense": _sequential(1, "dense"),
   "sequential T=1 compact": _sequential(1, "compact"),
   **{f"sequential T={m}": _sequential(m) for m in (1, 2, 4, 8, 16)},
-  **{f"small T={m}": _small(m) for m in (1, 8)},
+  **{f"small T={m}": _small(m) for m in (1, 2, 4, 8, 16)},
   **{
     f"extracted T=1 k={k} {name}": functools.partial(
       extracted, k=k, dropped_weights=name

@@ -12,6 +12,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.experimental import layout as layout_lib
 from jaxtyping import Array, Int
 
 from kdropout_jax import blocks
@@ -175,7 +176,7 @@ def _take_leaf(leaf, axes: layouts.Axes, tables: Tables, batched: bool = False):
   ]
 
   def take_one(index, fits):
-    small = _gather(leaf, index)
+    small = _gather(leaf, index, pinned=True)
     if jnp.issubdtype(leaf.dtype, jnp.inexact):
       for fit in fits:  # NaN where a traced count did not fit
         small = jnp.where(fit, small, jnp.nan)
@@ -204,9 +205,8 @@ def _spread(small, places: Index, leaf):
   """Returns `leaf` with what its places say taken from `small`."""
   kept = {axis: place >= 0 for axis, place in places.items()}
   index = {axis: jnp.maximum(place, 0) for axis, place in places.items()}
-  full = _gather(
-    small, dict(reversed(index.items()))
-  )  # rows last: less to copy
+  backwards = dict(reversed(index.items()))  # rows last: less to copy
+  full = _gather(small, backwards, pinned=False)
   for axis, flags in kept.items():
     shape = tuple(-1 if i == axis else 1 for i in range(full.ndim))
     kept[axis] = flags.reshape(shape)
@@ -231,25 +231,38 @@ def _sum_leaf(shape, grads, axes: layouts.Axes, tables: Tables):
   return functools.reduce(jnp.add, parts)
 
 
-def _gather(leaf, index: Index):
-  """Takes `index` from the axes of an array, in the order of the dict."""
-  return _gather_axes(leaf, list(index.values()), tuple(index))
+def _gather(leaf, index: Index, pinned: bool):
+  """Takes `index` from the axes of an array, in the order of the dict.
+
+  With `pinned` the result is written down by itself, on a CPU: a product that
+  reads it would else look up every element, or get it transposed.
+  """
+  return _gather_axes(leaf, list(index.values()), tuple(index), pinned)
 
 
-@functools.partial(jax.jit, static_argnames="axes", inline=True)
-def _gather_axes(leaf, index, axes: tuple[int, ...]):
+@functools.partial(jax.jit, static_argnums=(2, 3), inline=True)
+def _gather_axes(leaf, index, axes: tuple[int, ...], pinned: bool):
   return jax.lax.platform_dependent(
     leaf,
     index,
     cuda=functools.partial(_gather_at_once, axes=axes),
-    default=functools.partial(_gather_in_turn, axes=axes),
+    default=functools.partial(_gather_in_turn, axes=axes, pinned=pinned),
   )
 
 
-def _gather_in_turn(leaf, index, axes: tuple[int, ...]):
-  for axis, places in zip(axes, index):
+def _gather_in_turn(leaf, index, axes: tuple[int, ...], pinned: bool):
+  # Else each element of a loop that reads them computes its own index anew.
+  index = jax.lax.optimization_barrier(index)
+  for i, (axis, places) in enumerate(zip(axes, index)):
+    if i > 0:  # Columns of rows are moved, not looked up twice.
+      leaf = _row_major(leaf)
     leaf = jnp.take(leaf, places, axis=axis, mode="clip")
-  return leaf
+  return _row_major(leaf) if pinned else leaf
+
+
+def _row_major(x):
+  order = layout_lib.Layout(tuple(range(x.ndim)))
+  return layout_lib.with_layout_constraint(x, order)
 
 
 def _gather_at_once(leaf, index, axes: tuple[int, ...]):

@@ -71,13 +71,21 @@ def test_small_steps_train_what_masks_train(name):
 
 
 @pytest.mark.slow
-def test_masks_that_are_sampled_before_the_loop_are_the_same():
+def test_masks_that_are_sampled_before_the_loop_are_the_same(monkeypatch):
+  sizes, chunk_steps = [], ahead.chunk_steps
+
+  def spy(*args):
+    sizes.append(chunk_steps(*args))
+    return sizes[-1]
+
+  monkeypatch.setattr(ahead, "chunk_steps", spy)
   schedule, task = CASES["sequential on two devices"]
   data, members = shared.make_data(), members_of(schedule)
   plan: Any = small.plan(task, members, shared.batch_of(data), STEPS)
   before = functools.partial(ahead.run_steps, **plan.keywords)
   expected, _ = shared.train(task, members, data, plan, (0, STEPS), 2)
   got, _ = shared.train(task, members, data, before, (0, STEPS), 2)
+  assert min(sizes) > 1
   tolerance.assert_trained_close(got, expected, 48, steps=STEPS, step_size=2e-2)
 
 
