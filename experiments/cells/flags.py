@@ -101,17 +101,16 @@ def refuse_depth() -> None:
     )
 
 
-def folder() -> pathlib.Path:
-  """Returns the folder of the cells, which all experiments share."""
-  return pathlib.Path(FLAGS.workdir or f"runs/k-dropout-{FLAGS.scale}")
-
-
-def store(max_members: int) -> sweeps.Store:
+def store(max_members: int, shared: str = "k-dropout") -> sweeps.Store:
   """Returns the folder of the cells with what fills it.
 
   Args:
     max_members: cells of one program, at most, where no flag says it.
+    shared: name of the folder that experiments share where no flag says it.
   """
   return sweeps.Store(
-    folder(), FLAGS.max_members or max_members, FLAGS.data_dir, FLAGS.progress
+    pathlib.Path(FLAGS.workdir or f"runs/{shared}-{FLAGS.scale}"),
+    FLAGS.max_members or max_members,
+    FLAGS.data_dir,
+    FLAGS.progress,
   )

@@ -9,11 +9,10 @@ from experiments.cells import sweeps
 from experiments.report import rows as rows_lib
 from experiments.run import config as config_lib
 
-Row = rows_lib.Row
 _FIELDS = ("shuffle", "num_hidden", "rate")
 
 
-def rows(cells: sweeps.Cells, folder: pathlib.Path) -> list[Row]:
+def rows(cells: sweeps.Cells, folder: pathlib.Path) -> list[rows_lib.Row]:
   """Returns one row a finished cell, its accuracy in points."""
   found = []
   for cell in cells:
@@ -29,9 +28,9 @@ def hits(cells: sweeps.Cells, folder: pathlib.Path) -> dict[int, np.ndarray]:
   return {i: sweeps.hits(cell, folder) for i, cell in enumerate(finished)}
 
 
-def _row(cell: config_lib.RunConfig, result: dict[str, Any]) -> Row:
+def _row(cell: config_lib.RunConfig, result: dict[str, Any]) -> rows_lib.Row:
   num_steps = result["steps"]
-  row: Row = {name: getattr(cell, name) for name in _FIELDS}
+  row: rows_lib.Row = {name: getattr(cell, name) for name in _FIELDS}
   row |= {
     "method": cell.method,
     "seed": cell.seed,

@@ -21,7 +21,7 @@ _BLOCK_ROWS = presets.BLOCK_ROWS
 
 
 @dataclasses.dataclass(frozen=True)
-class Row:
+class TableRow:
   """A dataset and a model.
 
   Attributes:
@@ -55,7 +55,7 @@ class Scale:
   """
 
   name: str
-  rows: Mapping[str, Row]
+  rows: Mapping[str, TableRow]
   seeds: int
   num_subnets: int = 10
   fractions: tuple[float, ...] = (0.45, 0.2, 0.1, 0.05)
@@ -90,7 +90,9 @@ def cells(
   return [dataclasses.replace(cell, seed=seed) for seed in range(scale.seeds)]
 
 
-def rewind_step(row: Row, cell: config_lib.RunConfig, num_steps: int) -> int:
+def rewind_step(
+  row: TableRow, cell: config_lib.RunConfig, num_steps: int
+) -> int:
   """Returns the step whose parameters a row's tickets start from."""
   return row.rewind_epochs * num_steps // cell.epochs
 
@@ -122,11 +124,13 @@ def get(
   )
 
 
-def _own(common: Mapping[str, Any], total: int, tau: int, block: int) -> Row:
+def _own(
+  common: Mapping[str, Any], total: int, tau: int, block: int
+) -> TableRow:
   """Returns a row of the fields that all its methods share."""
   gyro = {**common, "method": "gyro", "total": total, "concurrent": tau}
   blocks = dict(pattern="blocks", block_size=block, rows_per_subnet=_BLOCK_ROWS)
-  return Row(
+  return TableRow(
     {
       "conventional": {**common, "method": "standard"},
       "gyro": gyro,
@@ -135,7 +139,7 @@ def _own(common: Mapping[str, Any], total: int, tau: int, block: int) -> Row:
   )
 
 
-def _preset(name: str, **fields: Any) -> Row:
+def _preset(name: str, **fields: Any) -> TableRow:
   """Returns the row of a preset; a deep network's tickets rewind to epoch 1."""
   runs = {
     "conventional": presets.flags(name, "standard") | fields,
@@ -143,11 +147,11 @@ def _preset(name: str, **fields: Any) -> Row:
     "blockwise": presets.flags(name, "gyro", "blocks") | fields,
   }
   if runs["gyro"]["model"] == "resnet18":
-    return Row(runs, rewind_epochs=1, scope="global")
-  return Row(runs)
+    return TableRow(runs, rewind_epochs=1, scope="global")
+  return TableRow(runs)
 
 
-def _packets() -> Row:
+def _packets() -> TableRow:
   """Returns NSL-KDD at a quarter of the width, a sixth of the examples."""
   row = _preset(
     "gyro-mlp3-nsl_kdd",
@@ -163,14 +167,16 @@ def _packets() -> Row:
   return dataclasses.replace(row, runs=runs)
 
 
-def _digits() -> Row:
+def _digits() -> TableRow:
   """Returns digits, four times as long as in the grid: it learns something."""
   common = grid_cells.SIZES["smoke"].common("MLP2/digits")
   longer = dict(epochs=20, lr_drops=(8, 16), learning_rate=0.05)
   return _own(common | longer, 16, 4, 8)
 
 
-def _of_grid(scale: str, label: str, total: int, tau: int, block: int) -> Row:
+def _of_grid(
+  scale: str, label: str, total: int, tau: int, block: int
+) -> TableRow:
   return _own(grid_cells.SIZES[scale].common(label), total, tau, block)
 
 

@@ -42,12 +42,12 @@ def quantities(found: page_lib.Found) -> list[list[str]]:
   """Returns (quantity, paper, ours) of the other tables and figures."""
   return [
     *_grid(page_lib.rows(found, "gyro")),
-    *_insight(found),
+    *_analysis(found),
     *_speed(found.get("throughput")),
   ]
 
 
-def _grid(own: Sequence[dict[str, Any]]) -> list[list[str]]:
+def _grid(own: Sequence[rows_lib.Row]) -> list[list[str]]:
   """Figure 1, tables 1, 6 and 2, where all Sigma trained."""
   own = grid_rows.entering(own)
   cells = [row for row in own if grid_rows.is_consecutive(row)]
@@ -99,7 +99,7 @@ def _grid(own: Sequence[dict[str, Any]]) -> list[list[str]]:
   ]
 
 
-def _insight(found: page_lib.Found) -> list[list[str]]:
+def _analysis(found: page_lib.Found) -> list[list[str]]:
   """Figures 5 and 6."""
   lines = []
   gains = [
@@ -141,7 +141,7 @@ def _insight(found: page_lib.Found) -> list[list[str]]:
   return lines
 
 
-def _disagreements(own: Sequence[dict[str, Any]]) -> list[list[str]]:
+def _disagreements(own: Sequence[rows_lib.Row]) -> list[list[str]]:
   """How often two subnets of the last epoch name an image differently."""
   return [
     [
@@ -186,7 +186,7 @@ def _speed(timed: Any) -> list[list[str]]:
 _MLPS = ("mlp", "packet_mlp")
 
 
-def _is_scheduled(row: dict[str, Any], name: str) -> bool:
+def _is_scheduled(row: rows_lib.Row, name: str) -> bool:
   return row["method"] == "gyro" and row["scheduling"] == name
 
 
@@ -199,7 +199,7 @@ def _at(means: dict[Any, float], *names: str) -> str:
   return f"{words} ({means[best]:.2f})"
 
 
-def _ours(own: Sequence[dict[str, Any]], method: str, measure: str) -> str:
+def _ours(own: Sequence[rows_lib.Row], method: str, measure: str) -> str:
   """Returns a method's paired difference to conventional dropout."""
   differences = rows_lib.differences(
     grid_rows.of_method(own, method),

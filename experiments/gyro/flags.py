@@ -1,7 +1,5 @@
 """Flags of the gyro dropout paper's analysis, and what follows from them."""
 
-import pathlib
-
 from absl import flags as absl_flags
 
 from experiments.cells import flags as experiment_flags
@@ -32,9 +30,4 @@ def scale() -> analysed.Scale:
 
 def store() -> sweeps.Store:
   """Returns the folder of the cells with what fills it."""
-  return sweeps.Store(
-    pathlib.Path(FLAGS.workdir or f"runs/gyro-{FLAGS.scale}"),
-    FLAGS.max_members or scale().max_members,
-    FLAGS.data_dir,
-    FLAGS.progress,
-  )
+  return experiment_flags.store(scale().max_members, "gyro")

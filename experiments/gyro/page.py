@@ -161,7 +161,7 @@ def _after(found: page_lib.Found) -> list[str]:
   ]
 
 
-def _command(row: settings.Row) -> str:
+def _command(row: settings.TableRow) -> str:
   return row.command or (
     f"python -m experiments.accuracy_table --scale=paper --rows={row.label}"
   )

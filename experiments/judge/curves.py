@@ -123,32 +123,3 @@ def transition(
     float(high),
     float(np.isfinite(found).mean()),
   )
-
-
-def value_at(
-  settings: Float[np.ndarray, "n"],
-  values: Float[np.ndarray, "S n"],
-  wanted: float,
-) -> Float[np.ndarray, "S"]:
-  """Returns each seed's value at a setting between those that were run.
-
-  Linear in log2 of the setting: it compares sequential with pooled k-dropout
-  at equal numbers of subnets, where their grids do not meet.
-
-  Args:
-    settings: [n], positive, ascending.
-    values: [S, n].
-    wanted: within the range of the settings.
-
-  Raises:
-    ValueError: settings do not ascend from above 0, or `wanted` is outside.
-  """
-  x, y = np.asarray(settings, np.float64), np.asarray(values, np.float64)
-  if x.size == 0 or x[0] <= 0 or (np.diff(x) <= 0).any():
-    raise ValueError(f"settings must ascend from > 0, got {x.tolist()}")
-  if not x[0] <= wanted <= x[-1]:
-    raise ValueError(
-      f"wanted must be within [{x[0]:g}, {x[-1]:g}], got {wanted:g}"
-    )
-  at = np.log2(wanted)
-  return np.array([np.interp(at, np.log2(x), row) for row in y])

@@ -8,12 +8,10 @@ import numpy as np
 from experiments.judge import curves
 from experiments.report import rows as rows_lib
 
-Row = rows_lib.Row
-
 _PAPER_TRANSITION = 485
 
 
-def derived(found: Sequence[Row]) -> list[Row]:
+def derived(found: Sequence[rows_lib.Row]) -> list[rows_lib.Row]:
   """Returns rows of values that several cells make together, for each seed."""
   return [
     *_slopes(found, "sequential", "k_over_T"),
@@ -23,7 +21,7 @@ def derived(found: Sequence[Row]) -> list[Row]:
   ]
 
 
-def _slopes(found, method: str, setting: str) -> list[Row]:
+def _slopes(found, method: str, setting: str) -> list[rows_lib.Row]:
   """The slope of accuracy per doubling of m, at each setting and seed."""
   chosen = [row for row in found if row["method"] == method]
   result = []
@@ -40,7 +38,7 @@ def _slopes(found, method: str, setting: str) -> list[Row]:
   return result
 
 
-def _at_equal_subnets(found) -> list[Row]:
+def _at_equal_subnets(found) -> list[rows_lib.Row]:
   """Sequential minus pooled where both train as many subnets, at m = 1."""
   pooled = {
     (row["shuffle"], row["pool_size"], row["seed"]): row["accuracy"]
@@ -60,7 +58,7 @@ def _at_equal_subnets(found) -> list[Row]:
   return result
 
 
-def _transitions(found) -> list[Row]:
+def _transitions(found) -> list[rows_lib.Row]:
   """The smallest k that is a point below standard, for each order and seed."""
   standard = {
     (row["shuffle"], row["seed"]): row["accuracy"]
@@ -85,7 +83,9 @@ def _transitions(found) -> list[Row]:
   return result
 
 
-def transition(found: Sequence[Row], shuffle: str) -> curves.Transition | None:
+def transition(
+  found: Sequence[rows_lib.Row], shuffle: str
+) -> curves.Transition | None:
   """Returns where sequential windows at m = 1 fall behind, over all seeds."""
   chosen = [
     r

@@ -7,14 +7,14 @@ with `every_epoch` nothing stays. Each step of the three changes one thing.
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from experiments.judge import statistics
+from experiments.report import columns
+from experiments.report import rows as rows_lib
 from experiments.report import tables
-
-Row = dict[str, Any]
 
 
 class Effect(NamedTuple):
@@ -35,7 +35,7 @@ class Effect(NamedTuple):
   batch: statistics.Interval
 
 
-def effects(rows: Sequence[Row]) -> list[Effect]:
+def effects(rows: Sequence[rows_lib.Row]) -> list[Effect]:
   """Returns both effects for every setting that ran in all three orders.
 
   Deficits to standard dropout in the same order and of the same seed, so that
@@ -66,12 +66,15 @@ def effects(rows: Sequence[Row]) -> list[Effect]:
     if len(seeds) > 1:
       tie = np.array([once[s] - frozen[s] for s in seeds])
       batch = np.array([frozen[s] - free[s] for s in seeds])
-      intervals = statistics.t_interval(tie), statistics.t_interval(batch)
+      intervals = (
+        statistics.t_interval(tie),
+        statistics.t_interval(batch),
+      )
       found.append(Effect(k, m, *intervals))
   return found
 
 
-def notes(rows: Sequence[Row]) -> list[str]:
+def notes(rows: Sequence[rows_lib.Row]) -> list[str]:
   """Returns a sentence and a table of the effects, or nothing."""
   found = effects(rows)
   if not found:
@@ -84,14 +87,19 @@ def notes(rows: Sequence[Row]) -> list[str]:
     tables.text(
       ("k", "m", "image tied to its mask", "batch frozen"),
       [
-        (f"{e.k:,g}", str(e.m), _interval(e.tie), _interval(e.batch))
+        (
+          f"{e.k:,g}",
+          str(e.m),
+          columns.interval(e.tie),
+          columns.interval(e.batch),
+        )
         for e in found
       ],
     ),
   ]
 
 
-def summary(rows: Sequence[Row]) -> str | None:
+def summary(rows: Sequence[rows_lib.Row]) -> str | None:
   """Returns what the longest window with most subnets says, in words."""
   found = effects(rows)
   if not found:
@@ -105,16 +113,12 @@ def summary(rows: Sequence[Row]) -> str | None:
   harm = " and ".join(costly) or "neither, as far as these seeds tell,"
   return (
     f"At k = {last.k:,g} and m = {last.m} the tie of an image to its mask costs"
-    f" {_interval(last.tie)} points, the frozen batch {_interval(last.batch)}"
-    f" (95 % t intervals, deficits to standard dropout of the same order): what"
-    f" makes large m hurt at large k is {harm}"
+    f" {columns.interval(last.tie)} points, the frozen batch"
+    f" {columns.interval(last.batch)} (95 % t intervals, deficits to standard"
+    f" dropout of the same order): what makes large m hurt at large k is {harm}"
     + ("." if costly else " of the two.")
   )
 
 
-def _place(row: Row) -> tuple:
+def _place(row: rows_lib.Row) -> tuple:
   return row["shuffle"], row.get("k"), row.get("m"), row["seed"]
-
-
-def _interval(found: statistics.Interval) -> str:
-  return f"{found.estimate:+.2f} [{found.low:+.2f}, {found.high:+.2f}]"

@@ -20,8 +20,6 @@ from experiments.report import rows as rows_lib
 from experiments.report import study
 from experiments.report import tables
 
-Row = rows_lib.Row
-
 CLAIMS = {
   "sequential": (
     "sixty_subnets_suffice",
@@ -87,7 +85,7 @@ def report(
   )
 
 
-def table(grid: str, rows: Sequence[Row]) -> tables.Table:
+def table(grid: str, rows: Sequence[rows_lib.Row]) -> tables.Table:
   """Returns a grid's table."""
   if grid in _BY:
     return _matrix(grid, rows)
@@ -96,7 +94,7 @@ def table(grid: str, rows: Sequence[Row]) -> tables.Table:
   return columns.table(rows, _SETTING, _COLUMNS)
 
 
-def label(row: Row) -> str:
+def label(row: rows_lib.Row) -> str:
   """Returns a row's hyperparameters in words."""
   names = ("k", "pool_size", "m")
   if row["method"] == "pooled":
@@ -108,7 +106,7 @@ def label(row: Row) -> str:
 
 
 def panels(
-  grid: str, rows: Sequence[Row], scale: sizes.Scale, depth: int
+  grid: str, rows: Sequence[rows_lib.Row], scale: sizes.Scale, depth: int
 ) -> list[figures.Panel]:
   """Returns the panels of a grid's figure."""
   if grid in _BY:
@@ -130,7 +128,7 @@ def panels(
   ]
 
 
-def notes(rows: Sequence[Row], grid: str) -> list[str]:
+def notes(rows: Sequence[rows_lib.Row], grid: str) -> list[str]:
   """Returns sentences on the transition, and what frozen batches cost."""
   if grid not in ("sequential", "transition"):
     return []
@@ -147,7 +145,7 @@ def notes(rows: Sequence[Row], grid: str) -> list[str]:
   return found + frozen_batches.notes(rows)
 
 
-def _matrix(grid: str, rows: Sequence[Row]):
+def _matrix(grid: str, rows: Sequence[rows_lib.Row]):
   """One row an order and k (or pool), one column an m."""
   method, by = _BY[grid]
   chosen = [row for row in rows if row["method"] == method]
@@ -182,7 +180,7 @@ def _matrix(grid: str, rows: Sequence[Row]):
   return header, lines
 
 
-def _by_rate(rows: Sequence[Row]):
+def _by_rate(rows: Sequence[rows_lib.Row]):
   """One row a drop rate, one column a method; no dropout has rate 0."""
   columns, found = {}, {}
   for row in rows:
@@ -246,15 +244,15 @@ def _rate_panel(rows) -> figures.Panel:
   )
 
 
-def _values(rows: Sequence[Row]) -> list[float]:
+def _values(rows: Sequence[rows_lib.Row]) -> list[float]:
   return [row["accuracy"] for row in rows]
 
 
-def _mean(rows: Sequence[Row]) -> str:
+def _mean(rows: Sequence[rows_lib.Row]) -> str:
   return columns.points(_values(rows)) if rows else "not run"
 
 
-def _window(row: Row) -> list[str]:
+def _window(row: rows_lib.Row) -> list[str]:
   """Returns k / T and epochs a window: scaling cannot keep both."""
   names = ("k_over_T", "epochs_per_window")
   return [f"{row[n]:.4g}" if n in row else "" for n in names]

@@ -20,8 +20,6 @@ from experiments.report import rows as rows_lib
 from experiments.report import tables
 from kdropout_jax.training import metrics
 
-Row = rows_lib.Row
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Report:
@@ -50,11 +48,11 @@ class Report:
   title: str
   setting: str
   table: tables.Table
-  rows: Sequence[Row] | None = None
+  rows: Sequence[rows_lib.Row] | None = None
   numbers: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   seeds: Sequence[int] | None = None
   claims: Sequence[contrasts.Claim] = ()
-  judged: Sequence[Row] | None = None
+  judged: Sequence[rows_lib.Row] | None = None
   hits: Mapping[int, Any] | None = None
   notes: Sequence[str] = ()
   draw: Callable[[pathlib.Path], None] | None = None
@@ -144,7 +142,7 @@ def leave(
 
 def judge(
   claims: Iterable[contrasts.Claim],
-  rows: Sequence[Row],
+  rows: Sequence[rows_lib.Row],
   *,
   scale: str,
   hits: Mapping[Any, Any] | None = None,
@@ -249,7 +247,9 @@ def _publish(name: str, folder: pathlib.Path, target: pathlib.Path) -> None:
       shutil.copyfile(source, target / source.name)
 
 
-def _image_differences(claim, rows: Sequence[Row], hits) -> dict[str, Any]:
+def _image_differences(
+  claim, rows: Sequence[rows_lib.Row], hits
+) -> dict[str, Any]:
   """Returns {setting: [S, N]}, differences on each test image, in points."""
   # A row's accuracy may be an array: it is only ever subtracted.
   replaced = [

@@ -14,8 +14,6 @@ from experiments.report import columns
 from experiments.report import rows as rows_lib
 from experiments.run import config as config_lib
 
-Row = dict[str, Any]
-
 CONVENTIONAL = "conventional"
 
 
@@ -29,12 +27,12 @@ class Found:
     cells: the cells of `rows`, in their order.
   """
 
-  row: settings.Row
-  rows: Mapping[str, Sequence[Row]]
+  row: settings.TableRow
+  rows: Mapping[str, Sequence[rows_lib.Row]]
   cells: Sequence[config_lib.RunConfig]
 
   @property
-  def measured(self) -> list[Row]:
+  def measured(self) -> list[rows_lib.Row]:
     """All measured rows, in the order of `cells`."""
     return [row for same in self.rows.values() for row in same]
 
@@ -55,7 +53,7 @@ def minus_conventional(found: Found, method: str, name: str) -> str:
   return columns.paired(found.differences(method, name))
 
 
-def find(row: settings.Row, folder: pathlib.Path) -> Found:
+def find(row: settings.TableRow, folder: pathlib.Path) -> Found:
   """Returns what the finished cells of a row say."""
   found, cells = {}, []
   for method, wanted in row.all_cells().items():
@@ -66,12 +64,12 @@ def find(row: settings.Row, folder: pathlib.Path) -> Found:
 
 
 def _measured(
-  row: settings.Row,
+  row: settings.TableRow,
   method: str,
   cell: config_lib.RunConfig,
   folder: pathlib.Path,
-) -> Row:
-  """Returns a row of `claims_gyro`, accuracies and gaps in points."""
+) -> rows_lib.Row:
+  """Returns a row that `claims` read, accuracies and gaps in points."""
   result: Any = sweeps.result(cell, folder)
   curve = sweeps.curve(cell, folder)
   accuracy = 100 * result["test_accuracy"][0]
@@ -95,8 +93,3 @@ def _measured(
     "total": cell.total if cell.method == "gyro" else None,
     "dataset_note": result["dataset_note"],
   }
-
-
-def all_trained(row: Row) -> bool:
-  """Returns whether all Sigma subnets of a measured row trained."""
-  return row["total"] is None or row["num_subnets"] >= row["total"]

@@ -8,6 +8,7 @@ import numpy as np
 from experiments.gyro import paper
 from experiments.gyro.accuracy import measured
 from experiments.gyro.accuracy import settings
+from experiments.gyro.grid import rows as grid_rows
 from experiments.judge import power
 from experiments.report import columns
 from experiments.report import tables
@@ -39,7 +40,7 @@ def notes(everything: Sequence[measured.Found], scale: str) -> list[str]:
     settings_table(everything),
   ]
   if any(
-    not measured.all_trained(row) for f in everything for row in f.measured
+    not grid_rows.all_trained(row) for f in everything for row in f.measured
   ):
     found.append("Rows in which not all Sigma trained enter no claim.")
   missing = [line for f in everything if (line := _missing(f, scale))]
@@ -140,7 +141,7 @@ def settings_table(everything: Sequence[measured.Found]) -> str:
   return tables.text(header, lines)
 
 
-def command(row: settings.Row, scale: str) -> str:
+def command(row: settings.TableRow, scale: str) -> str:
   """Returns the command that runs a row."""
   if row.command:
     return row.command

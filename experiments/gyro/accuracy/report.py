@@ -10,8 +10,10 @@ from experiments.gyro import paper as paper_lib
 from experiments.gyro.accuracy import measured
 from experiments.gyro.accuracy import notes
 from experiments.gyro.accuracy import settings
+from experiments.gyro.grid import rows as grid_rows
 from experiments.report import columns
 from experiments.report import figures
+from experiments.report import rows as rows_lib
 from experiments.report import study
 from experiments.report import tables
 
@@ -26,7 +28,7 @@ NOT_RUN = "not run"
 
 
 def report(
-  all_rows: Sequence[settings.Row], folder: pathlib.Path, scale: str
+  all_rows: Sequence[settings.TableRow], folder: pathlib.Path, scale: str
 ) -> study.Report:
   """Returns the report of the cells that are finished.
 
@@ -87,13 +89,13 @@ def table(everything: Sequence[measured.Found]) -> tables.Table:
 
 def judged(
   everything: Sequence[measured.Found],
-) -> tuple[list[measured.Row], list[Any]]:
+) -> tuple[list[rows_lib.Row], list[Any]]:
   """Returns the rows that enter claims, and their cells."""
   pairs = [
     (row, cell)
     for found in everything
     for row, cell in zip(found.measured, found.cells)
-    if measured.all_trained(row)
+    if grid_rows.all_trained(row)
   ]
   return [row for row, _ in pairs], [cell for _, cell in pairs]
 
@@ -110,10 +112,10 @@ def _panels(everything: Sequence[measured.Found]) -> list[figures.Panel]:
   ]
 
 
-def _subnets(rows: Sequence[measured.Row]) -> str:
+def _subnets(rows: Sequence[rows_lib.Row]) -> str:
   first = rows[0]
   text = f"{first['num_subnets']:,}"
-  if measured.all_trained(first):
+  if grid_rows.all_trained(first):
     return text
   return f"not all Sigma trained ({text} of {first['total']:,})"
 

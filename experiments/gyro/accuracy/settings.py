@@ -2,7 +2,7 @@
 
 A row is a dataset and a model, trained without dropout and with conventional,
 gyro and block-wise dropout, at table 3's fixed Sigma and tau: nothing is
-selected. Settings are the presets'; a smaller scale changes what `Row.own`
+selected. Settings are the presets'; a smaller scale changes what `TableRow.own`
 says, and the blocks, whose ratio to the width stays. Packets are scaled to
 [0, 1] by the training set's range.
 """
@@ -26,7 +26,7 @@ _WIDTH = 1024  # of the paper's hidden layers, which its blocks of 32 are for
 
 
 @dataclasses.dataclass(frozen=True)
-class Row:
+class TableRow:
   """A row at one scale.
 
   Attributes:
@@ -83,7 +83,7 @@ class Row:
     return {method: self.cells(method) for method in self.methods}
 
 
-def rows(scale: str, seeds: int | None = None) -> tuple[Row, ...]:
+def rows(scale: str, seeds: int | None = None) -> tuple[TableRow, ...]:
   """Returns all rows of a scale, in the paper's order.
 
   Args:
@@ -102,7 +102,9 @@ def rows(scale: str, seeds: int | None = None) -> tuple[Row, ...]:
   return found
 
 
-def choose(all_rows: Iterable[Row], names: Iterable[str] | None) -> list[Row]:
+def choose(
+  all_rows: Iterable[TableRow], names: Iterable[str] | None
+) -> list[TableRow]:
   """Returns the rows with one of `names`, groups or labels; all for None.
 
   Raises:
@@ -199,11 +201,11 @@ _CPU_CHANNELS = {"lenet": (16, 32), "alexnet": (16, 32, 48)}
 
 def _row(
   label: str, group: str, preset: str, own, seeds: int, not_run=""
-) -> Row:
+) -> TableRow:
   why, command = _ELSEWHERE.get(label, ("", ""))
   packets = _PACKETS if group == "packets" else {}
   has_blocks = group not in ("resnet", "bert")
-  return Row(
+  return TableRow(
     label=label,
     group=group,
     preset=preset,
@@ -215,7 +217,7 @@ def _row(
   )
 
 
-def _cpu_row(label: str, group: str, preset: str) -> Row:
+def _cpu_row(label: str, group: str, preset: str) -> TableRow:
   if group not in _CPU_OWN:
     return _row(label, group, preset, {}, 10, "too large for this scale")
   own: dict[str, Any] = dict(_CPU_OWN[group])
@@ -225,7 +227,7 @@ def _cpu_row(label: str, group: str, preset: str) -> Row:
   return _row(label, group, preset, own, _CPU_SEEDS[group])
 
 
-def _smoke_row(label: str, group: str, preset: str, **own: Any) -> Row:
+def _smoke_row(label: str, group: str, preset: str, **own: Any) -> TableRow:
   sizes = dict(
     dataset="digits",
     num_train=320,

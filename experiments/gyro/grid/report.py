@@ -15,8 +15,6 @@ from experiments.report import figures
 from experiments.report import rows as rows_lib
 from experiments.report import study
 
-Row = grid_rows.Row
-
 CLAIMS = (
   "best_total",
   "best_concurrent",
@@ -73,7 +71,7 @@ def setting(cells: sweeps.Cells, scale: str) -> str:
   )
 
 
-def notes(rows: Sequence[Row]) -> list[str]:
+def notes(rows: Sequence[rows_lib.Row]) -> list[str]:
   """Returns the further tables, with the paper's below them."""
   found = [
     "Nothing is selected: every cell is shown, and the claims compare means"
@@ -99,7 +97,7 @@ def notes(rows: Sequence[Row]) -> list[str]:
   return found + ["## The paper's", *grid_tables.of_the_paper()]
 
 
-def panels(rows: Sequence[Row]) -> list[figures.Panel]:
+def panels(rows: Sequence[rows_lib.Row]) -> list[figures.Panel]:
   """Returns four panels a model: figure 1 and the three tables."""
   found = []
   for (dataset, model), same in rows_lib.group(
@@ -156,7 +154,7 @@ def panels(rows: Sequence[Row]) -> list[figures.Panel]:
   return found
 
 
-def _lines(rows: Sequence[Row], names: tuple[str, ...], by: str):
+def _lines(rows: Sequence[rows_lib.Row], names: tuple[str, ...], by: str):
   words = {"total": "Sigma", "concurrent": "tau", "rows_per_subnet": "rows"}
   return {
     ", ".join(
@@ -167,5 +165,5 @@ def _lines(rows: Sequence[Row], names: tuple[str, ...], by: str):
   }
 
 
-def _accuracies(rows: Sequence[Row]) -> list[float]:
+def _accuracies(rows: Sequence[rows_lib.Row]) -> list[float]:
   return [row["accuracy"] for row in rows]

@@ -4,7 +4,6 @@ import functools
 import math
 import pathlib
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,8 +16,6 @@ from experiments.cells import sweeps
 from experiments.report import rows as rows_lib
 from experiments.run import config as config_lib
 
-Row = dict[str, Any]
-
 INSIDE_TOTAL = (128, 2048)
 """Sigma that the paper calls best."""
 
@@ -29,10 +26,10 @@ _WIDTH = 1024  # of the paper's hidden layers
 _NEGLIGIBLE = 1e-6
 
 
-def rows(cells: sweeps.Cells, folder: pathlib.Path) -> list[Row]:
+def rows(cells: sweeps.Cells, folder: pathlib.Path) -> list[rows_lib.Row]:
   """Returns one row a finished cell, in order, its accuracy in points.
 
-  Beyond those of `sweep_rows` a row has "dataset" and "model", "method" as
+  Beyond those of `cells.rows` a row has "dataset" and "model", "method" as
   the paper calls it, "block_of_1024", a block's units had the layer 1024, and
   "num_subnets" as many as did train, with random scheduling by count.
   """
@@ -43,7 +40,7 @@ def rows(cells: sweeps.Cells, folder: pathlib.Path) -> list[Row]:
   ]
 
 
-def _row(cell: config_lib.RunConfig, row: Row) -> Row:
+def _row(cell: config_lib.RunConfig, row: rows_lib.Row) -> rows_lib.Row:
   row |= {"dataset": cell.dataset, "model": cell.model}
   if cell.method == "standard":
     row["method"] = "conventional"
@@ -94,27 +91,27 @@ def _draws(total: int, tau: int, num_steps: int, batch_size: int):
   )
 
 
-def all_trained(row: Row) -> bool:
+def all_trained(row: rows_lib.Row) -> bool:
   """Returns whether all Sigma subnets of a row trained."""
   return row.get("total") is None or row["num_subnets"] >= row["total"]
 
 
-def entering(found: Iterable[Row]) -> list[Row]:
+def entering(found: Iterable[rows_lib.Row]) -> list[rows_lib.Row]:
   """Returns the rows that enter claims."""
   return [row for row in found if all_trained(row)]
 
 
-def of_method(found: Iterable[Row], method: str) -> list[Row]:
+def of_method(found: Iterable[rows_lib.Row], method: str) -> list[rows_lib.Row]:
   """Returns the rows of a method, as the paper calls it."""
   return [row for row in found if row["method"] == method]
 
 
-def is_consecutive(row: Row) -> bool:
+def is_consecutive(row: rows_lib.Row) -> bool:
   """Returns whether a row is gyro dropout proper: not random, no blocks."""
   return row["method"] == "gyro" and row["scheduling"] == "consecutive"
 
 
-def figure_1(found: Iterable[Row]) -> list[Row]:
+def figure_1(found: Iterable[rows_lib.Row]) -> list[rows_lib.Row]:
   """Returns the rows of figure 1: tau = min(256, Sigma)."""
   return [
     row
@@ -123,7 +120,7 @@ def figure_1(found: Iterable[Row]) -> list[Row]:
   ]
 
 
-def derived(found: Sequence[Row]) -> list[Row]:
+def derived(found: Sequence[rows_lib.Row]) -> list[rows_lib.Row]:
   """Returns rows of values that several cells make together, for each seed."""
   chosen = [row for row in entering(found) if is_consecutive(row)]
   result = []
@@ -140,12 +137,12 @@ def derived(found: Sequence[Row]) -> list[Row]:
   return result
 
 
-def _best_total(same: Sequence[Row]) -> float:
+def _best_total(same: Sequence[rows_lib.Row]) -> float:
   """Mean over figure 1's Sigma inside, minus the mean over the others."""
   return _contrast(figure_1(same), "total", INSIDE_TOTAL)
 
 
-def _best_concurrent(same: Sequence[Row]) -> float:
+def _best_concurrent(same: Sequence[rows_lib.Row]) -> float:
   """Tau inside minus larger ones, at each Sigma that has both; their mean."""
   low, _ = INSIDE_CONCURRENT
   contrasts = [
@@ -160,7 +157,9 @@ def _best_concurrent(same: Sequence[Row]) -> float:
   return float(np.mean(told)) if told else math.nan
 
 
-def _contrast(same: Sequence[Row], name: str, inside: tuple[int, int]) -> float:
+def _contrast(
+  same: Sequence[rows_lib.Row], name: str, inside: tuple[int, int]
+) -> float:
   """Mean accuracy where `name` is inside minus where not; NaN for one side."""
   low, high = inside
   groups: dict[bool, list[float]] = {True: [], False: []}

@@ -8,10 +8,8 @@ from experiments.report import columns
 from experiments.report import rows as rows_lib
 from experiments.report import tables
 
-Row = grid_rows.Row
 
-
-def figure_1(rows: Sequence[Row]) -> tables.Table:
+def figure_1(rows: Sequence[rows_lib.Row]) -> tables.Table:
   """Returns figure 1 as a table: Sigma with tau = min(256, Sigma)."""
   header = ["model", "method", "Sigma", "tau", "subnets trained"]
   header += ["test accuracy", "minus conventional"]
@@ -51,13 +49,13 @@ def figure_1(rows: Sequence[Row]) -> tables.Table:
   return header, lines
 
 
-def square(same: Sequence[Row]) -> str:
+def square(same: Sequence[rows_lib.Row]) -> str:
   """Returns table 1 of one model: Sigma x tau."""
   chosen = [row for row in same if grid_rows.is_consecutive(row)]
   return _matrix(chosen, "total", "concurrent", "Sigma", "tau")
 
 
-def scheduling(same: Sequence[Row]) -> str:
+def scheduling(same: Sequence[rows_lib.Row]) -> str:
   """Returns table 6 of one model, both schedulings at EQUAL (Sigma, tau)."""
   header = ["Sigma", "tau", "consecutive", "random", "trained by random"]
   header += ["consecutive minus random"]
@@ -83,7 +81,7 @@ def scheduling(same: Sequence[Row]) -> str:
   return tables.text(header, lines)
 
 
-def blocks(same: Sequence[Row]) -> str:
+def blocks(same: Sequence[rows_lib.Row]) -> str:
   """Returns table 2 of one model: blocks x tau, Sigma in columns."""
   chosen = grid_rows.of_method(same, "blockwise")
   totals = sorted({row["total"] for row in chosen})
@@ -145,7 +143,9 @@ def of_the_paper() -> list[str]:
   return [*found, "Table 2, MLP1/SVHN:", tables.text(header, lines)]
 
 
-def _matrix(rows: Sequence[Row], by: str, over: str, *words: str) -> str:
+def _matrix(
+  rows: Sequence[rows_lib.Row], by: str, over: str, *words: str
+) -> str:
   columns = sorted({row[over] for row in rows})
   header = [words[0], *(f"{words[1]} = {value:,}" for value in columns)]
   lines = [
@@ -158,7 +158,7 @@ def _matrix(rows: Sequence[Row], by: str, over: str, *words: str) -> str:
   return tables.text(header, lines)
 
 
-def _cell(rows: Sequence[Row]) -> str:
+def _cell(rows: Sequence[rows_lib.Row]) -> str:
   if not rows:
     return "-"
   if all(map(grid_rows.all_trained, rows)):
@@ -166,7 +166,7 @@ def _cell(rows: Sequence[Row]) -> str:
   return f"{_mean(rows)}; {_trained(rows)}"
 
 
-def _trained(rows: Sequence[Row]) -> str:
+def _trained(rows: Sequence[rows_lib.Row]) -> str:
   """Returns how many subnets trained: a number, or from and to over seeds."""
   if not rows:
     return ""
@@ -179,11 +179,13 @@ def _trained(rows: Sequence[Row]) -> str:
   return f"not all Sigma trained ({text} of {rows[0]['total']:,})"
 
 
-def _minus(first: Sequence[Row], second: Sequence[Row]) -> str:
+def _minus(
+  first: Sequence[rows_lib.Row], second: Sequence[rows_lib.Row]
+) -> str:
   return columns.paired(rows_lib.differences(first, second))
 
 
-def _mean(rows: Sequence[Row]) -> str:
+def _mean(rows: Sequence[rows_lib.Row]) -> str:
   if not rows:
     return "not run"
   return columns.points([row["accuracy"] for row in rows])

@@ -14,6 +14,7 @@ from experiments.cells import finished
 from experiments.cells import networks
 from experiments.cells import sweeps
 from experiments.gyro.grid import cells as grid_cells
+from experiments.report import rows as rows_lib
 from experiments.run import config as config_lib
 from experiments.run import methods as methods_lib
 from kdropout_jax.masks import diagnostics
@@ -76,7 +77,7 @@ def cells(
 
 def follow(
   store: sweeps.Store, scale: str, fields: dict[str, Any], seeds: int
-) -> tuple[list[dict[str, Any]], list[Bool[np.ndarray, "N"]]]:
+) -> tuple[list[rows_lib.Row], list[Bool[np.ndarray, "N"]]]:
   """Trains a method's cells; a row a seed, in points, and its test hits."""
   run = finished.of(store, cells(scale, fields, seeds))
   images = run.nets.split("test", SIZES[scale].num_rows)

@@ -20,6 +20,7 @@ from jaxtyping import Array, Float, Int
 import kdropout_jax as kd
 from experiments import data as data_lib
 from experiments.models import inits
+from experiments.report import rows as rows_lib
 
 NUM_CLASSES = 5
 RATE = 0.5
@@ -218,7 +219,7 @@ def accuracies(
   return found
 
 
-def run(method: str, sizes: Sizes, seeds: int) -> list[dict[str, Any]]:
+def run(method: str, sizes: Sizes, seeds: int) -> list[rows_lib.Row]:
   """Trains a method jointly and in turn; returns a row a seed, in points."""
   train_data, test_data = load()
   keys = jax.vmap(jax.random.key)(jnp.arange(seeds))

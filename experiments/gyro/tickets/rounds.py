@@ -144,7 +144,7 @@ def _row(
 
 
 def _rounds(
-  scale: analysed.Scale, row: analysed.Row, pack: sweeps.Pack
+  scale: analysed.Scale, row: analysed.TableRow, pack: sweeps.Pack
 ) -> tuple[tuple[search.TicketConfig, ...], ...]:
   rewind = pack[0].snapshot_steps[0] if row.rewind_epochs else 0
   found = []

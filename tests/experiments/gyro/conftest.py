@@ -45,19 +45,19 @@ def tiny(monkeypatch):
 
 
 @pytest.fixture(scope="session")
-def insight_folder(tmp_path_factory):
+def workdir(tmp_path_factory):
   """The folder of the cells, which the tests of the analysis share."""
-  return tmp_path_factory.mktemp("insight")
+  return tmp_path_factory.mktemp("gyro")
 
 
 @pytest.fixture
-def store(insight_folder):
+def store(workdir):
   """The store of the analysis' tests."""
-  return sweeps.Store(insight_folder, 2, progress=False)
+  return sweeps.Store(workdir, 2, progress=False)
 
 
 @pytest.fixture
-def call(tiny, insight_folder):
+def call(tiny, workdir):
   """Calls a binary's main with flags."""
   del tiny
 
@@ -67,7 +67,7 @@ def call(tiny, insight_folder):
     given = {
       "scale": "smoke",
       "progress": False,
-      "workdir": str(insight_folder),
+      "workdir": str(workdir),
     }
     with flagsaver.flagsaver(**(given | flags)):
       main([])

@@ -179,9 +179,9 @@ def test_gains_are_paired_by_seed_and_only_full_runs_are_claimed():
   ]
 
 
-def test_diversity_ends_with_its_report(call, insight_folder):
+def test_diversity_ends_with_its_report(call, workdir):
   call(diversity.main)
-  found = json.loads((insight_folder / "diversity.json").read_text())
+  found = json.loads((workdir / "diversity.json").read_text())
   rows = found["numbers"]["rows"]
   assert len(rows) == 3 * 2 * 2  # methods, groups, seeds
   for row in rows:
@@ -196,8 +196,8 @@ def test_diversity_ends_with_its_report(call, insight_folder):
     if row["method"] == "gyro" and row["subnets"] == "last epoch"
   ]
   assert finding["mean"] == pytest.approx(np.mean(gains))
-  assert (insight_folder / "diversity.png").exists()
-  page = (insight_folder / "diversity.md").read_text()
+  assert (workdir / "diversity.png").exists()
+  page = (workdir / "diversity.md").read_text()
   assert page.count("| tiny ") == 6
 
 

@@ -35,12 +35,12 @@ def test_schedules_are_compared_at_equal_sizes():
   assert rest[0]["snapshot_steps"] == [2400]
 
 
-def test_guided_command_reports_schedules(call, insight_folder, monkeypatch):
+def test_guided_command_reports_schedules(call, workdir, monkeypatch):
   # One method: each program takes long to compile.
   methods = guided_cells.methods
   monkeypatch.setattr(guided_cells, "methods", lambda sizes: methods(sizes)[4:])
   call(guided.main, part=["schedules"])
-  found = json.loads((insight_folder / "guided.json").read_text())
+  found = json.loads((workdir / "guided.json").read_text())
   rows = found["numbers"]["rows"]
   assert [(r["method"], r["seed"]) for r in rows] == [
     *(("guided", 0), ("guided", 1))
@@ -53,9 +53,9 @@ def test_guided_command_reports_schedules(call, insight_folder, monkeypatch):
   assert rows[0]["subnet_steps"] != rows[1]["subnet_steps"]
   names = [v["claim"]["name"] for v in found["verdicts"]]
   assert names == [claim.name for claim in claims.SCHEDULES]
-  page = (insight_folder / "guided.md").read_text()
+  page = (workdir / "guided.md").read_text()
   assert "| guided " in page and "weakest 5 %" in page
-  assert (insight_folder / "guided.png").read_bytes()[1:4] == b"PNG"
+  assert (workdir / "guided.png").read_bytes()[1:4] == b"PNG"
 
 
 def test_steps_of_each_subnet_are_counted_for_every_schedule():
@@ -73,11 +73,11 @@ def test_steps_of_each_subnet_are_counted_for_every_schedule():
   assert found.tolist() == [3, 1]
 
 
-def test_guided_command_reports_tasks(call, insight_folder, monkeypatch):
+def test_guided_command_reports_tasks(call, workdir, monkeypatch):
   monkeypatch.setattr(two_tasks, "METHODS", ("shared", "disjoint_subnets"))
   monkeypatch.setitem(two_tasks.SIZES, "smoke", SMALL)
   call(guided.main, part=["tasks"])
-  found = json.loads((insight_folder / "guided_tasks.json").read_text())
+  found = json.loads((workdir / "guided_tasks.json").read_text())
   rows = found["numbers"]["rows"]
   assert [r["method"] for r in rows] == [
     *("shared", "shared", "disjoint_subnets", "disjoint_subnets")
@@ -90,7 +90,7 @@ def test_guided_command_reports_tasks(call, insight_folder, monkeypatch):
     assert shared["after_a_b"] < 40
   names = [v["claim"]["name"] for v in found["verdicts"]]
   assert names == [claim.name for claim in claims.TASKS]
-  assert (insight_folder / "guided_tasks.png").exists()
+  assert (workdir / "guided_tasks.png").exists()
 
 
 def test_task_subnets_are_fixed_and_disjoint_ones_share_no_unit():

@@ -280,14 +280,14 @@ def test_the_sign_test_counts_the_papers_cases():
   assert pruning.sign_test(rows[:4]).startswith("No round left")
 
 
-def test_pruning_ends_with_its_report(call, insight_folder, capsys, tiny):
+def test_pruning_ends_with_its_report(call, workdir, capsys, tiny):
   call(pruning.main, dry_run=True, shard="1/2")
   assert "20 % of the units" in capsys.readouterr().out
-  assert not (insight_folder / "pruning.json").exists()
+  assert not (workdir / "pruning.json").exists()
   for shard in ("1/2", "0/2"):
     call(pruning.main, shard=shard, num_seeds=1)
   call(pruning.main, num_seeds=1)
-  found = json.loads((insight_folder / "pruning.json").read_text())
+  found = json.loads((workdir / "pruning.json").read_text())
   rows = found["numbers"]["rows"]
   assert len(rows) == 2 * 2 * 3  # methods, kinds, per cents left
   for one in rows:
@@ -305,7 +305,7 @@ def test_pruning_ends_with_its_report(call, insight_folder, capsys, tiny):
   gain = [by[m, "weights", 20]["accuracy"] for m in ("gyro", "conventional")]
   (finding,) = verdict["findings"].values()
   assert finding["mean"] == pytest.approx(gain[0] - gain[1])
-  assert (insight_folder / "pruning.png").exists()
+  assert (workdir / "pruning.png").exists()
 
 
 def test_bands_are_intervals_where_asked_for():

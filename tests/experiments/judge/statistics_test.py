@@ -121,13 +121,6 @@ def test_no_transition_is_infinite():
   assert np.isinf(got.k) and np.isinf(got.high) and got.found == 0.0
 
 
-def test_value_at_is_linear_in_the_logarithm():
-  values = np.array([[0.0, 1.0, 3.0]])
-  assert curves.value_at([1, 4, 64], values, 2)[0] == pytest.approx(0.5)
-  assert curves.value_at([1, 4, 64], values, 16)[0] == pytest.approx(2.0)
-  assert curves.value_at([1, 4, 64], values, 64)[0] == pytest.approx(3.0)
-
-
 def test_power_agrees_with_simulation():
   draws = np.random.default_rng(4).normal(0.3, 0.4, size=(4000, 8))
   half = draws.std(axis=1, ddof=1) / np.sqrt(8) * stats.t.ppf(0.975, 7)
@@ -167,8 +160,6 @@ def test_seeds_needed_are_those_of_the_protocol():
       lambda: curves.transition([1, 2], np.ones((3, 3)), np.ones(3)),
       r"accuracies must be \[3, 2\], seeds by ks",
     ),
-    (lambda: curves.value_at([2, 1], np.ones((1, 2)), 1), "must ascend"),
-    (lambda: curves.value_at([1, 2], np.ones((1, 2)), 3), "within \\[1, 2\\]"),
     (lambda: power.seeds_needed(0.0, 1.0), "difference and sd must be > 0"),
     (lambda: power.seeds_needed(1.0, 1.0, 1.0), "power_wanted must be in"),
   ],

@@ -85,6 +85,7 @@ def test_the_binary_writes_tables_json_and_figure(tmp_path):
     [
       *(sys.executable, "-m", "experiments.memory", "--scale=smoke"),
       f"--out={tmp_path}",
+      f"--publish={tmp_path / 'published'}",
     ],
     capture_output=True,
     text=True,
@@ -106,3 +107,5 @@ def test_the_binary_writes_tables_json_and_figure(tmp_path):
   assert by_name["m = 16, k = 1"] == by_name["standard"]
   assert (tmp_path / "memory.md").read_text().strip() in done.stdout
   assert (tmp_path / "memory.png").read_bytes()[1:4] == b"PNG"
+  names = {path.name for path in (tmp_path / "published").iterdir()}
+  assert names == {f"memory.{suffix}" for suffix in ("md", "json", "png")}

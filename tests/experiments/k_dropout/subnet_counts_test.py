@@ -98,7 +98,7 @@ def test_lists_of_flags():
 
 
 def test_the_binary_writes_table_json_and_figure(tmp_path):
-  arguments = ["--scale=smoke", "--k=1,40", f"--out={tmp_path}"]
+  arguments = ["--scale=smoke", "--k=1,40", f"--workdir={tmp_path}"]
   done = subprocess.run(
     [sys.executable, "-m", "experiments.subnet_counts", *arguments],
     capture_output=True,
