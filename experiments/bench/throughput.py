@@ -44,10 +44,10 @@ from experiments.bench import report as bench_report
 from experiments.bench import shapes
 from experiments.bench import steps
 from experiments.gyro import paper
-from experiments.report import study
 from experiments.report import tables
 from experiments.run import flags as run_flags
 from experiments.run import presets
+from kdropout_jax.training import files
 
 _SHAPE_NAMES = tuple(shape.name for shape in shapes.SHAPES)
 _PART_NAMES = ("op", "step", "iteration", "table7")
@@ -168,7 +168,7 @@ def write(found: dict[str, Any], seconds: float) -> str:
   result = found | bench_report.facts(_ROUNDS.value, seconds)
   out = pathlib.Path(FLAGS.out)
   out.mkdir(parents=True, exist_ok=True)
-  tables.write_json(out / "throughput.json", study.plain(result))
+  tables.write_json(out / "throughput.json", files.plain(result))
   text = bench_report.markdown(result, figure_7.sections(result))
   (out / "throughput.md").write_text(text)
   bench_report.plot(found["rows"], out / "throughput.png")

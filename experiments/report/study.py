@@ -18,7 +18,7 @@ from experiments.judge import verdicts as verdicts_lib
 from experiments.report import passport
 from experiments.report import rows as rows_lib
 from experiments.report import tables
-from kdropout_jax.training import metrics
+from kdropout_jax.training import files
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -131,10 +131,10 @@ def leave(
   """
   folder.mkdir(parents=True, exist_ok=True)
   print(f"\n{page}")
-  metrics.write_atomically(folder / f"{name}.md", page)
+  files.write_atomically(folder / f"{name}.md", page)
   if draw is not None:
     draw(folder / f"{name}.png")
-  tables.write_json(folder / f"{name}.json", plain(numbers))
+  tables.write_json(folder / f"{name}.json", files.plain(numbers))
   if publish:
     _publish(name, folder, pathlib.Path(publish))
   print(f"table, figure and numbers are in {folder}")
@@ -197,21 +197,6 @@ def add_minutes(folder: pathlib.Path, name: str, seconds: float) -> float:
   folder.mkdir(parents=True, exist_ok=True)
   tables.write_json(file, spent)
   return spent[name]
-
-
-def plain(value: Any) -> Any:
-  """Returns data that JSON can hold; a number that is not finite is None."""
-  if isinstance(value, Mapping):
-    return {str(k): plain(v) for k, v in value.items()}
-  if isinstance(value, np.ndarray):
-    return plain(value.tolist())
-  if isinstance(value, (list, tuple)):
-    return [plain(v) for v in value]
-  if isinstance(value, (np.integer, np.bool_)):
-    return value.item()
-  if isinstance(value, (float, np.floating)):
-    return float(value) if np.isfinite(value) else None
-  return value
 
 
 def _page(

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from kdropout_jax.training import metrics
+from kdropout_jax.training import files
 
 Table = tuple[Sequence[str], Sequence[Sequence[str]]]
 """The header of a table, and its lines."""
@@ -47,6 +47,6 @@ def mean_and_deviation(values: npt.ArrayLike, digits: int = 4) -> str:
 
 def write_json(path: pathlib.Path, values: Any) -> None:
   """Writes `values` as JSON, whole or not at all."""
-  metrics.write_atomically(
+  files.write_atomically(
     path, json.dumps(values, indent=2, sort_keys=True, allow_nan=False) + "\n"
   )
