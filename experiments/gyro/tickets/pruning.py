@@ -124,13 +124,19 @@ def _panels(rows: list[rows_lib.Row]) -> list[figures.Panel]:
       x_label=f"{kind} left (%)",
       log_x=True,
       lines={
-        method: rows_lib.curve(same, "percent_left")
+        method: _round_by_round(same)
         for (method,), same in rows_lib.group(own, "method").items()
       },
       band="interval",
     )
     for (label, kind), own in rows_lib.group(rows, "row", "kind").items()
   ]
+
+
+def _round_by_round(same: list[rows_lib.Row]):
+  """Returns what is left, from all to little, and accuracies at each."""
+  x, values = rows_lib.curve(same, "percent_left")
+  return x[::-1], values[::-1]
 
 
 def _of_method(method: str) -> columns.Column:
