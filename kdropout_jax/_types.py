@@ -16,7 +16,7 @@ from typing import TypeAlias
 
 import jax
 import numpy as np
-from jaxtyping import Array, Int, UInt
+from jaxtyping import Array, Int, Integer, UInt
 
 Key: TypeAlias = jax.Array
 """A typed key (``jax.random.key``) or a legacy ``uint32`` one."""
@@ -24,8 +24,9 @@ Key: TypeAlias = jax.Array
 Step: TypeAlias = int | np.integer | Int[Array, ""] | UInt[Array, ""]
 """The number of a training step, counted from 0; a Python or traced integer."""
 
-Ids: TypeAlias = UInt[Array, "T"]
-"""The ids of the subnets that train in one step."""
+Ids: TypeAlias = Integer[Array, "T"]
+"""The ids of the subnets that train in one step: uint32 where they are drawn,
+any integers where a user gives them."""
 
 
 class UnsupportedError(NotImplementedError):

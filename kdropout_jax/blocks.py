@@ -176,12 +176,12 @@ def index_table(
   return order[:, :length], jnp.sum(keep, axis=1, dtype=jnp.int32)
 
 
-Table = tuple[Int[Array, "T G"], Int[Array, "T"]] | None
+Table = tuple[Int[Array, "T _"], Int[Array, "T"]] | None
 Tables = tuple[Table, Table]
 
 
 def index_tables(
-  in_keep: Bool[Array, "T G"] | None, out_keep: Bool[Array, "T G"] | None
+  in_keep: Bool[Array, "T _"] | None, out_keep: Bool[Array, "T _"] | None
 ) -> Tables:
   """Returns `index_table` of both sides of a product, None without a mask."""
   ins, outs = (k if k is None else index_table(k) for k in (in_keep, out_keep))

@@ -7,6 +7,7 @@ between (positions, pixels) share the mask of their row.
 import functools
 import os
 import warnings
+from collections.abc import Callable
 from typing import Literal
 
 import jax.numpy as jnp
@@ -14,6 +15,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from kdropout_jax import _checks
+from kdropout_jax import _shardings
 from kdropout_jax import blocks
 from kdropout_jax import patterns
 
@@ -123,15 +125,34 @@ def select_and_scale(
     rate: probability of dropping.
     rescale: as for `dropout`.
   """
+  fraction = keep_fraction(masks, rate) if rescale == "expected" else 1.0
+  return scale_and_select(x, keep, rescale, fraction, masks.dense)
+
+
+def scale_and_select(
+  x: Float[Array, "..."],
+  keep: Bool[Array, "..."],
+  rescale: Rescale,
+  fraction: float,
+  dense: Callable[[], Bool[Array, "..."]],
+) -> Float[Array, "..."]:
+  """Zeroes what `keep` drops and scales the rest as `rescale` says.
+
+  Args:
+    x: any shape.
+    keep: broadcastable to x's shape.
+    rescale: as for `dropout`.
+    fraction: share that the pattern keeps, for "expected".
+    dense: gives the masks whose share "realised" takes.
+  """
   if rescale == "expected":
-    fraction = keep_fraction(masks, rate)
     kept = x / fraction if fraction > 0 else jnp.zeros_like(x)
   elif rescale == "realised":
-    share = jnp.mean(masks.dense(), dtype=jnp.float32)
+    share = jnp.mean(dense(), dtype=jnp.float32)
     kept = x / jnp.where(share > 0, share, 1.0).astype(x.dtype)
   else:
     kept = x
-  return jnp.where(keep, kept, jnp.zeros_like(x))
+  return jnp.where(_shardings.like(keep, x), kept, jnp.zeros_like(x))
 
 
 def keep_fraction(masks: blocks.Masks, rate: float) -> float:
@@ -176,6 +197,12 @@ def row_masks(
     slots = check_assignment(assignment, num_rows, groups)
     return jnp.take(keep, slots, axis=0, mode="clip")
   full = num_rows if batch_size is None else batch_size
+  if not isinstance(full, int):  # A symbol of `jax.export`.
+    rows = jnp.arange(full, dtype=jnp.int32)
+    slots = rows % groups if row_layout == "tiled" else rows * groups // full
+    return jnp.take(keep, slots, axis=0, mode="clip")
+  if groups == 0 and num_rows == 0:
+    return keep
   if full % groups == 0 and num_rows > 0:
     # A broadcast, which fuses, where the general rule needs a gather.
     each = full // groups

@@ -21,7 +21,7 @@ __all__ = (
 
 
 def max_norm(
-  limit: float, axes: Sequence[int] | None = None
+  limit: float, axes: int | Sequence[int] | None = None
 ) -> optax.GradientTransformation:
   """Keeps the norm of each unit's incoming weights at most `limit`.
 

@@ -34,7 +34,7 @@ def update(
 
 
 def scanned(
-  loss_fn: Callable[..., Float[Array, ""]],
+  gradients: Callable[..., Any],
   optimizer: optax.GradientTransformation,
   params: Any,
   batch: tuple[Any, ...],
@@ -44,7 +44,8 @@ def scanned(
   """Compiles a scan of training steps on one batch.
 
   Args:
-    loss_fn: from parameters, the number of the step and the batch to a loss.
+    gradients: of the parameters; from them, the number of the step and the
+      batch.
     optimizer: updates the parameters.
     params: of the first step.
     batch: of all steps.
@@ -54,7 +55,7 @@ def scanned(
 
   def train_step(state, _):
     step, *trained = state
-    grads = jax.grad(loss_fn)(trained[0], step, *batch)
+    grads = gradients(trained[0], step, *batch)
     return (step + 1, *update(optimizer, tuple(trained), grads)), None
 
   def run(state):

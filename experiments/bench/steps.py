@@ -108,6 +108,42 @@ def masked(
   return _scan_program(net, model, loss_fn, num_steps, ideal)
 
 
+def small(
+  net: Network,
+  num_steps: int,
+  *,
+  make_schedule: Callable[[Network], Any],
+  pattern: Callable[..., Any] = kd.ExactCount,
+) -> timing.Program:
+  """A schedule's subnets as small networks, in the full-size step."""
+  model, key = _model(net, pattern), jax.random.key(3)
+  schedule = make_schedule(net)
+  params, x, labels = _operands(net, model)
+  loss_fn = functools.partial(_loss, model, key)
+  ids = kd.subnet_ids(0, key, schedule, net.batch_size)
+  layout = kd.subnets.layout(
+    model, {"params": params}, x[:2], train=True, subnets=ids
+  )
+
+  def losses(params, x, labels):
+    logits: Any = model.apply({"params": params}, x, train=True)
+    return optax.softmax_cross_entropy_with_integer_labels(
+      logits.astype(jnp.float32), labels
+    )
+
+  value_and_grad = kd.subnets.value_and_grad(losses, layout)
+
+  def gradients(params, step, x, labels):
+    ids = kd.subnet_ids(step, key, schedule, net.batch_size)
+    masks = kd.subnets.sample_masks(loss_fn, params, x, labels, ids)
+    return value_and_grad(params, masks, x, labels)[1]
+
+  ideal = ideal_ratio(net, pattern(net.rate).num_kept(net.hidden))
+  return harness.scanned(
+    gradients, OPTIMIZER, params, (x, labels), num_steps, ideal
+  )
+
+
 def extracted(
   net: Network, num_steps: int, *, k: int, dropped_weights: Any
 ) -> timing.Program:
@@ -152,6 +188,12 @@ def _sequential(m: int, implementation: str = "auto"):
   )
 
 
+def _small(m: int):
+  return functools.partial(
+    small, make_schedule=lambda net: kd.Sequential(k=97, m=m)
+  )
+
+
 def _of(pattern, schedule):
   return functools.partial(
     masked, pattern=pattern, make_schedule=lambda net: schedule
@@ -179,6 +221,7 @@ CANDIDATES: dict[str, Callable[[Network, int], timing.Program]] = {
   "sequential T=1 dense": _sequential(1, "dense"),
   "sequential T=1 compact": _sequential(1, "compact"),
   **{f"sequential T={m}": _sequential(m) for m in (1, 2, 4, 8, 16)},
+  **{f"small T={m}": _small(m) for m in (1, 8)},
   **{
     f"extracted T=1 k={k} {name}": functools.partial(
       extracted, k=k, dropped_weights=name
@@ -272,5 +315,5 @@ def _operands(net: Network, model: nn.Module):
 def _scan_program(net, model, loss_fn, num_steps, ideal) -> timing.Program:
   params, *batch = _operands(net, model)
   return harness.scanned(
-    loss_fn, OPTIMIZER, params, tuple(batch), num_steps, ideal
+    jax.grad(loss_fn), OPTIMIZER, params, tuple(batch), num_steps, ideal
   )

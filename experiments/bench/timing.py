@@ -5,9 +5,11 @@ one compiled program of many steps, all are called in turn, round after round,
 and a ratio is taken within a round before the median over rounds.
 """
 
+import contextlib
+import contextvars
 import dataclasses
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -67,8 +69,29 @@ class Program:
     return analysis.temp_size_in_bytes
 
 
+Compiler = Callable[[Callable[[Any], Any], Any], Callable[[Any], Any]]
+"""From a function and its state to the function compiled."""
+
+_COMPILER: contextvars.ContextVar[Compiler | None] = contextvars.ContextVar(
+  "compiler", default=None
+)
+
+
+@contextlib.contextmanager
+def compiling_by(compiler: Compiler) -> Iterator[None]:
+  """Compiles programs that are built inside otherwise than for this machine."""
+  token = _COMPILER.set(compiler)
+  try:
+    yield
+  finally:
+    _COMPILER.reset(token)
+
+
 def donating(run: Callable[[Any], Any], state: Any) -> Callable[[Any], Any]:
   """Compiles `run` for `state`, which it is given to keep."""
+  compiler = _COMPILER.get()
+  if compiler is not None:
+    return compiler(run, state)
   return jax.jit(run, donate_argnums=0).lower(state).compile()
 
 

@@ -10,6 +10,7 @@ from experiments.cells import sizes
 from experiments.cells import sweeps
 from experiments.run import config as config_lib
 from experiments.run import flags
+from experiments.run import footprint
 
 FLAGS = absl_flags.FLAGS
 
@@ -82,9 +83,12 @@ def num_seeds() -> int | None:
   Raises:
     ValueError: there is none.
   """
-  if FLAGS.num_seeds is not None and FLAGS.num_seeds < 1:
-    raise ValueError(f"num_seeds must be >= 1, got {FLAGS.num_seeds}")
-  return FLAGS.num_seeds
+  count = FLAGS.num_seeds
+  if count is not None and count < 1:
+    raise ValueError(f"num_seeds must be >= 1, got {count}")
+  if count is not None:
+    footprint.check_cells("num_seeds", count)
+  return count
 
 
 def depth() -> int:

@@ -8,6 +8,7 @@ import numpy as np
 from experiments.cells import sweeps
 from experiments.report import rows as rows_lib
 from experiments.run import config as config_lib
+from experiments.run import methods
 
 _FIELDS = ("shuffle", "num_hidden", "rate")
 
@@ -40,21 +41,4 @@ def _row(cell: config_lib.RunConfig, result: dict[str, Any]) -> rows_lib.Row:
     "num_subnets": result["num_subnets"],
     "examples_per_second": result["examples_per_second"],
   }
-  if cell.method in ("sequential", "pooled"):
-    row["m"] = cell.m
-  if cell.method == "sequential":
-    row |= {"k": cell.k, "k_over_T": cell.k / num_steps}
-    row["epochs_per_window"] = cell.k * cell.epochs / num_steps
-  if cell.method == "pooled":
-    row["pool_size"] = cell.pool_size
-    # Errata K5: P = T m / k, so that a pool's subnets train k steps each.
-    row["k"] = num_steps * cell.m / cell.pool_size
-  if cell.method == "gyro":
-    row |= {
-      "total": cell.total,
-      "concurrent": cell.concurrent,
-      "scheduling": cell.scheduling,
-      "rows_per_subnet": cell.rows_per_subnet,
-      "block_size": cell.block_size if cell.pattern == "blocks" else None,
-    }
-  return row
+  return row | methods.METHODS[cell.method].columns(cell, num_steps)

@@ -2,7 +2,7 @@
 
 A cell's folder is named by the digest of its configuration, so that grids
 share cells, finished ones are skipped, and stopped ones continue. Cells that
-differ in `config.MEMBER_FIELDS` alone train side by side in one program, a
+have one `program_key` train side by side in one program, a
 *pack*; which cells share a pack follows from the list, not from the shard.
 """
 
@@ -21,7 +21,6 @@ from experiments import models
 from experiments.run import config as config_lib
 from experiments.run import predictions
 from experiments.run import runner
-from experiments.run import setup as setup_lib
 from experiments.run import snapshots
 from experiments.run import workdirs
 from kdropout_jax.training import loop
@@ -31,6 +30,8 @@ Cells = Sequence[config_lib.RunConfig]
 Pack = tuple[config_lib.RunConfig, ...]
 
 _WHERE = "pack.json"
+_READ = ("num_subnets", "steps", "train_accuracy", "test_accuracy")
+"""What is read of any cell's result."""
 
 
 def packs(cells: Cells, max_members: int) -> list[Pack]:
@@ -52,7 +53,7 @@ def packs(cells: Cells, max_members: int) -> list[Pack]:
   for cell in cells:
     if cell.seeds != 1:
       raise ValueError(f"a cell must have one seed, got seeds={cell.seeds}")
-    groups.setdefault(setup_lib.check_common([cell]), []).append(cell)
+    groups.setdefault(cell.program_key(), []).append(cell)
   alone = models.CONVOLUTIONAL if jax.default_backend() == "cpu" else ()
   found = []
   for group in groups.values():
@@ -146,7 +147,7 @@ def result(
   cell: config_lib.RunConfig, folder: pathlib.Path
 ) -> dict[str, Any] | None:
   """Returns what a finished cell's ``result.json`` says, or None."""
-  return workdirs.result(cell_folder(cell, folder))
+  return workdirs.result(cell_folder(cell, folder), _READ)
 
 
 def cell_folder(
@@ -242,12 +243,11 @@ def _train(
 def _where(
   cell: config_lib.RunConfig, folder: pathlib.Path
 ) -> tuple[pathlib.Path, int]:
-  file = cell_folder(cell, folder) / _WHERE
-  if not file.exists():
+  where = workdirs.read(cell_folder(cell, folder) / _WHERE) or {}
+  if not {"pack", "member"} <= where.keys():
     raise ValueError(
       f"cell {cell.digest()} has not been trained in {folder}: run its sweep"
     )
-  where = json.loads(file.read_text())
   return folder / "packs" / where["pack"], where["member"]
 
 

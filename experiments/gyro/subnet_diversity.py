@@ -15,7 +15,6 @@ from jaxtyping import Int
 
 from experiments.cells import ensembles
 from experiments.cells import networks
-from experiments.run import methods
 from kdropout_jax.analysis import diversity
 from kdropout_jax.training import step as step_lib
 
@@ -47,7 +46,7 @@ class Found:
 def of_last_epoch(nets: networks.Networks, seed: int) -> Int[np.ndarray, "n"]:
   """Returns the ids of the subnets that the last epoch of a run trains."""
   config, task = nets.config, nets.task
-  schedule: Any = methods.schedule(config, nets.num_steps)
+  schedule: Any = config.schedule(nets.num_steps)
   if config.method not in ("standard", "gyro") or config.per_layer:
     raise ValueError(
       "method must be standard or gyro, one subnet for the whole network, got"

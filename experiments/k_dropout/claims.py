@@ -14,8 +14,11 @@ does not scale with T, so 50 and 200 are told at any scale; k = 485 and "60
 subnets" are absolute.
 """
 
+from collections.abc import Iterable
+
 from experiments.judge import contrasts
 from experiments.judge.contrasts import Claim
+from experiments.k_dropout import paper
 
 _PAPER = "k-dropout"
 _LOW, _LARGE = 1 / 300 + 1e-9, 1 / 12 - 1e-9
@@ -24,6 +27,21 @@ _STANDARD = {"method": "standard"}
 _NONE = {"method": "none"}
 _POOLED = {"method": "pooled"}
 _SEQUENTIAL = {"method": "sequential"}
+_NONE_ACCURACY = paper.FIGURE_1_LINES["none"]
+_STANDARD_ACCURACY = paper.FIGURE_1_LINES["standard"]
+_AT_LARGE_K = [
+  # Accuracies of one subnet at a time, and of many, of the same k.
+  (paper.FIGURE_1_SEQUENTIAL[1][i], paper.FIGURE_1_SEQUENTIAL[m][i])
+  for i, k in enumerate(paper.FIGURE_1_KS)
+  for m in paper.FIGURE_1_SEQUENTIAL
+  if k >= _LARGE * paper.FIGURE_1_KS[-1] and m >= 32
+]
+
+
+def _smallest(differences: Iterable[float]) -> float:
+  return round(min(differences), 1)
+
+
 _NO_MATTER = 0.15  # points a doubling of m: one point from 1 to 128
 
 _POOLS = (
@@ -66,7 +84,11 @@ _POOLS = (
     where=(("pool_size", ">", 1),),
     settings=("pool_size", "m"),
     same=("shuffle",),
-    paper_difference=0.1,
+    paper_difference=_smallest(
+      value - _NONE_ACCURACY
+      for row in paper.FIGURE_1_POOLED.values()
+      for value in row[1:]
+    ),
   ),
   Claim(
     name="m_does_not_matter_to_pools",
@@ -106,7 +128,9 @@ _SEQUENTIALS = (
     b=_STANDARD,
     reverse=True,
     same=("shuffle",),
-    paper_difference=4.7,
+    paper_difference=_smallest(
+      [_STANDARD_ACCURACY - paper.FIGURE_1_SEQUENTIAL[1][-1]]
+    ),
   ),
   Claim(
     name="transition_at_485",
@@ -158,7 +182,7 @@ _SEQUENTIALS = (
       same=("shuffle", "k_over_T"),
       where=(("k_over_T", ">=", _LARGE), ("m", ">=", 32)),
       settings=("k_over_T", "m"),
-      paper_difference=1.4,
+      paper_difference=_smallest(one - many for one, many in _AT_LARGE_K),
     )
     for shuffle in _SHUFFLES
   ),
@@ -175,7 +199,9 @@ _SEQUENTIALS = (
       same=("shuffle",),
       where=(("k_over_T", ">=", _LARGE), ("m", ">=", 32)),
       settings=("k_over_T", "m"),
-      paper_difference=0.9,
+      paper_difference=_smallest(
+        _NONE_ACCURACY - many for _, many in _AT_LARGE_K
+      ),
     )
     for shuffle in _SHUFFLES
   ),
@@ -262,7 +288,10 @@ _DYNAMICS = (
 )
 
 
-def _ensemble(name: str, text: str, a: str, b: str, paper: float) -> Claim:
+_SUBJECTS = paper.FIGURE_6 | paper.FIGURE_7
+
+
+def _ensemble(name: str, text: str, a: str, b: str) -> Claim:
   return Claim(
     name=name,
     paper=_PAPER,
@@ -271,7 +300,7 @@ def _ensemble(name: str, text: str, a: str, b: str, paper: float) -> Claim:
     measure="accuracy",
     a={"subject": a},
     b={"subject": b},
-    paper_difference=paper,
+    paper_difference=round(_SUBJECTS[a] - _SUBJECTS[b], 1),
   )
 
 
@@ -281,7 +310,6 @@ _ENSEMBLES = (
     "pooled subnets beat random subnets of standard dropout",
     "pooled_subnets",
     "standard_random_subnets",
-    1.4,
   ),
   Claim(
     name="pooled_subnets_equal_independent",
@@ -299,21 +327,18 @@ _ENSEMBLES = (
     "the independent ensemble beats the pooled network",
     "independent_ensemble",
     "pooled_network",
-    3.3,
   ),
   _ensemble(
     "independent_ensemble_beats_standard",
     "the independent ensemble beats the standard network",
     "independent_ensemble",
     "standard_network",
-    2.8,
   ),
   _ensemble(
     "random_ensemble_beats_pooled",
     "random subnets of standard dropout beat pooled ones as an ensemble",
     "standard_random_ensemble",
     "pooled_ensemble",
-    0.8,
   ),
 )
 

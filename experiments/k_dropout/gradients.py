@@ -11,7 +11,6 @@ import numpy as np
 import kdropout_jax as kd
 from experiments.cells import networks
 from experiments.run import config as config_lib
-from experiments.run import methods
 from kdropout_jax.analysis import interference
 from kdropout_jax.masks import schedules
 from kdropout_jax.training import rng
@@ -98,7 +97,7 @@ def subnets_at(
   Raises:
     ValueError: a method whose subnets do not follow from the step alone.
   """
-  schedule = methods.schedule(cell, nets.num_steps)
+  schedule = cell.schedule(nets.num_steps)
   if schedule is None or isinstance(schedule, kd.Guided):
     raise ValueError(
       "method must have subnets that follow from the step alone, got"

@@ -9,6 +9,7 @@ import dataclasses
 from typing import Any
 
 from experiments.cells import sizes
+from experiments.k_dropout import paper
 
 ORDERS = ("every_epoch", "once", "rows")
 """Orders of the batches; the paper's authors froze theirs ("once")."""
@@ -71,10 +72,10 @@ PAPER = Scale(
   seeds=5,
   deep_seeds=5,
   orders=ORDERS,
-  ks=(1, 5, 15, 50, 97, 485, 970, 2425, 4850, 9700, 29_100),
-  ms=(1, 8, 64, 128, 512),
-  pool_sizes=(1, 10, 20, 50, 200, 1000, 50_000, 1_000_000),
-  pool_ms=(1, 8, 64, 128, 512),
+  ks=paper.FIGURE_1_KS,
+  ms=tuple(paper.FIGURE_1_SEQUENTIAL),
+  pool_sizes=paper.FIGURE_1_POOL_SIZES,
+  pool_ms=tuple(paper.FIGURE_1_POOLED),
   rates=(0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8),
   windows=(15, 97, 485, 970, 2425, 4850),
   deep_ks=(97, 485, 29_100),

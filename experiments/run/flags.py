@@ -4,6 +4,7 @@ Importing this module defines them; only binaries under `experiments` do.
 """
 
 import dataclasses
+import socket
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -13,6 +14,7 @@ from absl import flags
 from absl import logging
 
 from experiments.run import config as config_lib
+from experiments.run import fields
 from experiments.run import methods
 from experiments.run import presets
 from experiments.run import start
@@ -26,7 +28,7 @@ def define_run() -> None:
   """Defines the flags of a run; a name that is there already stays."""
   for field in dataclasses.fields(config_lib.RunConfig):
     if field.name not in FLAGS:
-      _define(field.name, field.default, field.metadata)
+      _define(field)
   if "preset" not in FLAGS:
     flags.DEFINE_string(
       "preset", None, "a paper's settings, which flags that are given override"
@@ -95,10 +97,15 @@ def _from_legacy(name: str, values: dict[str, Any]) -> dict[str, Any]:
     ValueError: another method, or a flag that says otherwise.
   """
   config_lib.check_choice("legacy", name, methods.LEGACY)
-  found = methods.LEGACY[name]
-  if found and values["method"] != "gyro":
+  if name == "none":
+    return {}
+  config_lib.check_choice("method", values["method"], methods.METHODS)
+  found = methods.METHODS[values["method"]].authors
+  if not found:
+    those = (m for m, method in methods.METHODS.items() if method.authors)
     raise ValueError(
-      f"legacy={name!r} is for method=gyro, got method={values['method']!r}"
+      f"legacy={name!r} is for method={' or '.join(those)}, got"
+      f" method={values['method']!r}"
     )
   for flag, value in found.items():
     if not FLAGS[flag].using_default_value and values[flag] != value:
@@ -106,14 +113,14 @@ def _from_legacy(name: str, values: dict[str, Any]) -> dict[str, Any]:
         f"{flag} must be {value} or left alone with legacy={name!r}, got"
         f" {values[flag]}"
       )
-  return found
+  return dict(found)
 
 
 def join_processes() -> None:
   """Joins the other processes of the run, where the flags name them.
 
   Raises:
-    ValueError: some of the three flags are missing.
+    ValueError: some of the three flags are missing, wrong, or name nobody.
   """
   names = ("coordinator_address", "num_processes", "process_id")
   values: dict[str, Any] = {name: FLAGS[name].value for name in names}
@@ -125,7 +132,39 @@ def join_processes() -> None:
       f"several processes need {', '.join(names)}; missing:"
       f" {', '.join(missing)}"
     )
-  jax.distributed.initialize(**values)
+  check_processes(**values)
+  try:
+    jax.distributed.initialize(**values)
+  except RuntimeError as error:
+    address = values["coordinator_address"]
+    raise ValueError(f"could not join {address}: {error}") from error
+
+
+def check_processes(
+  coordinator_address: str, num_processes: int, process_id: int
+) -> None:
+  """Raises a ValueError for a place among processes that cannot be."""
+  if not 1 <= num_processes < 2**31:
+    raise ValueError(
+      f"num_processes must be in [1, 2**31), got {num_processes}"
+    )
+  if not 0 <= process_id < num_processes:
+    raise ValueError(
+      f"process_id must be in [0, {num_processes}), got {process_id}"
+    )
+  host, _, port = coordinator_address.rpartition(":")
+  if not (host and port.isdecimal() and 0 < int(port) < 2**16):
+    raise ValueError(
+      "coordinator_address must be host:port, with a port in [1, 65535], got"
+      f" {coordinator_address!r}"
+    )
+  try:
+    socket.getaddrinfo(host.strip("[]"), int(port))
+  except (OSError, UnicodeError) as error:
+    raise ValueError(
+      "coordinator_address must name a host that is known here, got"
+      f" {coordinator_address!r}: {error}"
+    ) from error
 
 
 def launch(
@@ -133,8 +172,8 @@ def launch(
 ) -> None:
   """Runs a binary's `main`; a user's mistake ends in a line, not a traceback.
 
-  Exit codes: 2 for wrong arguments, 1 for a loss that became NaN, 130 for
-  Ctrl-C.
+  Exit codes: 2 for wrong arguments, files or folders, 1 for a loss that became
+  NaN, 130 for Ctrl-C.
 
   Args:
     main: called with the arguments that are no flags.
@@ -146,7 +185,7 @@ def launch(
       sys.exit(_fail(f"unknown arguments: {' '.join(argv[1:])}", 2))
     try:
       main(argv)
-    except (ValueError, UnsupportedError) as error:
+    except (ValueError, OSError, UnsupportedError) as error:
       if FLAGS["debug"].value:
         raise
       sys.exit(_fail(f"{type(error).__name__}: {error}", 2))
@@ -192,8 +231,13 @@ def _fail(message: str, code: int) -> int:
   return code
 
 
-def _define(name: str, default: Any, metadata: Any) -> None:
-  kind, help_text = metadata["kind"], metadata["help"]
+def _define(field: dataclasses.Field) -> None:
+  name, kind = field.name, field.metadata["kind"]
+  default: Any = field.default
+  users = methods.users(name)
+  help_text = fields.help_of(field)
+  if users:
+    help_text = f"{', '.join(users)}: {help_text}"
   if kind is bool:
     flags.DEFINE_bool(name, default, help_text)
   elif kind is int:
@@ -212,6 +256,7 @@ def _define_processes() -> None:
     0,
     "streamed examples: processes that read them; 0: threads of this one",
     lower_bound=0,
+    upper_bound=1024,
   )
   flags.DEFINE_string(
     "coordinator_address", None, "several processes: host:port of the first"

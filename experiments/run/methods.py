@@ -1,132 +1,271 @@
-"""From the flags of a method to a schedule, a pattern and a dropout site."""
+"""Methods: which subnets train at a step, and what their masks look like.
 
+A method is one entry of `METHODS`, and its flags are fields of `Fields`. From
+these follow the flags' help and checks, the schedule, the text and the columns
+of tables, and which runs share a program.
+"""
+
+import dataclasses
 import functools
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, get_args
 
 import kdropout_jax as kd
-
-METHODS = ("none", "standard", "sequential", "pooled", "gyro", "guided")
-PATTERNS = ("bernoulli", "exact", "blocks")
-ASSIGNMENTS = ("rows", "label")
+from experiments.run import fields
+from kdropout_jax import functional
+from kdropout_jax import patterns
 
 SUBNET_TRAININGS = ("masked", "small", "extract")
 DROPPED_WEIGHTS = ("caught_up", "frozen")
+ASSIGNMENTS = ("rows", "label")
+LEGACY = ("none", "authors")
 
-LEGACY = {
-  "none": {},
-  "authors": {"replacement": True, "per_layer": True, "rescale": "realised"},
-}
-"""{--legacy: flags it stands for, of method gyro}.
-
-The gyro dropout authors' code draws a window's tau subnets with replacement,
-in each layer for itself, and scales by the share that the masks really keep.
-"""
-
-_DROPS = (lambda c: c.method != "none", "any method but none")
+_field = fields.field
 
 
-def _only(*methods: str):
-  return (lambda c: c.method in methods, f"method={' or '.join(methods)}")
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Fields:
+  """What a run says about its dropout; each field is a flag."""
 
-
-USED_IF = {
-  "k": _only("sequential"),
-  "m": _only("sequential", "pooled"),
-  "pool_size": _only("pooled"),
-  "total": _only("gyro", "guided"),
-  "concurrent": _only("gyro", "guided"),
-  "temperature": _only("guided"),
-  "explore": _only("guided"),
-  "scheduling": _only("gyro"),
-  "rows_per_subnet": _only("gyro"),
-  "replacement": _only("pooled", "gyro"),
-  "per_layer": _only("pooled", "gyro"),
-  "rate": _DROPS,
-  "pattern": _DROPS,
-  "block_size": (lambda c: c.pattern == "blocks", "pattern=blocks"),
-  "rescale": _DROPS,
-  "row_layout": _DROPS,
-  "assignment": _only("sequential", "pooled", "gyro"),
-  "subnet_training": (
-    lambda c: (
-      c.method in ("standard", "sequential", "pooled", "gyro")
-      if c.subnet_training == "small"
-      else c.method == "sequential" and c.m == 1
+  method: str = _field("standard", choices=lambda: METHODS)
+  k: int = _field(97, "steps that a subnet trains", rule=fields.AT_LEAST_1)
+  m: int = _field(8, "subnets of one step", rule=fields.AT_LEAST_1)
+  pool_size: int = _field(50, "subnets in the pool", rule=fields.AT_LEAST_1)
+  total: int = _field(
+    1024, "subnets of the whole run (Sigma)", rule=fields.AT_LEAST_1
+  )
+  concurrent: int = _field(
+    8, "subnets of one window (tau)", rule=fields.AT_LEAST_1
+  )
+  temperature: float = _field(
+    0.1,
+    "difference of losses that makes a subnet e times as likely",
+    rule=fields.ABOVE_0,
+  )
+  explore: float = _field(
+    0.25, "share of the steps drawn uniformly", rule=fields.NOT_ZERO
+  )
+  scheduling: str = _field(
+    "consecutive", choices=get_args(kd.config.Scheduling)
+  )
+  rows_per_subnet: int | None = _field(
+    None,
+    "rows that a subnet takes of a batch (block-wise: 128)",
+    int,
+    rule=fields.AT_LEAST_1,
+  )
+  replacement: bool | None = _field(
+    None, "draw with replacement; default yes for pooled, no for gyro", bool
+  )
+  per_layer: bool = _field(False, "each layer draws its own subnets")
+  assignment: str = _field(
+    "rows", "which subnet an example trains, by its", choices=ASSIGNMENTS
+  )
+  rate: float = _field(0.5, "probability of DROPPING a unit", rule=fields.SHARE)
+  pattern: str = _field("bernoulli", choices=lambda: PATTERNS)
+  block_size: int = _field(
+    32,
+    "blocks: units of a block",
+    rule=fields.AT_LEAST_1,
+    used=(lambda c: c.pattern == "blocks", "pattern=blocks"),
+  )
+  rescale: str = _field("expected", choices=get_args(functional.Rescale))
+  row_layout: str = _field("contiguous", choices=get_args(functional.RowLayout))
+  subnet_training: str = _field(
+    "masked",
+    "small: train the subnets of each step as small networks, with full-size"
+    " gradients; extract: train each window of one subnet as a small network,"
+    " optimizer included (method=sequential, m=1); masked: at full size",
+    choices=SUBNET_TRAININGS,
+    used=(
+      lambda c: (
+        c.method in ("standard", "sequential", "pooled", "gyro")
+        if c.subnet_training == "small"
+        else c.method == "sequential" and c.m == 1
+      ),
+      "extract: method=sequential with m=1; small: method=standard,"
+      " sequential, pooled or gyro",
     ),
-    "extract: method=sequential with m=1; small: method=standard, sequential,"
-    " pooled or gyro",
+  )
+  dropped_weights: str = _field(
+    "caught_up",
+    "extract: caught_up, which is masked training, or frozen, which is not",
+    choices=DROPPED_WEIGHTS,
+    used=(
+      lambda c: c.subnet_training == "extract",
+      "subnet_training=extract",
+    ),
+  )
+
+
+_OF_DROPOUT = ("rate", "pattern", "rescale", "row_layout")
+"""Fields of every method that drops units."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Method:
+  """A way to choose subnets.
+
+  Attributes:
+    schedule: (fields, steps of the run) -> its schedule; None: drops nothing.
+    shown: the fields of its schedule that descriptions print.
+    others: the further fields of its schedule.
+    assigns: whether an example may choose among the subnets of a step.
+    columns: (fields, steps of the run) -> what a table's row says of it.
+    authors: fields that ``--legacy=authors`` stands for.
+  """
+
+  schedule: Callable[[Any, int], kd.config.Schedule | kd.Guided] | None
+  shown: tuple[str, ...] = ()
+  others: tuple[str, ...] = ()
+  assigns: bool = False
+  columns: Callable[[Any, int], dict[str, Any]] = lambda c, num_steps: {}
+  authors: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+  @property
+  def drops(self) -> bool:
+    """Whether it drops units at all."""
+    return self.schedule is not None
+
+  @property
+  def fields(self) -> tuple[str, ...]:
+    """Its own fields, which are of no use to all methods."""
+    assignment = ("assignment",) if self.assigns else ()
+    return (*self.shown, *self.others, *assignment)
+
+
+METHODS = {
+  "none": Method(None),
+  "standard": Method(lambda c, _: kd.Standard()),
+  "sequential": Method(
+    lambda c, _: kd.Sequential(k=c.k, m=c.m),
+    shown=("k", "m"),
+    assigns=True,
+    columns=lambda c, num_steps: {
+      "m": c.m,
+      "k": c.k,
+      "k_over_T": c.k / num_steps,
+      "epochs_per_window": c.k * c.epochs / num_steps,
+    },
   ),
-  "dropped_weights": (
-    lambda c: c.subnet_training == "extract",
-    "subnet_training=extract",
+  "pooled": Method(
+    lambda c, _: kd.Pooled(
+      pool_size=c.pool_size,
+      m=c.m,
+      replacement=c.replacement is not False,
+      per_layer=c.per_layer,
+    ),
+    shown=("pool_size", "m"),
+    others=("replacement", "per_layer"),
+    assigns=True,
+    columns=lambda c, num_steps: {
+      "m": c.m,
+      "pool_size": c.pool_size,
+      # P = T m / k, so that a pool's subnets train k steps each.
+      "k": num_steps * c.m / c.pool_size,
+    },
+  ),
+  "gyro": Method(
+    lambda c, num_steps: kd.Gyro(
+      total=c.total,
+      concurrent=c.concurrent,
+      num_steps=num_steps,
+      scheduling=c.scheduling,
+      rows_per_subnet=c.rows_per_subnet,
+      replacement=bool(c.replacement),
+      per_layer=c.per_layer,
+    ),
+    shown=("total", "concurrent", "rows_per_subnet"),
+    others=("scheduling", "replacement", "per_layer"),
+    assigns=True,
+    columns=lambda c, _: {
+      "total": c.total,
+      "concurrent": c.concurrent,
+      "scheduling": c.scheduling,
+      "rows_per_subnet": c.rows_per_subnet,
+      "block_size": c.block_size if c.pattern == "blocks" else None,
+    },
+    # Their code draws a window's tau subnets with replacement, in each layer
+    # for itself, and scales by the share that the masks really keep.
+    authors={"replacement": True, "per_layer": True, "rescale": "realised"},
+  ),
+  "guided": Method(
+    lambda c, _: kd.Guided(
+      total=c.total,
+      concurrent=c.concurrent,
+      temperature=c.temperature,
+      explore=c.explore,
+    ),
+    shown=("total", "concurrent", "temperature", "explore"),
   ),
 }
-"""{flag: (whether a configuration uses it, who does)}."""
+
+PATTERNS: dict[str, Callable[[Any], Callable[..., patterns.Pattern]]] = {
+  "bernoulli": lambda c: kd.Bernoulli,
+  "exact": lambda c: kd.ExactCount,
+  "blocks": lambda c: functools.partial(kd.Blocks, block_size=c.block_size),
+}
+"""{name: fields -> from rate to pattern}."""
 
 
-def check(config: Any) -> None:
+OF_SCHEDULE = frozenset(
+  name for method in METHODS.values() for name in method.shown + method.others
+)
+"""Fields that a schedule holds."""
+
+
+def users(name: str) -> tuple[str, ...]:
+  """Returns the methods that have a field of their own called `name`."""
+  return tuple(m for m, method in METHODS.items() if name in method.fields)
+
+
+def _used_if() -> dict[str, fields.Rule]:
+  found = {
+    one.name: one.metadata["used"]
+    for one in dataclasses.fields(Fields)
+    if one.metadata["used"]
+  }
+  for one in dataclasses.fields(Fields):
+    if one.name in _OF_DROPOUT:
+      found[one.name] = (
+        lambda c: METHODS[c.method].drops,
+        "any method but none",
+      )
+    elif names := users(one.name):
+      found[one.name] = (
+        lambda c, name=one.name: name in METHODS[c.method].fields,
+        f"method={' or '.join(names)}",
+      )
+  return found
+
+
+USED_IF = _used_if()
+"""{field: whether a configuration uses it, and who does}."""
+
+
+def check(config: Fields) -> None:
   """Raises a ValueError where the method's values do not fit each other."""
-  if config.method != "none":
-    schedule(config, num_steps=config.num_steps or 1)
+  if METHODS[config.method].drops:
+    schedule(config, num_steps=getattr(config, "num_steps", None) or 1)
     site(config)(name="check")
 
 
 def schedule(
-  config: Any, num_steps: int
+  config: Fields, num_steps: int
 ) -> kd.config.Schedule | kd.Guided | None:
-  """Returns the schedule that `config` asks for, None for method none.
-
-  Args:
-    config: a `RunConfig`.
-    num_steps: steps of the run, which gyro's windows share out.
-  """
-  match config.method:
-    case "none":
-      return None
-    case "standard":
-      return kd.Standard()
-    case "sequential":
-      return kd.Sequential(k=config.k, m=config.m)
-    case "pooled":
-      return kd.Pooled(
-        pool_size=config.pool_size,
-        m=config.m,
-        replacement=config.replacement is not False,
-        per_layer=config.per_layer,
-      )
-    case "gyro":
-      return kd.Gyro(
-        total=config.total,
-        concurrent=config.concurrent,
-        num_steps=num_steps,
-        scheduling=config.scheduling,
-        rows_per_subnet=config.rows_per_subnet,
-        replacement=bool(config.replacement),
-        per_layer=config.per_layer,
-      )
-    case "guided":
-      return kd.Guided(
-        total=config.total,
-        concurrent=config.concurrent,
-        temperature=config.temperature,
-        explore=config.explore,
-      )
-  raise AssertionError(config.method)
+  """Returns the schedule of a run of `num_steps`, None for method none."""
+  make = METHODS[config.method].schedule
+  return None if make is None else make(config, num_steps)
 
 
-def site(config: Any) -> functools.partial:
+def site(config: Fields) -> functools.partial:
   """Returns what makes a dropout site: call it with the site's name."""
-  patterns = {
-    "bernoulli": kd.Bernoulli,
-    "exact": kd.ExactCount,
-    "blocks": functools.partial(kd.Blocks, block_size=config.block_size),
-  }
   return functools.partial(
     kd.linen.Dropout,
-    config.rate if config.method != "none" else 0.0,
-    pattern=patterns[config.pattern],
-    rescale=config.rescale,
-    row_layout=config.row_layout,
+    config.rate if METHODS[config.method].drops else 0.0,
+    pattern=PATTERNS[config.pattern](config),
+    rescale=config.rescale,  # pyright: ignore[reportArgumentType]
+    row_layout=config.row_layout,  # pyright: ignore[reportArgumentType]
   )
 
 
@@ -143,21 +282,13 @@ def assign(config: Any, num_classes: int) -> Any:
   return lambda inputs, labels: labels * count // num_classes
 
 
-def describe(config: Any) -> str:
+def describe(config: Fields) -> str:
   """Returns the method's hyperparameters, as a table prints them."""
-  names = {
-    "none": (),
-    "standard": (),
-    "sequential": ("k", "m"),
-    "pooled": ("pool_size", "m"),
-    "gyro": ("total", "concurrent", "rows_per_subnet"),
-    "guided": ("total", "concurrent", "temperature", "explore"),
-  }[config.method]
+  method = METHODS[config.method]
+  names = method.shown
+  if method.drops:
+    names += ("rate",)
+    names += ("pattern",) if config.pattern != "bernoulli" else ()
+    names += ("block_size",) if config.pattern == "blocks" else ()
   values = {name: getattr(config, name) for name in names}
-  if config.method != "none":
-    values["rate"] = config.rate
-    if config.pattern != "bernoulli":
-      values["pattern"] = config.pattern
-    if config.pattern == "blocks":
-      values["block_size"] = config.block_size
   return " ".join(f"{k}={v}" for k, v in values.items() if v is not None)

@@ -80,7 +80,8 @@ def lr_factor(
       share = (num_steps - count) / (num_steps - warmup)
       value = jnp.clip(share, 0.0, 1.0)
     for epoch in config.lr_drops:
-      dropped = count >= epoch * steps_per_epoch
+      # Later than any step is never: a step is an int32.
+      dropped = count >= min(epoch * steps_per_epoch, 2**31 - 1)
       value = value * jnp.where(dropped, config.lr_drop_factor, 1.0)
     if warmup:
       value = value * jnp.minimum((count + 1) / warmup, 1.0)

@@ -30,6 +30,12 @@ from kdropout_jax.training import state as state_lib
 
 METRICS = "metrics.jsonl"
 
+RESULT_KEYS = (
+  *("config", "params_sha256", "num_subnets", "steps", "examples_per_second"),
+  *("train_accuracy", "test_accuracy", "dataset_note", "device", "versions"),
+)
+"""What the result of each run holds, at least."""
+
 # Of the products: without a word, float32 would mean less on some devices.
 _PRECISIONS = {
   "float32": "float32",
@@ -92,8 +98,9 @@ def run(
   setup_lib.check_common(configs)
   identity = identity_of(configs)
   workdirs.check(folder, identity)
-  finished = workdirs.result(folder)
+  finished = workdirs.result(folder, RESULT_KEYS, len(configs))
   if finished is None:
+    workdirs.check_writable(folder)
     setup = (make or setup_lib.make)(configs, data_dir, data_workers)
     # Not before: what is refused must not own a folder.
     if jax.process_index() == 0:

@@ -3,7 +3,6 @@
 import collections
 import dataclasses
 import functools
-import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,15 +10,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+import kdropout_jax as kd
 from experiments import data as data_lib
 from experiments import models
 from experiments.run import config as config_lib
 from experiments.run import examples
+from experiments.run import footprint
 from experiments.run import methods
 from experiments.run import optimizers
 from experiments.run import pretrained
 from experiments.run import streamed
-from kdropout_jax import UnsupportedError
 from kdropout_jax.training import guided
 from kdropout_jax.training import parallel
 from kdropout_jax.training import program as program_lib
@@ -33,13 +33,13 @@ _MAX_PROGRAMS = 8
 _EVAL_ROWS = {"pairs": 32, "spans": 32}
 """{task: rows that a device evaluates at a time}; attention is large."""
 
-_HOST_FIELDS = (
-  "eval_every",
-  "checkpoint_every",
-  "snapshot_steps",
-  "test_curve",
-)
-"""Fields that no compiled function reads."""
+_HOST = {
+  "eval_every": None,
+  "checkpoint_every": None,
+  "snapshot_steps": (),
+  "test_curve": False,
+}
+"""Fields that no compiled function reads, and their defaults."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,7 +97,7 @@ class Setup:
       UnsupportedError: they are on disk alone.
     """
     if self.data is None:
-      raise UnsupportedError(
+      raise kd.UnsupportedError(
         f"dataset {self.info.name!r} is streamed from disk; this needs all of"
         " its examples in memory"
       )
@@ -112,7 +112,7 @@ def make(
   """Returns the set-up of runs that train in one program.
 
   Args:
-    configs: one or more, equal but for `config.MEMBER_FIELDS`.
+    configs: one or more, of the same `program_key`.
     data_dir: where prepared datasets live.
     data_workers: processes that read a stream; 0 reads in threads.
 
@@ -120,7 +120,8 @@ def make(
     ValueError: configurations that need programs of their own, or that do not
       fit the dataset, the devices, or 2**32 ids of subnets.
   """
-  common = check_common(configs)
+  check_common(configs)
+  common = configs[0]
   models.build(common.model, _options(common, num_classes=2))
   dataset = examples.load(common, data_dir)
   num_steps = common.steps(dataset.num_train)
@@ -129,7 +130,17 @@ def make(
       f"batch_size must be <= {dataset.num_train}, the training examples of"
       f" {common.dataset!r}, got {common.batch_size}"
     )
-  schedules = tuple(methods.schedule(c, num_steps) for c in configs)
+  if num_steps >= 2**31:
+    raise ValueError(f"a run must have < 2**31 steps, got {num_steps:,}")
+  task = _task(common, dataset, num_steps)
+  first = dataset.sources["train"][0]["x"]
+  footprint.check(
+    common,
+    task,
+    jax.tree.map(lambda x: np.asarray(x)[None], first),
+    sum(config.seeds for config in configs),
+  )
+  schedules = tuple(c.schedule(num_steps) for c in configs)
   for schedule in schedules:
     if schedule is not None:  # Raises where the ids would exceed 2**32.
       schedule.num_subnets(num_steps, common.batch_size)
@@ -141,7 +152,7 @@ def make(
     [config.learning_rate for _, config, _ in per_seed],
     [schedule for _, _, schedule in per_seed],
   )
-  program = _program(common, data_dir, dataset, num_steps, members)
+  program = _program(common, data_dir, dataset, task, num_steps, members)
   program.check_members(members)
   members = program.devices.replicate(members)
   data, feed = dataset.data, None
@@ -170,37 +181,17 @@ def make(
   )
 
 
-def check_common(
-  configs: Sequence[config_lib.RunConfig],
-) -> config_lib.RunConfig:
-  """Returns what `configs` have in common, the member fields at default.
-
-  Raises:
-    ValueError: they differ in a field that needs a program of its own.
-  """
+def check_common(configs: Sequence[config_lib.RunConfig]) -> None:
+  """Raises a ValueError where runs need programs of their own."""
   if not configs:
     raise ValueError("configs must hold at least one configuration, got none")
-  first = _without_members(configs[0])
   for other in configs[1:]:
-    if _without_members(other) != first:
+    if other.program_key() != configs[0].program_key():
       raise ValueError(
-        "runs of one program may differ in"
-        f" {', '.join(config_lib.MEMBER_FIELDS)} alone, got"
-        f" {configs[0].identity()} and {other.identity()}"
+        "runs of one program may differ in seed, seeds, learning_rate and the"
+        " data of their schedules (k, pool_size, temperature, explore) alone,"
+        f" got {configs[0].identity()} and {other.identity()}"
       )
-  return first
-
-
-def _without_members(config: config_lib.RunConfig) -> config_lib.RunConfig:
-  fields: dict[str, Any] = {
-    f.name: f.default for f in dataclasses.fields(config)
-  }
-  defaults = {name: fields[name] for name in config_lib.MEMBER_FIELDS}
-  if config.method == "pooled":
-    # The default pool may be smaller than m, which is wrong without
-    # replacement; m itself is not.
-    defaults["pool_size"] = max(config.m, defaults["pool_size"])
-  return dataclasses.replace(config, **defaults)
 
 
 _programs: "collections.OrderedDict[Any, program_lib.Program]" = (
@@ -209,21 +200,29 @@ _programs: "collections.OrderedDict[Any, program_lib.Program]" = (
 
 
 def _program(
-  common, data_dir: str | None, dataset, num_steps: int, members
+  common,
+  data_dir: str | None,
+  dataset,
+  task: task_lib.Task,
+  num_steps: int,
+  members: state_lib.Members,
 ) -> program_lib.Program:
   """Returns the program of `common`; the last few are kept, compiled."""
-  traced = common.identity()
-  for name in _HOST_FIELDS:
-    traced.pop(name, None)
   key = (
-    json.dumps(traced, sort_keys=True),
+    dataclasses.replace(common, **_HOST).program_key(),
     data_dir,
     dataset.num_train,
     num_steps,
     _digest(members) if common.subnet_training != "masked" else None,
   )
   if key not in _programs:
-    _programs[key] = _new_program(common, dataset, num_steps, members)
+    run_steps = _run_steps(common, dataset, task, num_steps, members)
+    _programs[key] = program_lib.Program(
+      task,
+      parallel.Devices(common.num_devices),
+      run_steps,
+      _EVAL_ROWS.get(dataset.info.task, 512),
+    )
     while len(_programs) > _MAX_PROGRAMS:
       _programs.popitem(last=False)
   return _programs[key]
@@ -235,21 +234,19 @@ def _digest(members: state_lib.Members) -> str:
   return config_lib.digest([np.asarray(leaf).tolist() for leaf in leaves])
 
 
-def _new_program(
-  common, dataset, num_steps: int, members: state_lib.Members
-) -> program_lib.Program:
-  devices = parallel.Devices(common.num_devices)
+def _task(common, dataset, num_steps: int) -> task_lib.Task:
+  """Returns what all members have in common."""
   info = dataset.info
   vocabulary = dict(info.counts).get("vocabulary")
   options = _options(common, info.num_classes, vocabulary)
   model = models.build(common.model, options)
   per_epoch = max(dataset.num_train // common.batch_size, 1)
-  task = task_lib.Task(
+  return task_lib.Task(
     model=model,
     make_optimizer=optimizers.make(common, num_steps, per_epoch),
     batch_size=common.batch_size,
     num_train=dataset.num_train,
-    num_devices=devices.count,
+    num_devices=parallel.Devices(common.num_devices).count,
     shuffle=common.shuffle,
     row_layout=common.row_layout,
     rescale=common.rescale,
@@ -258,27 +255,24 @@ def _new_program(
     augment=_augment(common, dataset),
     # A model that is no classifier brings a score of its own.
     score=getattr(model, "losses_and_hits", task_lib.losses_and_hits),
-    assign=methods.assign(common, dataset.info.num_classes),
+    assign=methods.assign(common, info.num_classes),
   )
-  run_steps = _run_steps(common, dataset, task, num_steps, members)
-  eval_rows = _EVAL_ROWS.get(info.task, 512)
-  return program_lib.Program(task, devices, run_steps, eval_rows)
 
 
 def _run_steps(
   common, dataset, task: task_lib.Task, num_steps: int, members
-) -> step_lib.RunSteps:
-  """Returns what trains many steps of one member."""
-  if common.method == "guided":
+) -> step_lib.RunSteps | None:
+  """Returns what trains many steps of one member; None: what devices suit."""
+  if isinstance(members.schedule, kd.Guided):
     if dataset.is_streamed:
-      raise UnsupportedError(
+      raise kd.UnsupportedError(
         "method=guided trains on examples that are on the device: streamed"
         " batches do not carry its state"
       )
     guided.check(task, members.schedule)
     return guided.run_steps
   if common.subnet_training == "masked":
-    return step_lib.run_steps
+    return None
   first = slice(0, common.batch_size)
   example = task_lib.Data(
     jax.tree.map(lambda x: jnp.asarray(x[first]), dataset.data.inputs),

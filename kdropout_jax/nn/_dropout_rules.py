@@ -94,7 +94,7 @@ class DropoutRule:
     if subnets is None:
       return self.draw_and_apply(x, step_key())
     ids = _streams.check_subnets(subnets)
-    if x.size == 0:
+    if 0 in x.shape:
       return x
     return self.apply(x, self.sample(x, run_key(), ids), assignment)
 
@@ -121,13 +121,13 @@ class DropoutRule:
     """
     if not jnp.issubdtype(jnp.result_type(x), jnp.inexact):
       raise ValueError(f"inputs must be floating point, got {x.dtype}")
-    if x.size == 0:
+    if 0 in x.shape:
       return x
     if isinstance(self.pattern, patterns.Bernoulli):
-      keep = jax.random.bernoulli(key, 1.0 - self.rate, self._mask_shape(x))
-      masks = blocks.Masks(keep.reshape(1, keep.size), keep.size)
-      return functional.select_and_scale(
-        x, keep, masks, self.rate, self.rescale
+      keep_prob = 1.0 - self.rate
+      keep = jax.random.bernoulli(key, keep_prob, self._mask_shape(x))
+      return functional.scale_and_select(
+        x, keep, self.rescale, keep_prob, lambda: keep
       )
     x = functional.check_inputs(x)
     rows = jnp.arange(x.shape[0], dtype=jnp.uint32)

@@ -14,6 +14,7 @@ from kdropout_jax._types import Key
 from kdropout_jax.masks import sampling
 from kdropout_jax.nn import _dropout_rules
 from kdropout_jax.nn import _linen_streams
+from kdropout_jax.nn import _nnx_bridge
 from kdropout_jax.nn import _streams
 
 
@@ -192,6 +193,7 @@ def run_key(module: nn.Module, rng: Key | None) -> Key:
     return rng
   if not module.has_rng(_streams.STREAM) and not module.is_initializing():
     raise _streams.missing(module.name or type(module).__name__)
+  _nnx_bridge.hold_run_key()
   return module.make_rng(_streams.STREAM)
 
 

@@ -240,9 +240,9 @@ def is_deterministic(module, deterministic: bool | None) -> bool:
     deterministic = module.deterministic
   if deterministic is None:
     raise ValueError(
-      f"no `deterministic` argument was given to {type(module).__name__}: pass"
-      " it to the constructor or to the call, or set it with model.train(),"
-      " model.eval() or nnx.view"
+      "No `deterministic` argument was provided to"
+      f" {type(module).__name__}: pass it to the constructor or to the call, or"
+      " set it with model.train(), model.eval() or nnx.view"
     )
   return deterministic
 
@@ -257,9 +257,9 @@ def step_key(module, rngs: Rngs | None) -> Key:
   if isinstance(rngs, jax.Array):
     return rngs
   raise ValueError(
-    f"`deterministic` is False, but {type(module).__name__} has no `rngs`: give"
-    " Rngs, an RngStream or a key to the constructor or to the call, got"
-    f" {type(rngs).__name__}"
+    "`deterministic` is False, but no `rngs` argument was provided to"
+    f" {type(module).__name__}: give Rngs, an RngStream or a key to the"
+    f" constructor or to the call, got {type(rngs).__name__}"
   )
 
 

@@ -51,11 +51,12 @@ class Offset:
       )
     if self.axis_name is not None:
       assert num_rows is not None
-      full = self.batch_size or num_rows * jax.lax.axis_size(self.axis_name)
+      rows = num_rows * jax.lax.axis_size(self.axis_name)
+      full = self.batch_size or max(rows, 1)
       return full, jax.lax.axis_index(self.axis_name) * jnp.int32(num_rows)
     if self.first_row is None:
       check_one_device()
-    return self.batch_size or num_rows or 0, self.first_row
+    return self.batch_size or max(num_rows or 0, 1), self.first_row
 
 
 def check_first_row(first_row) -> None:

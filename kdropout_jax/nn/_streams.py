@@ -48,8 +48,11 @@ def missing(name: str) -> ValueError:
     " one:\n\n"
     f"  model.apply(variables, x, rngs={{{STREAM!r}: run_key, 'dropout':"
     " step_key})\n\n"
-    "2. With nnx, build the module with rngs that hold it:\n\n"
+    "2. If a lifted transform (nn.scan, nn.vmap, nn.remat) stands around the"
+    f" module, let it pass the stream on: split_rngs={{{STREAM!r}: True}}, with"
+    " False where all its layers are to share their masks\n\n"
+    "3. With nnx, build the module with rngs that hold it:\n\n"
     f"  nnx.Rngs(params=0, dropout=1, {STREAM}=run_key)\n\n"
-    "3. Pass the layer's run-long key in the call: rng=layer_key (linen) or"
+    "4. Pass the layer's run-long key in the call: rng=layer_key (linen) or"
     " rngs=layer_key (nnx).\n"
   )

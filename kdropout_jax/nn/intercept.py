@@ -333,10 +333,8 @@ def _check_rank(module: nn.Module, inputs) -> None:
 
 def _leading_axis(args, kwargs) -> int | None:
   first = args[0] if args else next(iter(kwargs.values()), None)
-  for leaf in jax.tree.leaves(first):
-    if jnp.ndim(leaf) > 0 and leaf.shape[0] > 0:
-      return leaf.shape[0]
-  return None
+  sizes = [leaf.shape[0] for leaf in jax.tree.leaves(first) if jnp.ndim(leaf)]
+  return next((size for size in sizes if size), sizes[0] if sizes else None)
 
 
 def _uint32(step) -> Array:

@@ -40,13 +40,13 @@ def check_operands(x, w, b) -> None:
 
 
 def masks(
-  w, in_mask: blocks.MasksLike | None, out_mask: blocks.MasksLike | None
+  x, w, in_mask: blocks.MasksLike | None, out_mask: blocks.MasksLike | None
 ) -> tuple[blocks.Masks | None, blocks.Masks | None]:
   """Returns the masks of both sides of `w`, checked."""
   ins = _check_mask("in_mask", in_mask, w.shape[0])
   outs = _check_mask("out_mask", out_mask, w.shape[1])
   counts = [side.num_subnets for side in (ins, outs) if side is not None]
-  if 0 in counts:
+  if 0 in counts and x.shape[0] > 0:
     raise ValueError("in_mask and out_mask must hold at least one mask, got 0")
   if len(set(counts)) > 1:
     raise ValueError(
@@ -70,11 +70,12 @@ def describe(
   return problems.Problem(
     rows=x.shape[0],
     positions=math.prod(x.shape[1:-1]),
-    groups=min(counts[0] if counts else 1, max(x.shape[0], 1)),
+    groups=max(min(counts[0] if counts else 1, x.shape[0]), 1),
     inputs=_side(ins, w.shape[0]),
     outputs=_side(outs, w.shape[1]),
     dtype=jnp.dtype(x.dtype).name,
     precision=precision,
+    is_explicit=_is_explicit(x),
     out_dtype=None if out_dtype is None else jnp.dtype(out_dtype).name,
   )
 
@@ -88,6 +89,26 @@ def keep(side: blocks.Masks | None, groups: int) -> Bool[Array, "T G"] | None:
   # More masks than rows: each row is a group of its own.
   slots = jnp.asarray(blocks.row_slots(groups, side.num_subnets))
   return side.take(slots).keep
+
+
+def equally_varying(*arrays: Any) -> list[Any]:
+  """Returns arrays that vary over the same axes of `shard_map`, None as it is.
+
+  The gradient of one that did not vary is then summed over those axes.
+  """
+  varying = [
+    frozenset() if a is None else jax.typeof(a).manual_axis_type.varying
+    for a in arrays
+  ]
+  union = frozenset().union(*varying)
+  return [
+    a if a is None or not union - own else _vary(a, tuple(union - own))
+    for a, own in zip(arrays, varying)
+  ]
+
+
+def _vary(a, axes: tuple[str, ...]):
+  return jax.lax.pcast(a, axes, to="varying")
 
 
 def check_precision(precision, out_dtype) -> None:
@@ -104,6 +125,16 @@ def check_precision(precision, out_dtype) -> None:
       raise ValueError(
         f"precision must be one that jax.lax.Precision names, got {precision!r}"
       ) from None
+
+
+def _is_explicit(x) -> bool:
+  return bool(getattr(_mesh_of(x), "explicit_axes", ()))
+
+
+def _mesh_of(x):
+  if isinstance(x, jax.ShapeDtypeStruct):
+    return None
+  return getattr(jax.typeof(x).sharding, "mesh", None)
 
 
 def _check_mask(name, mask, width) -> blocks.Masks | None:

@@ -14,11 +14,11 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.experimental import layout
 from jaxtyping import Array, Bool, Float, Int
 
 from kdropout_jax import blocks
 from kdropout_jax.ops import dense
+from kdropout_jax.ops import layouts
 from kdropout_jax.ops import problems
 
 _MAX_UNROLLED = 8
@@ -43,11 +43,11 @@ class Units:
   def take_columns(self, x: Float[Array, "T R W"]) -> Float[Array, "T R N"]:
     """Gathers each group's kept columns."""
     small = self._zero_invalid(_each(_columns, x, self.index), axis=2)
-    return _row_major(small)
+    return layouts.row_major(small)
 
   def take_weights(self, w: Float[Array, "W O"]) -> Float[Array, "T N O"]:
     """Gathers, for each group, the kept rows of a matrix that all share."""
-    return _row_major(_for_each(_rows, w, self.index))
+    return layouts.row_major(_for_each(_rows, w, self.index))
 
   def put_columns(self, small: Float[Array, "T R N"]) -> Float[Array, "T R W"]:
     """Spreads small columns to full width, zero where dropped."""
@@ -114,7 +114,7 @@ def forward(
   """As `dense.forward`; multiplies kept inputs by kept outputs only."""
   ins, outs = _tables(problem, in_keep, out_keep)
   x = _small_rows(problem, x, ins)
-  y = _row_major(
+  y = layouts.row_major(
     _batched(problem, x, _small_weights(w, ins, outs), 2, 1, problem.out)
   )
   y = y if outs is None else outs.put_columns(y)
@@ -152,10 +152,10 @@ def dw(
   x, dy = _small_rows(problem, x, ins), _small_rows(problem, dy, outs)
   if ins is None and outs is not None and problem.groups > 1:
     # Rows of the transposed gradient are spread, not columns of each group.
-    small = _row_major(_batched(problem, dy, x, 1, 1))
-    return _row_major(_row_major(outs.sum_rows(small)).T)
-  small = _row_major(_batched(problem, x, dy, 1, 1))
-  small = small if outs is None else _row_major(outs.put_columns(small))
+    small = layouts.row_major(_batched(problem, dy, x, 1, 1))
+    return layouts.row_major(layouts.row_major(outs.sum_rows(small)).T)
+  small = layouts.row_major(_batched(problem, x, dy, 1, 1))
+  small = small if outs is None else layouts.row_major(outs.put_columns(small))
   return jnp.sum(small, axis=0) if ins is None else ins.sum_rows(small)
 
 
@@ -210,7 +210,7 @@ def _small_weights(w, ins: Units | None, outs: Units | None):
   if ins is None:
     if outs is None:
       return w[None]
-    return _row_major(_for_each(_columns, w, outs.index))
+    return layouts.row_major(_for_each(_columns, w, outs.index))
   small = ins.take_weights(w)
   return small if outs is None else outs.take_columns(small)
 
@@ -246,7 +246,3 @@ def _rows(a, index):
 
 def _columns(a, index):
   return a.at[:, index].get(mode="promise_in_bounds")
-
-
-def _row_major(a):
-  return layout.with_layout_constraint(a, layout.Layout(tuple(range(a.ndim))))

@@ -5,7 +5,7 @@ The three products share one signature with the other implementations. `x` is
 `in_keep` and `out_keep` are bool [T, G] or None.
 """
 
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +14,7 @@ from jaxtyping import Array, Bool, Float
 from kdropout_jax import blocks
 from kdropout_jax.ops import problems
 
-Keep = Bool[Array, "T G"] | None
+Keep = Bool[Array, "T _"] | None
 Activation = Literal["relu"]
 
 
@@ -27,10 +27,11 @@ def forward(
   out_keep: Keep,
   *,
   activation: str | None = None,
+  sharding: Any = None,
 ) -> Float[Array, "B P O"]:
   """Returns ``act((x * in_mask) @ w + b)``, zero where `out_mask` drops."""
   x = keep_units(problem, problem.inputs, x, in_keep)
-  y = dot(problem, x, w, ((2,), (0,)), out=problem.out)
+  y = dot(problem, x, w, ((2,), (0,)), out=problem.out, sharding=sharding)
   y = epilogue(y, b, activation)
   return keep_units(problem, problem.outputs, y, out_keep)
 
@@ -41,10 +42,12 @@ def dx(
   w: Float[Array, "I O"],
   in_keep: Keep,
   out_keep: Keep,
+  *,
+  sharding: Any = None,
 ) -> Float[Array, "B P I"]:
   """Returns the gradient of the inputs, zero where `in_mask` drops."""
   dy = keep_units(problem, problem.outputs, dy, out_keep)
-  dx = dot(problem, dy, w, ((2,), (1,)))
+  dx = dot(problem, dy, w, ((2,), (1,)), sharding=sharding)
   return keep_units(problem, problem.inputs, dx, in_keep)
 
 
@@ -54,11 +57,13 @@ def dw(
   dy: Float[Array, "B P O"],
   in_keep: Keep,
   out_keep: Keep,
+  *,
+  sharding: Any = None,
 ) -> Float[Array, "I O"]:
   """Returns the gradient of the weights, summed over all rows."""
   x = keep_units(problem, problem.inputs, x, in_keep)
   dy = keep_units(problem, problem.outputs, dy, out_keep)
-  return dot(problem, x, dy, ((0, 1), (0, 1)))
+  return dot(problem, x, dy, ((0, 1), (0, 1)), sharding=sharding)
 
 
 def keep_units(
@@ -92,6 +97,7 @@ def dot(
   batch: tuple[tuple[int, ...], tuple[int, ...]] = ((), ()),
   *,
   out: str | None = None,
+  sharding: Any = None,
 ) -> Float[Array, "..."]:
   """Returns a dot product in the operands' dtype, summed in float32 or wider.
 
@@ -102,6 +108,7 @@ def dot(
     contract: axes of `a` and of `b` to sum over.
     batch: axes of `a` and of `b` that run together.
     out: name of the result's dtype; the default is the operands'.
+    sharding: of the result, where axes are explicit; None leaves it to JAX.
   """
   out = out or a.dtype.name
   wide = wide_dtype(a.dtype)
@@ -113,6 +120,7 @@ def dot(
       (contract, batch),
       precision=problem.precision,
       preferred_element_type=wide,
+      out_sharding=sharding,
     )
 
   def upcast(a, b):

@@ -113,6 +113,11 @@ def unsupported(
   implementation: str, problem: problems.Problem, target: Target | None
 ) -> str | None:
   """Returns why an implementation cannot serve a problem, or None if it can."""
+  if problem.is_explicit and implementation != "dense":
+    return (
+      f"{implementation} does not say how its parts are sharded, which a mesh"
+      " with explicit axes asks for; use 'dense', or axes of type Auto"
+    )
   if implementation == "compact":
     return _why_not_compact(problem)
   if implementation == "triton":
@@ -240,8 +245,7 @@ def choose(
   The regions of `measured` decide; the rest is dense.
   """
   if platform == "cpu":
-    misses = measured.CPU.misses(problem)
-    return _small_or_dense(misses)
+    return _small_or_dense(problem)
   if platform != "cuda":
     return "dense", f"nothing was timed on {platform}"
   if target is None:
@@ -249,10 +253,14 @@ def choose(
   return _kernel_or_dense(product, problem, target)
 
 
-def _small_or_dense(misses: list[str]) -> tuple[str, str]:
+def _small_or_dense(problem: problems.Problem) -> tuple[str, str]:
   region = measured.CPU
+  misses = region.misses(problem)
   if misses:
     return "dense", f"small products win elsewhere only, not at {misses[0]}"
+  reason = unsupported("compact", problem, None)
+  if reason is not None:
+    return "dense", reason
   return "compact", f"{region.reason} ({region.source})"
 
 

@@ -51,7 +51,7 @@ def explain(
     )
   x, w = (jax.ShapeDtypeStruct(s, dtype) for s in (x_shape, w_shape))
   arguments.check_operands(x, w, None)
-  problem = arguments.describe(x, w, *arguments.masks(w, in_mask, out_mask))
+  problem = arguments.describe(x, w, *arguments.masks(x, w, in_mask, out_mask))
   target = dispatch.current_target() or dispatch.Target(90)
   lines = []
   for product in dispatch.PRODUCTS:

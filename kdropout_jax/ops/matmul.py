@@ -5,7 +5,6 @@
 dx, dw) are dispatched one by one, and each skips both kinds of dropped block.
 """
 
-import dataclasses
 import functools
 from typing import Any
 
@@ -14,12 +13,11 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from kdropout_jax import _types
 from kdropout_jax import blocks
 from kdropout_jax.ops import arguments
 from kdropout_jax.ops import dense
 from kdropout_jax.ops import dispatch
-from kdropout_jax.ops import problems
+from kdropout_jax.ops import products
 
 
 def masked_matmul(
@@ -35,8 +33,8 @@ def masked_matmul(
   """Multiplies masked rows by `w` and skips the blocks that masks drop.
 
   Row r of the B rows belongs to group ``r * T // B``; all its positions share
-  the group's masks. No rescaling is done. First derivatives are supported,
-  and they skip the same blocks.
+  the group's masks. No rescaling is done. Derivatives, forward and reverse,
+  skip the same blocks.
 
   Args:
     x: [B, ..., I], floating point.
@@ -109,20 +107,21 @@ def masked_dense(
   x, w, b = arguments.operands(x, w, b)
   dense.check_activation(activation)
   arguments.check_precision(precision, preferred_element_type)
-  ins, outs = arguments.masks(w, in_mask, out_mask)
+  ins, outs = arguments.masks(x, w, in_mask, out_mask)
   problem = arguments.describe(
     x, w, ins, outs, precision=precision, out_dtype=preferred_element_type
   )
   plan = dispatch.plan(problem, implementation)
   if 0 in (problem.rows, problem.positions, w.shape[1]):
     return _empty(problem, x, w)
+  keeps = [arguments.keep(side, problem.groups) for side in (ins, outs)]
+  x3 = x.reshape(problem.rows, problem.positions, w.shape[0])
+  x3, w, b, in_keep, out_keep = arguments.equally_varying(x3, w, b, *keeps)
+  # Once a mask: the products of all derivatives take the same tables.
+  tables = dispatch.tables(plan, in_keep, out_keep)
+  static = products.Static(problem, plan)
   y: Array = _product(  # pyright: ignore[reportAssignmentType]
-    _Static(problem, plan, activation),
-    x.reshape(problem.rows, problem.positions, w.shape[0]),
-    w,
-    b,
-    arguments.keep(ins, problem.groups),
-    arguments.keep(outs, problem.groups),
+    static, activation, x3, w, b, in_keep, out_keep, tables
   )
   return y.reshape(*x.shape[:-1], w.shape[1])
 
@@ -132,70 +131,51 @@ def _empty(problem, x, w):
   return dense.dot(problem, x, w, ((x.ndim - 1,), (0,)), out=problem.out)
 
 
-@dataclasses.dataclass(frozen=True)
-class _Static:
-  """What the traced arrays do not say."""
-
-  problem: problems.Problem
-  plan: dispatch.Plan
-  activation: str | None
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _product(static, x, w, b, in_keep, out_keep):
-  return _forward(static, x, w, b, in_keep, out_keep)[0]
-
-
-def _forward(static, x, w, b, in_keep, out_keep):
-  # Once a mask: the products of the backward pass take the same tables.
-  tables = dispatch.tables(static.plan, in_keep, out_keep)
-  masks = (in_keep, out_keep)
-  activation = static.activation
-  y = _run("forward", static, tables, x, w, b, *masks, activation=activation)
-  positive = y > 0 if activation == "relu" else None
-  return y, (x, w, b, positive, masks, tables)
-
-
-def _backward(static, residuals, dy):
-  x, w, b, positive, masks, tables = residuals
-  dy = dy.astype(x.dtype)
-  if positive is not None:
-    dy = jnp.where(positive, dy, jnp.zeros((), dy.dtype))
-  dx = _run("dx", static, tables, dy, w, *masks)
-  dw = _run("dw", static, tables, x, dy, *masks)
-  db = _bias_gradient(static, b, dy, positive, masks[1])
-  return dx, dw, db, None, None
-
-
-_product.defvjp(_forward, _backward)
-
-
-def _bias_gradient(static, b, dy, positive, out_keep):
-  if b is None:
-    return None
-  if positive is None:  # Else dropped outputs, which are zero, are left out.
-    problem = static.problem
-    dy = dense.keep_units(problem, problem.outputs, dy, out_keep)
-  wide = jnp.promote_types(dy.dtype, jnp.float32)
-  return jnp.sum(dy, axis=(0, 1), dtype=wide).astype(b.dtype)
-
-
-def _run(product, static, tables, *arrays, **options):
-  """Runs a product; whoever differentiates it is told that it cannot be."""
-
-  def run(tables, *arrays):
-    return dispatch.call(
-      product, static.plan, static.problem, tables, *arrays, **options
-    )
-
-  once = jax.custom_jvp(run)
-  once.defjvp(_refuse)
-  return once(tables, *arrays)
-
-
-def _refuse(primals, tangents):
-  del primals, tangents
-  raise _types.UnsupportedError(
-    "masked_matmul has first derivatives only: its gradient cannot be"
-    " differentiated again; write (x * mask) @ w for second derivatives"
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1))
+def _product(static, activation, x, w, b, in_keep, out_keep, tables):
+  return dispatch.call(
+    "forward",
+    static.plan,
+    static.problem,
+    tables,
+    x,
+    w,
+    b,
+    in_keep,
+    out_keep,
+    activation=activation,
   )
+
+
+def _product_jvp(static, activation, primals, tangents):
+  x, w, b, *masks = primals
+  y: Array = _product(static, activation, *primals)  # pyright: ignore[reportAssignmentType]
+  parts = []
+  if not _is_zero(tangents[0]):
+    parts.append(products.bind("forward", static, tangents[0], w, *masks))
+  if not _is_zero(tangents[1]):
+    parts.append(products.bind("forward", static, x, tangents[1], *masks))
+  if b is not None and not _is_zero(tangents[2]):
+    # A ReLU's outputs that are dropped are not positive.
+    keep = None if activation == "relu" else masks[1]
+    parts.append(_spread_bias(static.problem, tangents[2], y, keep))
+  if not parts:
+    return y, jnp.zeros_like(y)
+  tangent = functools.reduce(jnp.add, parts)
+  if activation == "relu":
+    tangent = jnp.where(y > 0, tangent, jnp.zeros((), y.dtype))
+  return y, tangent
+
+
+_product.defjvp(_product_jvp, symbolic_zeros=True)
+
+
+def _is_zero(tangent) -> bool:
+  return isinstance(tangent, jax.custom_derivatives.SymbolicZero)
+
+
+def _spread_bias(problem, b, y, out_keep):
+  """Returns what a bias adds to each row; its gradient is summed widely."""
+  wide = b.astype(dense.wide_dtype(b.dtype))
+  spread = jnp.broadcast_to(wide, y.shape).astype(y.dtype)
+  return dense.keep_units(problem, problem.outputs, spread, out_keep)

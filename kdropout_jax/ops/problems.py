@@ -55,6 +55,7 @@ class Problem:
     dtype: name of the operands' dtype.
     precision: as for `jnp.matmul`.
     out_dtype: name of the result's dtype, None for the operands'.
+    is_explicit: whether the mesh has explicit axes.
   """
 
   rows: int
@@ -65,6 +66,7 @@ class Problem:
   dtype: str = "float32"
   precision: Any = None
   out_dtype: str | None = None
+  is_explicit: bool = False
 
   @property
   def kept_share(self) -> float | None:

@@ -233,11 +233,16 @@ def _sum_leaf(shape, grads, axes: layouts.Axes, tables: Tables):
 
 def _gather(leaf, index: Index):
   """Takes `index` from the axes of an array, in the order of the dict."""
+  return _gather_axes(leaf, list(index.values()), tuple(index))
+
+
+@functools.partial(jax.jit, static_argnames="axes", inline=True)
+def _gather_axes(leaf, index, axes: tuple[int, ...]):
   return jax.lax.platform_dependent(
     leaf,
-    list(index.values()),
-    cuda=functools.partial(_gather_at_once, axes=tuple(index)),
-    default=functools.partial(_gather_in_turn, axes=tuple(index)),
+    index,
+    cuda=functools.partial(_gather_at_once, axes=axes),
+    default=functools.partial(_gather_in_turn, axes=axes),
   )
 
 

@@ -138,11 +138,7 @@ def _make_table(layer: str, mask: blocks.Masks, size: int | None) -> Table:
     units = jnp.broadcast_to(jnp.arange(size, dtype=jnp.int32), keep.shape)
     place, live = units, keep if is_padded else None
   else:
-    place, units = jax.lax.platform_dependent(
-      keep,
-      cuda=functools.partial(_by_counting, size=size),
-      default=functools.partial(_by_sorting, size=size),
-    )
+    place, units = _order(keep, size)
     slots = jnp.arange(size, dtype=jnp.int32)[None]
     live = slots < counts[:, None] if is_padded else None
   if not _checks.is_tracer(counts) and int(jnp.max(counts)) > size:
@@ -153,8 +149,18 @@ def _make_table(layer: str, mask: blocks.Masks, size: int | None) -> Table:
   return Table(units, place, live, counts <= size, mask)
 
 
-def _by_sorting(keep: Bool[Array, "T W"], size: int):
+@functools.partial(jax.jit, static_argnames="size", inline=True)
+def _order(keep: Bool[Array, "T W"], size: int):
   """Returns places [T, W] and units [T, size]: kept ones, then the others."""
+  return jax.lax.platform_dependent(
+    keep,
+    cuda=functools.partial(_by_counting, size=size),
+    default=functools.partial(_by_sorting, size=size),
+  )
+
+
+def _by_sorting(keep: Bool[Array, "T W"], size: int):
+  """As `_order`, on a CPU."""
   kept = jnp.cumsum(keep, axis=1, dtype=jnp.int32)
   dropped = kept[:, -1:] + jnp.cumsum(~keep, axis=1, dtype=jnp.int32)
   order = jnp.argsort(~keep, axis=1, stable=True).astype(jnp.int32)
@@ -162,7 +168,7 @@ def _by_sorting(keep: Bool[Array, "T W"], size: int):
 
 
 def _by_counting(keep: Bool[Array, "T W"], size: int):
-  """As `_by_sorting`, by comparing all pairs.
+  """As `_order`, by comparing all pairs.
 
   That is two programs of a GPU, where a sum along an axis and a sort are many.
   """

@@ -3,7 +3,10 @@
 While a window trains a small network, every dropped weight sees zero
 gradients: momentum still moves it, its moments decay, weight decay shrinks it.
 Those updates depend on nothing else, so they are replayed at the window's end,
-chunk by chunk, with the loop over updates inside.
+several fused into one pass over the weights: chunk by chunk of a CPU's cache,
+with the loop over updates inside; on a GPU, where a loop's turn is a launch of
+kernels that wants whole arrays, in one loop over updates (seen on an H200: .17
+ms a step against .82).
 
 All elements are replayed, the kept ones, too, which `insert` overwrites then:
 a third more arithmetic, and nothing to gather. No update is left out once the
@@ -63,12 +66,13 @@ def catch_up(
   chunks = _Chunks.of(params, opt_state, layout)
   if not chunks.followed:
     return params, opt_state
-  replay = _replay(optimizer, chunks, num_updates)
-  packed = [chunks.pack(i) for i in chunks.followed]
-  results = jax.lax.map(replay, packed)
+  results = jax.lax.platform_dependent(
+    cuda=lambda: _as_a_whole(optimizer, chunks, num_updates),
+    default=lambda: _by_chunks(optimizer, chunks, num_updates),
+  )
   leaves = list(chunks.leaves)
   for i, result in zip(chunks.followed, results):
-    leaves[i] = result.reshape(-1)[: leaves[i].size].reshape(leaves[i].shape)
+    leaves[i] = result
   return jax.tree.unflatten(chunks.treedef, leaves)
 
 
@@ -131,34 +135,74 @@ class _Chunks:
     return jax.tree.unflatten(self.treedef, leaves)
 
 
-def _replay(
-  optimizer, chunks: _Chunks, num_updates
-) -> Callable[[list[jax.Array]], list[jax.Array]]:
-  """Returns the function that replays one chunk."""
-  unroll = max(
-    1, min(_MAX_UNROLL, _MAX_UNROLLED_LEAVES // len(chunks.followed))
-  )
-
-  def update(_, carry):
-    params, state = carry
-    zeros = jax.tree.map(jnp.zeros_like, params)
-    updates, new_state = optimizer.update(zeros, state, params)
-    new = optax.apply_updates(params, updates), new_state
-    return jax.tree.map(lambda x, old: x.astype(old.dtype), new, carry)
+def _by_chunks(optimizer, chunks: _Chunks, num_updates) -> list[jax.Array]:
+  """Replays chunk by chunk, all updates of one before the next."""
+  unroll = _unroll(chunks)
+  update = _update(optimizer)
 
   def several(_, carry):
     for _ in range(unroll):
-      carry = update(None, carry)
+      carry = update(carry)
     return carry
 
   def replay(chunk):
-    carry = chunks.trees(chunk)
-    carry = jax.tree.map(jnp.asarray, carry)
-    passes = (num_updates // unroll, several), (num_updates % unroll, update)
+    carry = jax.tree.map(jnp.asarray, chunks.trees(chunk))
+    passes = (
+      (num_updates // unroll, several),
+      (num_updates % unroll, lambda _, carry: update(carry)),
+    )
     for trips, body in passes:
       if not isinstance(trips, int) or trips:  # a loop of none compiles, too
         carry = jax.lax.fori_loop(0, trips, body, carry)
     leaves = jax.tree.leaves(carry)
     return [leaves[i] for i in chunks.followed]
 
-  return replay
+  results = jax.lax.map(replay, [chunks.pack(i) for i in chunks.followed])
+  full = [chunks.leaves[i] for i in chunks.followed]
+  return [
+    result.reshape(-1)[: leaf.size].reshape(leaf.shape)
+    for result, leaf in zip(results, full)
+  ]
+
+
+def _as_a_whole(optimizer, chunks: _Chunks, num_updates) -> list[jax.Array]:
+  """Replays whole arrays in one loop, of which a turn is several updates.
+
+  The last turn leaves out those that are too many, element by element.
+  """
+  unroll = _unroll(chunks)
+  update = _update(optimizer)
+
+  def several(turn, carry):
+    for i in range(unroll):
+      is_due = turn * unroll + i < num_updates
+      carry = jax.tree.map(
+        lambda new, old, is_due=is_due: jnp.where(is_due, new, old),
+        update(carry),
+        carry,
+      )
+    return carry
+
+  whole = chunks.trees([chunks.leaves[i] for i in chunks.followed])
+  carry = jax.tree.map(jnp.asarray, whole)
+  turns = (num_updates + unroll - 1) // unroll
+  leaves = jax.tree.leaves(jax.lax.fori_loop(0, turns, several, carry))
+  return [leaves[i] for i in chunks.followed]
+
+
+def _unroll(chunks: _Chunks) -> int:
+  """Returns how many updates one pass over the elements does."""
+  return max(1, min(_MAX_UNROLL, _MAX_UNROLLED_LEAVES // len(chunks.followed)))
+
+
+def _update(optimizer) -> Callable[[tuple[Any, Any]], tuple[Any, Any]]:
+  """Returns one update of (params, state) with zero gradients."""
+
+  def update(carry):
+    params, state = carry
+    zeros = jax.tree.map(jnp.zeros_like, params)
+    updates, new_state = optimizer.update(zeros, state, params)
+    new = optax.apply_updates(params, updates), new_state
+    return jax.tree.map(lambda x, old: x.astype(old.dtype), new, carry)
+
+  return update

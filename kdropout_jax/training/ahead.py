@@ -5,6 +5,8 @@ every step. A CPU launches nothing, and trains by `step.run_steps`.
 """
 
 import dataclasses
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -30,7 +32,7 @@ moment (bits, and a sort of them with their places), and a program may have
 tens of members."""
 
 
-def run_steps_for(platform: str) -> step_lib.RunSteps:
+def run_steps_for(platform: str) -> Callable[..., Any]:
   """Returns what trains steps on devices of `platform`."""
   return step_lib.run_steps if platform == "cpu" else run_steps
 
@@ -41,6 +43,7 @@ def run_steps(
   start: Int[Array, ""],
   count: Int[Array, ""],
   data: task_lib.Data,
+  one_step: Callable[..., Any] = step_lib.train_step,
 ) -> tuple[state_lib.TrainState, task_lib.Sums]:
   """Trains steps `start` to ``start + count``, as `step.run_steps` does.
 
@@ -49,7 +52,7 @@ def run_steps(
   """
   size = chunk_steps(worker, state, data)
   if size < 2:
-    return step_lib.run_steps(worker, state, start, count, data)
+    return step_lib.run_steps(worker, state, start, count, data, one_step)
   batches = batches_lib.Batches(worker, start, data)
   stop = start + count
 
@@ -58,17 +61,15 @@ def run_steps(
     steps = first + jnp.arange(size, dtype=jnp.int32)
     masks = sample_masks(worker, state, steps, data)
 
-    def one_step(step, carry):
+    def body(step, carry):
       state, order, sums = carry
       batch, order = batches.read(step, order)
       own = jax.tree.map(lambda keep: keep[step - first], masks)
-      state, (loss, accuracy) = step_lib.train_step(
-        worker, state, step, batch, own
-      )
+      state, (loss, accuracy) = one_step(worker, state, step, batch, own)
       return state, order, sums.add(step, loss, accuracy)
 
     end = jnp.minimum(first + size, stop)
-    return end, *jax.lax.fori_loop(first, end, one_step, tuple(carry))
+    return end, *jax.lax.fori_loop(first, end, body, tuple(carry))
 
   first = jnp.asarray(start, jnp.int32)
   carry = (first, state, batches.no_order(), task_lib.Sums.zero())

@@ -121,7 +121,7 @@ class Hook:
 
 def fit(
   run: RunFn,
-  state: state_lib.TrainState,
+  state: Any,
   *,
   num_steps: int,
   start: int = 0,
@@ -131,7 +131,7 @@ def fit(
   should_stop: Callable[[], bool] = lambda: False,
   on_stop: HookFn | None = None,
   max_dispatch: int | None = None,
-) -> state_lib.TrainState:
+) -> Any:
   """Trains steps `start` to `num_steps`.
 
   Where a dispatch ends never changes what is trained, so after the first one

@@ -114,15 +114,24 @@ class Writers:
 
 
 def read_jsonl(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
-  """Returns the records of a file; a last line cut off by a kill is skipped."""
+  """Returns the records of a file; a line that is none is skipped.
+
+  A kill may cut off the last line, and a damage may hit any; the good ones
+  around it stay.
+  """
   path = pathlib.Path(path)
-  records = []
-  for line in path.read_text().splitlines() if path.exists() else []:
-    try:
-      records.append(json.loads(line))
-    except json.JSONDecodeError:
-      break
-  return records
+  text = path.read_text(errors="replace") if path.exists() else ""
+  found = (_record(line) for line in text.split("\n"))
+  return [record for record in found if record is not None]
+
+
+def _record(line: str) -> dict[str, Any] | None:
+  try:
+    record = json.loads(line)
+  except (ValueError, RecursionError):
+    return None
+  is_one = isinstance(record, dict) and isinstance(record.get("step"), int)
+  return record if is_one else None
 
 
 write_atomically = files.write_atomically  # Moved; for callers of old names.

@@ -1,4 +1,4 @@
-"""Devices: the only file that says pmap.
+"""Devices by pmap: the only file that says it. `sharded` has them by jit.
 
 State is the same on every device and the rows of a batch are split over them.
 Ids of subnets are global: each device takes those that its rows train, so the
@@ -12,11 +12,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Integer
 
 from kdropout_jax import _checks
 from kdropout_jax import blocks
 from kdropout_jax import functional
-from kdropout_jax._types import Ids
 from kdropout_jax.training import task as task_lib
 
 AXIS = "batch"
@@ -99,7 +99,7 @@ class Devices:
 
     return jax.tree.map(put, tree)
 
-  def pmap(self, fn: Callable, *, donate: bool) -> "Compiled":
+  def compile(self, fn: Callable, *, donate: bool) -> "Compiled":
     """Returns `fn(state, sharded, shared)` compiled for the devices.
 
     Args:
@@ -129,18 +129,25 @@ class Devices:
       state, metrics = mapped(state, sharded, shared)
       return state, jax.tree.map(_first_of_this_process, metrics)
 
-    return Compiled(call, traces)
+    return Compiled(call, mapped.lower, traces)
 
 
 @dataclasses.dataclass(frozen=True)
 class Compiled:
-  """A compiled function that knows how often it was traced."""
+  """A compiled function that knows how often it was traced.
+
+  Attributes:
+    fn: the function.
+    lower: takes its arguments, returns what `jax.jit(...).lower` does.
+    traces: one entry a trace.
+  """
 
   fn: Callable
+  lower: Callable
   traces: list
 
   def __call__(self, state: Any, sharded: Any, shared: Any) -> Any:
-    """Calls the function; see `Devices.pmap`."""
+    """Calls the function; see `Devices.compile`."""
     return self.fn(state, sharded, shared)
 
   @property
@@ -150,12 +157,12 @@ class Compiled:
 
 
 def mean(tree: Any) -> Any:
-  """Returns the mean over devices, inside what `Devices.pmap` compiles."""
+  """Returns the mean over devices, inside what `Devices` compile."""
   return jax.lax.pmean(tree, AXIS)
 
 
 def total(tree: Any) -> Any:
-  """Returns the sum over devices, inside what `Devices.pmap` compiles."""
+  """Returns the sum over devices, inside what `Devices` compile."""
   return jax.lax.psum(tree, AXIS)
 
 
@@ -180,7 +187,7 @@ def check_split(num_subnets: int, batch_size: int, num_devices: int) -> None:
 
 
 def subnets_on_device(
-  ids: Ids,
+  ids: Integer[Array, "*layers T"],
   shard: task_lib.Shard,
   *,
   batch_size: int,
@@ -204,7 +211,7 @@ def subnets_on_device(
   """
   num_subnets = ids.shape[-1]
   num_rows = batch_size // num_devices
-  if num_devices == 1:
+  if num_devices == 1 or num_subnets == 1:
     return task_lib.Subnets(ids)
   if row_layout == "tiled":
     if num_rows % num_subnets == 0:

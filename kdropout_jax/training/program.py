@@ -1,7 +1,8 @@
 """The compiled functions of a run: initialise, train, evaluate.
 
-Members are vmapped, devices are pmapped around them, and each function is
-traced once for a whole run: steps, lengths and splits are traced numbers.
+Members are vmapped, devices are mapped around them (by pmap or by jit, as the
+devices say), and each function is traced once for a whole run: steps, lengths
+and splits are traced numbers.
 """
 
 import functools
@@ -26,7 +27,8 @@ class Program:
 
   Args:
     task: what the members have in common.
-    devices: the devices; `task.num_devices` of them.
+    devices: of `parallel` or `sharded`; they split a batch in
+      `task.num_devices`.
     run_steps: trains many steps of one member: another function of the
       signature of `step.run_steps`; None: what suits the devices, with the
       same masks.
@@ -64,9 +66,9 @@ class Program:
       jax.vmap(functools.partial(step_lib.init_state, task), (0, None))
     )
     run_steps = run_steps or ahead.run_steps_for(devices.platform)
-    self._run = devices.pmap(self._train(run_steps), donate=True)
-    self._step = devices.pmap(self._train_batch, donate=True)
-    self._evaluate = devices.pmap(self._evaluate_rows, donate=False)
+    self._run = devices.compile(self._train(run_steps), donate=True)
+    self._step = devices.compile(self._train_batch, donate=True)
+    self._evaluate = devices.compile(self._evaluate_rows, donate=False)
 
   def init(
     self, members: state_lib.Members, example: Any

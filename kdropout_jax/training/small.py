@@ -18,6 +18,7 @@ from kdropout_jax import config
 from kdropout_jax import subnets
 from kdropout_jax._types import Step
 from kdropout_jax._types import UnsupportedError
+from kdropout_jax.training import ahead
 from kdropout_jax.training import parallel
 from kdropout_jax.training import state as state_lib
 from kdropout_jax.training import step as step_lib
@@ -43,11 +44,14 @@ class SmallStep:
     state: state_lib.TrainState,
     step: Step,
     batch: task_lib.Data,
+    masks: step_lib.Masks | None = None,
   ) -> tuple[state_lib.TrainState, tuple[Float[Array, ""], Float[Array, ""]]]:
     """Trains on one batch, as `step.train_step` does."""
     task = worker.task
     inputs = step_lib.read_inputs(worker, step, batch)
-    chosen = step_lib.subnets(worker, step, batch)
+    if masks is None:
+      chosen = step_lib.subnets(worker, step, batch)
+      masks = windows.sample_masks(worker, state.params, inputs, chosen.ids)
 
     def row_losses(params, inputs, labels):
       logits = task.model.apply({"params": params}, inputs, train=True)
@@ -60,7 +64,6 @@ class SmallStep:
       row_layout=task.row_layout,
       sizes=self.sizes,
     )
-    masks = windows.sample_masks(worker, state.params, inputs, chosen.ids)
     (loss, hits), grads = value_and_grad(
       state.params, masks, inputs, batch.labels
     )
@@ -109,9 +112,8 @@ def plan(
   sizes = windows.largest_sizes(
     task, members, state.params, example, _num_ids(members, num_steps)
   )
-  return functools.partial(
-    step_lib.run_steps, one_step=SmallStep(layout, sizes)
-  )
+  run_steps = ahead.run_steps_for(jax.default_backend())
+  return functools.partial(run_steps, one_step=SmallStep(layout, sizes))
 
 
 def _check_rows(task: task_lib.Task, members: state_lib.Members) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import linen as nn
 from jaxtyping import Array, Float, Int, UInt
@@ -98,7 +99,7 @@ class Data:
   inputs: Any
   labels: Int[Array, "N ..."]
 
-  def take(self, rows: Int[Array, "B"]) -> "Data":
+  def take(self, rows: Int[Array | np.ndarray, "B"]) -> "Data":
     """Returns the examples at `rows`."""
     return jax.tree.map(lambda x: x[rows], self)
 

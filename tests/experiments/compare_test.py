@@ -43,11 +43,10 @@ def test_the_methods_differ_in_nothing_but_the_method():
 
 def test_every_subnet_of_the_table_can_train():
   """Gyro's count is its total: each window has the steps for all its own."""
-  from experiments.run import methods
 
   for label in ("gyro", "gyro, block-wise"):
     config = compare.configs()[label]
-    schedule = methods.schedule(config, config.num_steps)
+    schedule = config.schedule(config.num_steps)
     trained = schedule.num_subnets(config.num_steps, config.batch_size)
     assert trained == config.total
 

@@ -390,12 +390,14 @@ def test_missing_streams_and_arguments_are_explained():
     with pytest.raises(ValueError, match=message):
       layer.apply({}, x, subnets=ids, rngs=rngs)
   with pytest.raises(
-    ValueError, match=r"1. Pass the run-long key(?s:.)*3. Pass"
+    ValueError, match=r"1. Pass the run-long(?s:.)*2. If a lifted(?s:.)*4. Pass"
   ):
     kd.nnx.Dropout(0.5)(x, subnets=ids)
   with pytest.raises(errors.InvalidRngError, match="dropout"):
     layer.apply({}, x)
-  with pytest.raises(ValueError, match="has no `rngs`"):
+  with pytest.raises(
+    ValueError, match="is False, but no `rngs` argument was provided to Dropout"
+  ):
     kd.nnx.Dropout(0.5)(x)
   with pytest.raises(TypeError, match="rngs must be a Rngs"):
     kd.nnx.Dropout(0.5, rngs=3)
@@ -403,7 +405,9 @@ def test_missing_streams_and_arguments_are_explained():
     kd.linen.Dropout(0.5).apply({}, x)
   with pytest.raises(ValueError, match="deterministic"):
     layer.apply({}, x, deterministic=True)
-  with pytest.raises(ValueError, match="no `deterministic` argument"):
+  with pytest.raises(
+    ValueError, match="No `deterministic` argument was provided to Dropout"
+  ):
     kd.nnx.Dropout(0.5, deterministic=None)(x)
 
 
@@ -415,3 +419,79 @@ def test_nnx_train_eval_and_view_set_deterministic():
   model.train()
   assert (model(x) != x).any()
   np.testing.assert_array_equal(nnx.view(model, deterministic=True)(x), x)
+
+
+def test_a_transform_that_holds_the_stream_back_is_told_by_its_remedy():
+  class Block(nn.Module):
+    @nn.compact
+    def __call__(self, x, ids):
+      return kd.linen.Dropout(0.5, deterministic=False)(x, subnets=ids), None
+
+  splits = {"params": True, "dropout": True}
+  scan = nn.scan(Block, split_rngs=splits, in_axes=nn.broadcast, length=3)
+  with pytest.raises(ValueError, match=r"split_rngs=\{'subnets': True\}"):
+    scan().apply({}, inputs(2, 8), jnp.arange(1), rngs={"subnets": KEY})
+
+
+def test_linen_modules_keep_their_run_key_in_a_bridge_to_nnx():
+  """The bridge draws from every stream at each call."""
+
+  class Model(nn.Module):
+    @nn.compact
+    def __call__(self, x, subnets=None):
+      x = kd.linen.Dropout(0.5, deterministic=False)(x, subnets=subnets)
+      return x, nn.Dropout(0.5, deterministic=False)(jnp.ones_like(x))
+
+  x, ids = jnp.ones((2, 32)), jnp.array([5])
+  layer = nnx.bridge.ToNNX(Model(), rngs=nnx.Rngs(0, subnets=1))
+  layer.lazy_init(x, subnets=ids)
+  (first, noise), (second, other) = layer(x, ids), layer(x, subnets=ids)
+  np.testing.assert_array_equal(first, second)
+  assert (noise != other).any()
+  jitted = nnx.jit(lambda layer, ids: layer(x, ids)[0])
+  np.testing.assert_array_equal(jitted(layer, ids), first)
+  assert (jitted(layer, ids + 1) != first).any()
+
+
+@pytest.mark.parametrize("rescale", ["expected", "realised", "at_test"])
+def test_a_batch_of_symbolic_size_is_exported_as_flaxs_own(rescale):
+  (rows,) = jax.export.symbolic_shape("b")
+  shape = jax.ShapeDtypeStruct((rows, 8), jnp.float32)
+
+  def call(x, key):
+    layer = kd.linen.Dropout(0.5, rescale=rescale, deterministic=False)
+    drop = layer.apply({}, x, rngs={"dropout": key})
+    masks = jnp.arange(2)[:, None] == jnp.zeros((1, 8))
+    return drop, kd.dropout(x, masks, rate=0.5)
+
+  x = jnp.ones((4, 8))
+  exported = jax.export.export(jax.jit(call))(shape, KEY).call(x, KEY)
+  for got, expected in zip(exported, call(x, KEY)):
+    np.testing.assert_array_equal(got, expected)
+
+
+def test_batches_without_rows_come_back_without_rows():
+  x, ids = jnp.ones((0, 8)), jnp.arange(2)
+  for kwargs in ({}, {"subnets": ids}):
+    for kind, last in (("Dropout", 8), ("DropConnectDense", 3)):
+      settings = {"rngs": nnx.Rngs(0)}
+      layer = (
+        kd.nnx.Dropout(0.5, **settings)
+        if kind == "Dropout"
+        else kd.nnx.DropConnectDense(8, 3, **settings)
+      )
+      assert layer(x, **kwargs).shape == (0, last)
+      module = getattr(kd.linen, kind)(
+        *((0.5,) if kind == "Dropout" else (3,)), deterministic=False
+      )
+      rngs = {"params": KEY, "dropout": KEY, "subnets": KEY}
+      y, _ = module.init_with_output(rngs, x, **kwargs)
+      assert y.shape == (0, last)
+  spatial = kd.linen.SpatialDropout(0.5, deterministic=False)
+  assert spatial.apply({}, jnp.ones((0, 2, 8)), rng=KEY).shape == (0, 2, 8)
+  masks = kd.subnet_masks(KEY, ids, 8, kd.Bernoulli(0.5))
+  for layout in ("contiguous", "tiled"):
+    assert kd.dropout(x, masks, rate=0.5, row_layout=layout).shape == (0, 8)
+  dense = kd.linen.MaskedDense(3, row_layout="tiled")
+  y, _ = dense.init_with_output(KEY, x, in_mask=masks)
+  assert y.shape == (0, 3)

@@ -4,6 +4,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 import kdropout_jax as kd
@@ -420,6 +421,133 @@ def test_a_partial_batch_takes_the_first_rows_subnets():
   np.testing.assert_array_equal(part, full[:5])
   with pytest.raises(ValueError, match="at most batch_size=8 rows, got 9"):
     run(Mlp(), 2, ones(9), batch_size=8)
+
+
+def test_micro_batches_train_the_subnets_of_their_own_rows():
+  full = run(Mlp(), 2, schedule=kd.Sequential(k=4, m=4))[0]
+  assert len(np.unique(full, axis=0)) == 4
+
+  @jax.jit
+  def parts(step):
+    def part(carry, number):
+      out = run(
+        Mlp(),
+        step,
+        ones(2),
+        schedule=kd.Sequential(k=4, m=4),
+        batch_size=8,
+        first_row=2 * number,
+      )
+      return carry, out[0]
+
+    return jax.lax.scan(part, None, jnp.arange(4))[1]
+
+  np.testing.assert_array_equal(parts(2).reshape(full.shape), full)
+  with pytest.raises(ValueError, match=r"first_row must be in \[0, 6\] for 2"):
+    run(Mlp(), 2, ones(2), batch_size=8, first_row=7)
+
+
+def test_multi_steps_of_optax_trains_as_the_full_batch_does():
+  model = nn.Sequential([nn.Dropout(0.5, deterministic=False), nn.Dense(1)])
+  x = jax.random.normal(KEY, (8, FEATURES))
+  variables = model.init({"params": KEY, "dropout": KEY}, x)
+  rows = 2
+
+  def loss(variables, x, step, first_row):
+    return run(
+      model, step, x, variables=variables, batch_size=8, first_row=first_row
+    ).mean()
+
+  plain, every = optax.sgd(0.1), optax.MultiSteps(optax.sgd(0.1), 8 // rows)
+
+  @jax.jit
+  def micro_step(variables, state, x):
+    first_row = state.mini_step * rows
+    grads = jax.grad(loss)(variables, x, state.gradient_step, first_row)
+    updates, state = every.update(grads, state, variables)
+    return optax.apply_updates(variables, updates), state
+
+  expected, got = variables, variables
+  plain_state, state = plain.init(expected), every.init(got)
+  for step in range(2):
+    grads = jax.grad(loss)(expected, x, 4 * step, None)
+    updates, plain_state = plain.update(grads, plain_state)
+    expected = optax.apply_updates(expected, updates)
+    # An optimizer step of four micro-steps; the schedule's k is 4.
+    state = state._replace(gradient_step=jnp.int32(4 * step))
+    for first in range(0, 8, rows):
+      got, state = micro_step(got, state, x[first : first + rows])
+  # Sums of 8 rows in another order: eps * 8 * the largest term, twice.
+  atol = np.finfo(np.float32).eps * 8 * 2 * float(jnp.abs(x).max())
+  for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(expected)):
+    np.testing.assert_allclose(a, b, rtol=0, atol=atol)
+
+
+def test_an_eager_vmap_over_variables_compiles_nothing_in():
+  model = nn.Sequential([nn.Dense(8), nn.Dropout(0.5, deterministic=False)])
+
+  def init(key):
+    return model.init({"params": key, "dropout": key}, ones())
+
+  def one(variables):
+    return run(model, 1, variables=variables)
+
+  variables = jax.vmap(init)(jax.random.split(KEY, 2))
+  outs = jax.vmap(one)(variables)
+  alone = one(jax.tree.map(lambda leaf: leaf[1], variables))
+  # The same products in a batch of two: FEATURES terms of a unit variance.
+  atol = np.finfo(np.float32).eps * FEATURES * float(jnp.abs(alone).max())
+  np.testing.assert_allclose(outs[1], alone, rtol=0, atol=atol)
+  with pytest.raises(ValueError, match="step must be traced where"):
+    jax.jit(jax.vmap(one))(variables)
+  with pytest.raises(ValueError, match="step must be traced where"):
+    jax.jit(lambda: run(Mlp(), 1))()
+
+
+def test_stochastic_depth_keeps_or_drops_whole_rows_under_any_pattern():
+  class Depth(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+      drop = nn.Dropout(0.25, broadcast_dims=(1, 2), deterministic=False)
+      return drop(x), nn.Dropout(0.25, deterministic=False)(x)
+
+  x = jnp.ones((1024, 3, FEATURES))
+  settings = dict(x=x, schedule=kd.Standard())
+  plain = run(Depth(), **settings)[0]
+  for pattern in (kd.ExactCount, kd.Blocks(block_size=4)):
+    rows, units = run(Depth(), pattern=pattern, **settings)
+    np.testing.assert_array_equal(rows, plain)
+    assert (np.count_nonzero(units[:, 0], axis=-1) == 12).all()
+  assert {row.tobytes() for row in np.asarray(plain)} == {
+    np.full((3, FEATURES), value, np.float32).tobytes()
+    for value in (0, np.float32(1) / np.float32(0.75))
+  }
+  # 1024 flags: five standard deviations are 0.068.
+  assert abs((plain[:, 0, 0] == 0).mean() - 0.25) < 0.068
+
+
+def test_a_pattern_may_depend_on_the_path_and_be_a_custom_one():
+  def pattern(rate, path):
+    if path == "Dropout_0":
+      return kd.ExactCount(rate)
+    return kd.CustomPattern(_first_half, 0.5)
+
+  first, second = run(Mlp(), pattern=pattern)
+  assert (np.count_nonzero(first, axis=1) == 8).all()
+  expected = np.tile([2.0] * 8 + [0.0] * 8, (8, 1))
+  np.testing.assert_array_equal(second, expected)
+  both = run(Mlp(rate=0.1), pattern=kd.CustomPattern(_first_half, 0.5))
+  np.testing.assert_array_equal(both[0], expected)
+
+
+def _first_half(key, width):
+  del key
+  return jnp.arange(width) < width // 2
+
+
+def test_a_batch_without_rows_comes_back_without_rows():
+  for y in run(Mlp(), 1, ones(0)):
+    assert y.shape == (0, FEATURES)
 
 
 def test_a_key_of_another_implementation_is_converted_at_the_entrance():

@@ -176,6 +176,131 @@ def test_layers_of_a_stack_have_masks_of_their_own_under_scan():
     np.testing.assert_array_equal(y, kd.dropout(ones(), masks, rate=0.5))
 
 
+@pytest.mark.parametrize("layers", [2, 5])
+def test_a_stack_of_layers_without_rngs_is_seen_by_what_stands_beside(layers):
+  """A key has two words, which two layers would take one each of."""
+
+  class Bare(nnx.Module):
+    def __init__(self, rngs):
+      self.linear = nnx.Linear(FEATURES, FEATURES, rngs=rngs)
+      self.drop = nnx.Dropout(0.5)
+
+    def __call__(self, x):
+      return self.drop(jnp.ones_like(self.linear(x)))
+
+  @nnx.split_rngs(splits=layers)
+  @nnx.vmap
+  def create(rngs):
+    return Bare(rngs)
+
+  model = nnx.Dict(stack=create(nnx.Rngs(0)), last=nnx.Dropout(0.5))
+  retrofit(model)
+  scan = nnx.scan(
+    lambda x, block: (x, block(x)),
+    in_axes=(nnx.Carry, 0),
+    out_axes=(nnx.Carry, 0),
+  )
+  outs = scan(ones(), model.stack)[1]
+  assert len({layer.tobytes() for layer in np.asarray(outs)}) == layers
+  keys = kd.nnx.layer_keys(model)
+  assert keys["stack/drop"].shape == (layers,) and keys["last"].shape == ()
+  ids = kd.subnet_ids(0, KEY, SCHEDULE, 8)
+  for y, key in zip(outs, keys["stack/drop"]):
+    masks = kd.subnet_masks(key, ids, FEATURES, kd.Bernoulli(0.5))
+    np.testing.assert_array_equal(y, kd.dropout(ones(), masks, rate=0.5))
+  vmap = nnx.vmap(lambda block, x: block(x), in_axes=(0, None))
+  np.testing.assert_array_equal(vmap(model.stack, ones()), outs)
+  with pytest.raises(kd.UnsupportedError, match="stands in a stack of layers"):
+    model.stack(ones())
+
+
+def test_layers_that_are_retrofitted_one_by_one_inside_vmap_differ():
+  @nnx.vmap
+  def create(key):
+    return retrofit(Block(nnx.Rngs(key)))
+
+  keys = jax.random.split(jax.random.key(1), 3)
+  words = create(keys).drop.layer_key[...]
+  assert len(np.unique(words, axis=0)) == 3
+  np.testing.assert_array_equal(
+    jax.jit(lambda k: create(k).drop.layer_key[...])(keys), words
+  )
+  alone = retrofit(Block(nnx.Rngs(keys[0]))).drop.layer_key[...]
+  jitted = nnx.jit(lambda key: retrofit(Block(nnx.Rngs(key))))(keys[0])
+  np.testing.assert_array_equal(jitted.drop.layer_key[...], alone)
+
+  @nnx.vmap
+  def bare(key):
+    linear = nnx.Linear(2, 2, rngs=nnx.Rngs(key))
+    return retrofit(nnx.Dict(linear=linear, drop=nnx.Dropout(0.5)))
+
+  with pytest.raises(kd.UnsupportedError, match="a vmap over 3 layers cannot"):
+    bare(keys)
+
+
+@pytest.mark.parametrize("jit", [jax.jit, nnx.jit])
+def test_a_step_that_is_set_outside_the_compiled_function_is_an_error(jit):
+  model = retrofit()
+  kd.nnx.set_step(model, 1)
+  with pytest.raises(ValueError, match="step must be traced.*set_step inside"):
+    jit(lambda x: model(x))(ones())
+  # What is not compiled in is served.
+  expected = model(ones())[0]
+  y = jax.vmap(lambda x: model(x)[0])(ones()[None])[0]
+  np.testing.assert_array_equal(y, expected)
+  g = jax.grad(lambda x: model(x)[0].sum())(ones())
+  np.testing.assert_array_equal(g, expected)
+  model.eval()
+  np.testing.assert_array_equal(jit(lambda x: model(x)[0])(ones()), ones())
+
+
+def test_parts_that_are_retrofitted_apart_must_differ():
+  def parts(**second):
+    model = nnx.Dict(a=Block(nnx.Rngs(0)), b=Block(nnx.Rngs(1)))
+    retrofit(model.a)
+    retrofit(model.b, **second)
+    return model
+
+  with pytest.raises(ValueError, match="two dropouts of the model have one"):
+    kd.nnx.set_step(parts(), 0)
+  model = parts(name="b")
+  kd.nnx.set_step(model, 0)
+  assert (model.a(ones()) != model.b(ones())).any()
+  assert "drop" in kd.nnx.layer_keys(model.b)
+
+
+def test_micro_batches_train_the_subnets_of_their_own_rows():
+  full = at(retrofit(), 6)[0]
+  model = retrofit(batch_size=8, first_row=0)
+
+  @nnx.jit
+  def call(model, step, first_row):
+    kd.nnx.set_step(model, step, first_row)
+    return model(ones(2))[0]
+
+  parts = [call(model, 6, row) for row in (0, 2, 4, 6)]
+  np.testing.assert_array_equal(np.concatenate(parts), full)
+  with pytest.raises(ValueError, match="needs a model that was retrofitted"):
+    kd.nnx.set_step(retrofit(), 6, first_row=2)
+
+
+def test_a_bare_dropout_is_replaced_and_a_second_retrofit_refused():
+  drop = nnx.Dropout(0.5)
+  y = retrofit(drop)(ones())
+  np.testing.assert_array_equal(y[0], y[3])
+  with pytest.raises(ValueError, match="retrofitted already, got Mlp"):
+    retrofit(retrofit())
+
+
+def test_a_pattern_may_depend_on_the_path():
+  def pattern(rate, path):
+    return kd.ExactCount(rate) if path == "first" else kd.Bernoulli(0.0)
+
+  first, last = at(retrofit(pattern=pattern), 1)
+  assert (np.count_nonzero(first, axis=1) == 8).all()
+  np.testing.assert_array_equal(last, ones())
+
+
 def test_gradients_go_through_jit_and_remat():
   model = retrofit()
   kd.nnx.set_step(model, 2)
@@ -223,8 +348,10 @@ def test_each_dropout_keeps_its_rate_dims_and_mode():
   np.testing.assert_array_equal(model["quarter"](x), x)
 
 
-def test_pattern_and_partial_batches():
-  model = retrofit(pattern=kd.ExactCount, batch_size=8)
+@pytest.mark.parametrize("pattern", [kd.ExactCount, kd.ExactCount(0.9)])
+def test_pattern_and_partial_batches(pattern):
+  """A pattern takes the rate of the layer."""
+  model = retrofit(pattern=pattern, batch_size=8)
   full = at(model, 1)[0]
   assert (np.count_nonzero(full, axis=1) == 8).all()
   np.testing.assert_array_equal(at(model, 1, ones(5))[0], full[:5])
@@ -288,6 +415,7 @@ def test_shared_and_subclassed_dropouts_are_refused_by_path():
   [
     (dict(schedule=3), "schedule must be Standard, Sequential"),
     (dict(schedule=kd.Sequential(jnp.array(3))), "must hold Python integers"),
+    (dict(schedule=kd.Sequential(np.array([3]))), "must hold Python integers"),
     (dict(key=3), "key must be a jax.random key"),
     (dict(key=jax.random.split(KEY)), "key must be a single key"),
     (dict(pattern=0.5), "pattern must be a pattern, such as kd.ExactCount"),

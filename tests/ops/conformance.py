@@ -328,12 +328,26 @@ class Conformance:
     )
     self._assert_close(each[-1], op(x, w))
 
-  def test_second_derivative_says_so(self):
-    case, x, w, _, _, in_keep, out_keep = self._values("even")
-    op = self._op(case, in_keep, out_keep)
-    once = jax.grad(lambda x: jnp.sum(op(x, w) ** 2))
-    with pytest.raises(NotImplementedError, match="first derivatives only"):
-      jax.grad(lambda x: jnp.sum(once(x)))(x)
+  def test_forward_mode_and_second_derivatives_are_the_plain_product_s(self):
+    case, x, w, b, dy, in_keep, out_keep = self._values("ragged")
+    op = self._op(case, in_keep, out_keep, activation="relu")
+    ins = _row_units(case, in_keep, case.inputs, case.in_block)[:, 0]
+    outs = _row_units(case, out_keep, case.outputs, case.out_block)[:, 0]
+
+    def plain(x, w, b):
+      return jnp.where(outs, jax.nn.relu(jnp.where(ins, x, 0) @ w + b[None]), 0)
+
+    def both(op):
+      loss = lambda *given: jnp.sum(jnp.sin(op(*given)))  # noqa: E731
+      gradient = jax.grad(loss, (0, 1, 2))
+      tangents = (x[::-1], w[::-1], b[::-1])
+      return jax.jvp(op, (x, w, b), tangents), jax.jvp(
+        gradient, (x, w, b), tangents
+      )
+
+    # The plain product sums other terms in another order; sines' slopes and
+    # two products of some forty terms lie between.
+    self._assert_close(jax.jit(lambda: both(op))(), both(plain), 10)
 
   def test_empty_batch(self):
     case, x, w, _, _, in_keep, out_keep = self._values("even")

@@ -9,6 +9,7 @@ import optax
 import pytest
 
 import kdropout_jax as kd
+from kdropout_jax.subnets import extraction
 from tests import tolerance
 from tests.subnets import models
 
@@ -81,6 +82,55 @@ def test_masks_that_vary_are_padded_with_dropped_units():
   assert kd.subnets.max_sizes(masks) == {"h": 3, "g": 2}
   with pytest.raises(ValueError, match="'h' must be concrete"):
     jax.jit(kd.subnets.max_sizes)({"h": masks["h"]})
+
+
+@pytest.mark.parametrize("num_kept", [True, False])
+def test_the_ways_of_a_gpu_lead_to_the_same_bits(monkeypatch, num_kept):
+  params, masks, _, _ = example(num_kept)
+  sizes = None if num_kept else {"h": 5, "g": 2}
+  ids = jnp.arange(3)
+  three = {
+    name: kd.subnet_masks(
+      jax.random.key(1), ids, mask.width, kd.ExactCount(0.5)
+    )
+    for name, mask in masks.items()
+  }
+
+  def results():
+    tables = kd.subnets.make_tables(masks, sizes)
+    small = kd.subnets.extract(params, LAYOUT, masks, sizes)
+    moved = jax.tree.map(lambda x: x + 1, small)
+    groups = kd.subnets.make_tables(three)
+    parts, mapped = extraction.take_groups(params, LAYOUT, groups)
+    grads = extraction.sum_groups(params, parts, LAYOUT, groups)
+    return (
+      {name: (t.units, t.place, t.fits) for name, t in tables.items()},
+      small,
+      kd.subnets.insert(params, moved, LAYOUT, masks, sizes),
+      (parts, grads),
+    )
+
+  expected = results()
+  models.as_on_a_gpu(monkeypatch)
+  jax.tree.map(np.testing.assert_array_equal, results(), expected)
+
+
+@pytest.mark.parametrize("count", [2, 11])
+def test_groups_add_up_in_full_size(count):
+  params, masks, _, _ = example()
+  key, ids = jax.random.key(1), jnp.arange(count)
+  many = {
+    name: kd.subnet_masks(key, ids, mask.width, kd.ExactCount(0.5))
+    for name, mask in masks.items()
+  }
+  tables = kd.subnets.make_tables(many)
+  small, mapped = extraction.take_groups(params, LAYOUT, tables)
+  assert mapped == {"a": 0, "b": 0, "flat": 0, "free": None}
+  got = extraction.sum_groups(params, small, LAYOUT, tables)
+  kept = many["h"].dense()[:, :, None] & many["g"].dense()[:, None, :]
+  expected = params["b"] * kept.sum(0)
+  np.testing.assert_allclose(got["b"], expected, rtol=1e-6)
+  assert got["free"] is small["free"] is params["free"]
 
 
 @pytest.mark.parametrize(("width", "block_size"), [(8, 2), (7, 2), (7, 3)])

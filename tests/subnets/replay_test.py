@@ -8,6 +8,7 @@ import pytest
 
 import kdropout_jax as kd
 from kdropout_jax.subnets import replay
+from tests.subnets import models
 
 LAYOUT = kd.subnets.Layout({"w": {0: "h"}, "v": {0: "h"}})
 
@@ -34,9 +35,12 @@ def warm(optimizer):
 
 
 @pytest.mark.parametrize("num_updates", [0, 1, 37])
-@pytest.mark.parametrize("chunk_bytes", [64, 1 << 20])
+@pytest.mark.parametrize("chunk_bytes", [64, 1 << 20, "gpu"])
 def test_catch_up_is_so_many_updates(monkeypatch, num_updates, chunk_bytes):
-  monkeypatch.setattr(replay, "_CHUNK_BYTES", chunk_bytes)  # ragged chunks
+  if chunk_bytes == "gpu":
+    models.as_on_a_gpu(monkeypatch)  # whole arrays, in one loop
+  else:
+    monkeypatch.setattr(replay, "_CHUNK_BYTES", chunk_bytes)  # ragged chunks
   with jax.enable_x64(True):
     optimizer = optax.adamw(
       optax.cosine_decay_schedule(1e-2, 30),

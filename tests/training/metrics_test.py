@@ -29,6 +29,18 @@ def test_a_continued_run_drops_what_lies_past_its_checkpoint(tmp_path):
   assert [r["loss"] for r in metrics.read_jsonl(path)] == [0.25, 0.5, 9.0]
 
 
+@pytest.mark.parametrize(
+  "damage", ["", "3", "[1, 2]", '{"loss": 1}', '{"step": "a"}', "[" * 10**5]
+)
+def test_a_damaged_line_takes_no_other_with_it(tmp_path, damage):
+  path = tmp_path / "m.jsonl"
+  good = ['{"step": 1, "loss": 0.5}', '{"step": 2, "loss": 0.25}']
+  text = "\n".join([good[0], damage, good[1]]).encode()
+  for tail, steps in ((b"\n", [1, 2]), (b"\xff\n", [1])):
+    path.write_bytes(text + tail)
+    assert [r["step"] for r in metrics.read_jsonl(path)] == steps
+
+
 def test_a_new_run_starts_an_empty_file(tmp_path):
   path = tmp_path / "m.jsonl"
   path.write_text('{"step": 3, "loss": 1.0}\n')
@@ -59,7 +71,7 @@ def test_tensorboard_gets_the_mean_over_members(tmp_path):
 
 def test_without_tensorboardx_the_error_names_the_extra(tmp_path, monkeypatch):
   monkeypatch.setitem(__import__("sys").modules, "tensorboardX", None)
-  with pytest.raises(ImportError, match=r"kdropout-jax\[experiments\]"):
+  with pytest.raises(ImportError, match=r"kdropout-jax\[tensorboard\]"):
     metrics.TensorBoardWriter(tmp_path)
 
 

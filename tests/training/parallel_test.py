@@ -121,7 +121,7 @@ def test_mean_and_total_go_over_the_devices():
   def fn(state, x, shared):
     return parallel.total(state * x), parallel.mean(x + shared)
 
-  compiled = devices.pmap(fn, donate=False)
+  compiled = devices.compile(fn, donate=False)
   state, metric = compiled(
     devices.replicate(np.float32(2.0)), np.arange(4.0), np.float32(1.0)
   )

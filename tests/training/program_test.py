@@ -75,7 +75,8 @@ def examples():
   return task_lib.Data(inputs, labels)
 
 
-def make(num_devices=1, *, run_steps=None, **fields):
+def make(num_devices=1, *, devices=None, run_steps=None, **fields):
+  devices = devices or parallel.Devices(num_devices)
   model = {k: fields[k] for k in ("row_layout", "rescale") if k in fields}
   model = Net(site=fields.pop("site", kd.linen.Dropout), **model)
   task = task_lib.Task(
@@ -84,12 +85,11 @@ def make(num_devices=1, *, run_steps=None, **fields):
       "make_optimizer": optax.sgd,
       "batch_size": _B,
       "num_train": _TRAIN,
-      "num_devices": num_devices,
+      "num_devices": devices.count,
       "num_sites": 2,
       **fields,
     }
   )
-  devices = parallel.Devices(num_devices)
   return program_lib.Program(task, devices, run_steps, eval_rows=16)
 
 

@@ -1,11 +1,15 @@
 """A program whose steps run small networks trains the same network."""
 
+import functools
+from typing import Any
+
 import jax
 import numpy as np
 import optax
 import pytest
 
 import kdropout_jax as kd
+from kdropout_jax.training import ahead
 from kdropout_jax.training import small
 from kdropout_jax.training import state
 from kdropout_jax.training import step
@@ -66,6 +70,17 @@ def test_small_steps_train_what_masks_train(name):
   )
 
 
+@pytest.mark.slow
+def test_masks_that_are_sampled_before_the_loop_are_the_same():
+  schedule, task = CASES["sequential on two devices"]
+  data, members = shared.make_data(), members_of(schedule)
+  plan: Any = small.plan(task, members, shared.batch_of(data), STEPS)
+  before = functools.partial(ahead.run_steps, **plan.keywords)
+  expected, _ = shared.train(task, members, data, plan, (0, STEPS), 2)
+  got, _ = shared.train(task, members, data, before, (0, STEPS), 2)
+  tolerance.assert_trained_close(got, expected, 48, steps=STEPS, step_size=2e-2)
+
+
 @pytest.mark.parametrize(
   ("schedule", "fields", "match"),
   [
@@ -99,7 +114,8 @@ def test_what_small_networks_cannot_do_is_refused(schedule, fields, match):
 def test_all_counts_of_a_run_fit_its_sizes():
   task = shared.make_task(kd.Bernoulli)
   members = members_of(kd.Sequential(k=2, m=2))
-  plan = small.plan(task, members, shared.batch_of(shared.make_data()), STEPS)
+  data = shared.batch_of(shared.make_data())
+  plan: Any = small.plan(task, members, data, STEPS)
   (size,) = plan.keywords["one_step"].sizes.values()
   masks = []
   for i in range(2):

@@ -16,7 +16,6 @@ from experiments.cells import sweeps
 from experiments.gyro.grid import cells as grid_cells
 from experiments.report import rows as rows_lib
 from experiments.run import config as config_lib
-from experiments.run import methods as methods_lib
 from kdropout_jax.masks import diagnostics
 
 
@@ -106,7 +105,7 @@ def steps_of(
   if "subnet_steps" in result:
     return np.asarray(result["subnet_steps"][0])
   num_steps = result["steps"]
-  schedule: Any = methods_lib.schedule(cell, num_steps)
+  schedule: Any = cell.schedule(num_steps)
   key = networks.run_key(cell.seed)
   ids, counts = diagnostics.realised_reuse(
     key, schedule, num_steps, cell.batch_size

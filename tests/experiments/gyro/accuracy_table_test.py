@@ -19,9 +19,9 @@ from experiments.gyro.accuracy import measured as measured_lib
 from experiments.gyro.accuracy import notes as accuracy_notes
 from experiments.gyro.accuracy import report as accuracy_report
 from experiments.gyro.accuracy import settings
-from experiments.judge import contrasts
 from experiments.report import study
 from experiments.run import methods
+from experiments.run import presets
 
 _SCALES = ("paper", "cpu", "smoke")
 _RUN = [
@@ -87,7 +87,7 @@ def test_all_subnets_train_in_rows_that_are_run(scale, row):
   del scale
   for method in set(row.methods) & {"gyro", "blockwise"}:
     cell = row.cells(method)[0]
-    schedule = methods.schedule(cell, num_steps(cell))
+    schedule = cell.schedule(num_steps(cell))
     assert isinstance(schedule, kd.Gyro)
     shortest, _ = schedule.window_steps
     slots = schedule.num_concurrent(cell.batch_size)
@@ -97,25 +97,15 @@ def test_all_subnets_train_in_rows_that_are_run(scale, row):
 
 
 @pytest.mark.parametrize("scale", ["paper", "cpu"])
-@pytest.mark.parametrize(
-  ("label", "total", "concurrent"),
-  [
-    ("SVHN/MLP1", 1024, 8),
-    ("CIFAR10/MLP2", 256, 16),
-    ("CIFAR100/LeNet", 256, 16),
-    ("CIFAR10/AlexNet", 256, 16),
-    ("NSL-KDD/MLP3", 1024, 8),
-    ("KDDCup99/MLP3", 1024, 8),
-  ],
-)
-def test_sigma_and_tau_are_those_of_table_3(scale, label, total, concurrent):
-  row = by_label(scale)[label]
-  gyro, blocks = row.cells("gyro")[0], row.cells("blockwise")[0]
-  assert (gyro.total, gyro.concurrent) == (total, concurrent)
-  assert (blocks.total, blocks.concurrent) == (total, concurrent)
-  # 128 rows by 32 of 1024 units.
-  assert blocks.rows_per_subnet == 128
-  assert blocks.block_size * 1024 == 32 * (blocks.hidden or 1024)
+def test_sigma_tau_and_blocks_are_the_presets_at_every_scale(scale):
+  for row in settings.rows(scale):
+    preset = presets.get(row.preset)
+    for method in set(row.methods) & {"gyro", "blockwise"}:
+      cell = row.cells(method)[0]
+      assert (cell.total, cell.concurrent) == (preset.total, preset.concurrent)
+      if method == "blockwise":  # 128 rows by 32 of 1024 units.
+        assert cell.rows_per_subnet == 128
+        assert cell.block_size * 1024 == 32 * (cell.hidden or 1024)
 
 
 def test_the_cpu_scale_is_the_one_that_was_fixed():
@@ -137,24 +127,6 @@ def test_all_rows_of_the_papers_table_are_there():
   assert set(paper.TABLE_5) == set(paper.TABLE_4) - {"ImageNet/ResNet-18"}
   for row in settings.rows("paper"):
     assert len(row.methods) == len(paper.TABLE_4[row.label])
-
-
-@pytest.mark.parametrize("row", settings.rows("paper"), ids=lambda r: r.label)
-def test_claims_expect_the_differences_of_the_tables(row):
-  """Both were typed from the paper, at different times."""
-  if row.names["dataset"] in ("kddcup99", "unsw_nb15"):
-    return  # Own splits enter no claim.
-  label = contrasts.label(row.names)
-  _, conventional, gyro, *blocks = (m for m, _ in paper.TABLE_4[row.label])
-  expected = claims.named("gyro_beats_conventional")[0].expected(label)
-  assert expected == pytest.approx(gyro - conventional)
-  for value in blocks:
-    expected = claims.named("blockwise_beats_conventional")[0].expected(label)
-    assert expected == pytest.approx(value - conventional)
-  if row.label in paper.TABLE_5:
-    _, conventional, gyro = paper.TABLE_5[row.label]
-    expected = claims.named("gap_is_smaller")[0].expected(label)
-    assert expected == pytest.approx(conventional - gyro)
 
 
 def test_rows_are_chosen_by_group_or_label():

@@ -13,7 +13,6 @@ from experiments.gyro import analysed
 from experiments.gyro import diversity
 from experiments.gyro import subnet_diversity
 from experiments.run import config
-from experiments.run import methods
 from tests import tolerance
 
 SIZES = {
@@ -40,7 +39,7 @@ def test_all_sigma_train_on_every_row(row):
   for method in ("gyro", "blockwise"):
     cell = config.RunConfig(**row.runs[method])
     steps = cell.steps(cell.num_train or SIZES[cell.dataset])
-    schedule = methods.schedule(cell, steps)
+    schedule = cell.schedule(steps)
     assert schedule.num_subnets(steps, cell.batch_size) == cell.total
   assert row.runs["blockwise"]["pattern"] == "blocks"
   same = {"rows_per_subnet", "pattern", "block_size"}

@@ -4,7 +4,9 @@ import dataclasses
 
 import pytest
 
+import kdropout_jax as kd
 from experiments.run import config as config_lib
+from experiments.run import fields
 from experiments.run import methods
 from experiments.run import optimizers
 
@@ -18,7 +20,7 @@ _WRONG = [
   (dict(method="gyro", concurrent=0), "concurrent must be >= 1, got 0"),
   (dict(pattern="blocks", block_size=0), "block_size must be >= 1, got 0"),
   (dict(hidden=0), "hidden must be >= 1, got 0"),
-  (dict(num_hidden=0), "num_hidden must be >= 1, got 0"),
+  (dict(num_hidden=0), r"num_hidden must be in \[1, 1000\], got 0"),
   (dict(seeds=0), "seeds must be >= 1, got 0"),
   (dict(num_steps=0), "num_steps must be >= 1, got 0"),
   (dict(epochs=0), "epochs must be >= 1, got 0"),
@@ -103,6 +105,95 @@ def test_the_digest_names_the_configuration():
   assert config_lib.digest({}) == "44136fa355b3"
 
 
+# Taken before a run held schedules: folders of old runs keep their names.
+_GOLDEN = {
+  "ee9112191eeb": dict(method="none", num_hidden=3, shuffle="once"),
+  "59bc05155579": dict(method="standard", rate=0.7),
+  "7e769c01d221": dict(method="sequential", k=485, m=512, seed=4),
+  "e3cf12c707d8": dict(
+    method="sequential",
+    k=40,
+    m=1,
+    subnet_training="extract",
+    dropped_weights="frozen",
+  ),
+  "abe4428b8978": dict(method="sequential", k=29_100, m=10, assignment="label"),
+  "9cdd5afbb3c2": dict(
+    method="pooled", pool_size=1_000_000, m=128, row_layout="tiled"
+  ),
+  "dff08d9af37f": dict(
+    method="pooled", pool_size=20, m=8, replacement=False, per_layer=True
+  ),
+  "2ce6cc406891": dict(
+    method="gyro", total=256, concurrent=16, scheduling="random"
+  ),
+  "021d5b7bcdd2": dict(
+    method="gyro", rows_per_subnet=128, pattern="blocks", block_size=16
+  ),
+  "485b03e77d9f": dict(
+    method="gyro", replacement=True, per_layer=True, rescale="realised"
+  ),
+  "554b53a9c925": dict(
+    method="guided", total=256, concurrent=16, temperature=0.03, explore=0.5
+  ),
+  "bd81ded82827": dict(
+    method="pooled", pattern="exact", snapshot_steps=(3, 9), channels=(2, 3)
+  ),
+}
+
+
+@pytest.mark.parametrize("digest", _GOLDEN)
+def test_digests_stay(digest):
+  assert Config(**_GOLDEN[digest]).digest() == digest
+
+
+@pytest.mark.parametrize(
+  ("other", "is_shared"),
+  [
+    (dict(seed=3, seeds=2, learning_rate=0.1), True),
+    (dict(pool_size=7), True),
+    (dict(m=4), False),
+    (dict(replacement=False), False),
+    (dict(per_layer=True), False),
+    (dict(rate=0.4), False),
+    (dict(pattern="exact"), False),
+    (dict(hidden=9), False),
+    (dict(method="standard"), False),
+  ],
+)
+def test_runs_share_a_program_where_only_data_differs(other, is_shared):
+  one = Config(method="pooled")
+  same = one.program_key() == dataclasses.replace(one, **other).program_key()
+  assert same == is_shared
+
+
+def test_guided_runs_share_a_program_over_what_is_traced():
+  first = Config(method="guided")
+  key = first.program_key()
+  for other in (dict(temperature=0.3), dict(explore=0.5)):
+    assert dataclasses.replace(first, **other).program_key() == key
+  assert dataclasses.replace(first, total=64).program_key() != key
+
+
+def test_a_new_method_is_one_entry(monkeypatch):
+  own = methods.Method(
+    lambda c, num_steps: kd.Sequential(k=num_steps, m=c.m), shown=("m",)
+  )
+  monkeypatch.setitem(methods.METHODS, "fixed", own)
+  run = Config(method="fixed", m=3)
+  assert run.schedule(num_steps=9) == kd.Sequential(k=9, m=3)
+  assert methods.describe(run) == "m=3 rate=0.5"
+  with pytest.raises(ValueError, match="k=5 has no effect here"):
+    Config(method="fixed", k=5)
+
+
+def test_help_names_the_methods_and_the_choices():
+  told = {f.name: fields.help_of(f) for f in dataclasses.fields(Config)}
+  assert told["method"].endswith("pooled, gyro or guided")
+  assert told["optimizer"] == "adam, sgd or rmsprop"
+  assert methods.users("m") == ("sequential", "pooled")
+
+
 def test_steps_follow_from_epochs_and_full_batches():
   assert Config(epochs=3, batch_size=100).steps(250) == 6
   assert Config(num_steps=17).steps(250) == 17
@@ -111,7 +202,7 @@ def test_steps_follow_from_epochs_and_full_batches():
 def test_every_method_has_a_schedule():
   kinds = {}
   for method in methods.METHODS:
-    schedule = methods.schedule(Config(method=method), num_steps=10)
+    schedule = Config(method=method).schedule(num_steps=10)
     kinds[method] = type(schedule).__name__
   assert kinds == {
     "none": "NoneType",

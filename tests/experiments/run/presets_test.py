@@ -39,29 +39,14 @@ def test_every_model_has_a_preset():
   assert have == set(models.names()) - {"mlp"}
 
 
-# Table 3 of the gyro dropout paper: Sigma and tau.
-@pytest.mark.parametrize(
-  ("name", "total", "concurrent"),
-  [
-    ("gyro-mlp1-svhn", 1024, 8),
-    ("gyro-mlp2-cifar10", 256, 16),
-    ("gyro-mlp2-cifar100", 256, 16),
-    ("gyro-lenet-cifar10", 256, 16),
-    ("gyro-alexnet-cifar100", 256, 16),
-    ("gyro-mlp3-kddcup99", 1024, 8),
-    ("gyro-mlp3-nsl_kdd", 1024, 8),
-    ("gyro-mlp3-unsw_nb15", 1024, 8),
-    ("gyro-resnet18-svhn", 1024, 8),
-    ("gyro-resnet18-imagenet", 1024, 8),
-    ("gyro-bert-mrpc", 1024, 8),
-    ("gyro-bert-squad", 1024, 8),
-  ],
-)
-def test_subnets_are_those_of_table_3(name, total, concurrent):
-  found = presets.flags(name, "gyro")
-  assert (found["total"], found["concurrent"]) == (total, concurrent)
-  pooled = presets.flags(name, "pooled")
-  assert (pooled["pool_size"], pooled["m"]) == (total, concurrent)
+@pytest.mark.parametrize("name", presets.names())
+def test_all_methods_of_a_preset_have_equal_subnets(name):
+  preset, gyro = presets.get(name), presets.flags(name, "gyro")
+  if preset.total is not None:
+    pooled = presets.flags(name, "pooled")
+    assert (gyro["total"], gyro["concurrent"]) == (
+      *(pooled["pool_size"], pooled["m"]),
+    )
 
 
 def test_the_papers_own_numbers():
