@@ -190,7 +190,7 @@ def test_pruned_units_take_their_rows_columns_and_biases():
     "hidden_1": {"kernel": made[:, None] & kept},
     "logits": {"kernel": np.tile(kept[:, None], (1, 3))},
   }
-  assert_close(masks, expected)
+  jax.tree.map(np.testing.assert_array_equal, masks, expected)
   left = search.share_left(jax.tree.map(zeroed, own, masks))
   assert left == pytest.approx((5 * 6 + 36 + 6 * 3) / (40 + 64 + 24))
 
