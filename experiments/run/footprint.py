@@ -12,7 +12,7 @@ import numpy as np
 
 from experiments.run import config as config_lib
 from kdropout_jax.training import state as state_lib
-from kdropout_jax.training import step as step_lib
+from kdropout_jax.training import task as task_lib
 
 _CGROUP = pathlib.Path("/sys/fs/cgroup/memory.max")
 
@@ -21,7 +21,7 @@ _CELL_BYTES = 4096
 
 
 def check(
-  common: config_lib.RunConfig, task: step_lib.Task, example: Any, members: int
+  common: config_lib.RunConfig, task: task_lib.Task, example: Any, members: int
 ) -> None:
   """Raises a ValueError where a run cannot fit the device's memory.
 
@@ -68,7 +68,7 @@ def device_bytes() -> int:
   return found.get("bytes_limit") or host_bytes()
 
 
-def _state_bytes(common, task: step_lib.Task, example: Any) -> int:
+def _state_bytes(common, task: task_lib.Task, example: Any) -> int:
   member = state_lib.Members(
     key_data=jax.ShapeDtypeStruct((2,), jnp.uint32),  # pyright: ignore[reportArgumentType]
     learning_rate=jax.ShapeDtypeStruct((), jnp.float32),  # pyright: ignore[reportArgumentType]

@@ -9,37 +9,27 @@ import contextlib
 import contextvars
 import dataclasses
 import functools
-import importlib.util
 import logging
 from collections.abc import Callable, Iterator
 from typing import Any, Literal, get_args
 
 import jax
-import jax.numpy as jnp
 
 from kdropout_jax import _types
 from kdropout_jax import blocks
+from kdropout_jax.ops import batching
 from kdropout_jax.ops import compact
 from kdropout_jax.ops import dense
 from kdropout_jax.ops import measured
 from kdropout_jax.ops import problems
-from kdropout_jax.ops.kernels import launches
+from kdropout_jax.ops import support
 
 Implementation = Literal["auto", "dense", "compact", "triton"]
 IMPLEMENTATIONS = get_args(Implementation)[1:]  # Those that have a name.
 PRODUCTS = ("forward", "dx", "dw")
-MIN_CAPABILITY = 80
 PLATFORMS = ("cpu", "cuda", "tpu")
-_TRITON_DTYPES = ("float32", "bfloat16", "float16")
 
 _logger = logging.getLogger(__name__)
-
-
-@dataclasses.dataclass(frozen=True)
-class Target:
-  """The CUDA device that programs are lowered for: 90 is capability 9.0."""
-
-  compute_capability: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,15 +43,15 @@ class Plan:
   """
 
   choices: tuple[tuple[str, tuple[tuple[str, str], ...]], ...]
-  target: Target | None = None
+  target: support.Target | None = None
 
   def of(self, product: str) -> dict[str, str]:
     """Returns {platform: implementation} of one product."""
     return dict(dict(self.choices)[product])
 
 
-_forced_target: contextvars.ContextVar[Target | None] = contextvars.ContextVar(
-  "kdropout_jax_cuda_target", default=None
+_forced_target: contextvars.ContextVar[support.Target | None] = (
+  contextvars.ContextVar("kdropout_jax_cuda_target", default=None)
 )
 
 
@@ -74,7 +64,7 @@ def cuda_target(compute_capability: int = 90) -> Iterator[None]:
 
   A function that was jitted before keeps the choice of its first trace.
   """
-  token = _forced_target.set(Target(compute_capability))
+  token = _forced_target.set(support.Target(compute_capability))
   try:
     yield
   finally:
@@ -101,28 +91,12 @@ def plan(problem: problems.Problem, implementation: str) -> Plan:
       f" {', '.join(map(repr, IMPLEMENTATIONS))}, got {implementation!r}"
     )
   target = current_target()
-  reason = unsupported(implementation, problem, target)
+  reason = support.unsupported(implementation, problem, target)
   if reason is not None:
     raise _types.UnsupportedError(reason)
   named = (("default", implementation),)
   choices = tuple((product, named) for product in PRODUCTS)
   return Plan(choices, target if implementation == "triton" else None)
-
-
-def unsupported(
-  implementation: str, problem: problems.Problem, target: Target | None
-) -> str | None:
-  """Returns why an implementation cannot serve a problem, or None if it can."""
-  if problem.is_explicit and implementation != "dense":
-    return (
-      f"{implementation} does not say how its parts are sharded, which a mesh"
-      " with explicit axes asks for; use 'dense', or axes of type Auto"
-    )
-  if implementation == "compact":
-    return _why_not_compact(problem)
-  if implementation == "triton":
-    return _why_not_triton(problem, target)
-  return None
 
 
 def tables(
@@ -165,7 +139,7 @@ def call(
 def _branch(
   product: str,
   name: str,
-  target: Target | None,
+  target: support.Target | None,
   problem: problems.Problem,
   options: dict[str, Any],
 ) -> Callable:
@@ -176,7 +150,7 @@ def _branch(
     capability = target.compute_capability
     kernel = functools.partial(getattr(triton_matmul, product), capability)
     kernel = functools.partial(kernel, **options)
-    run = _batchable(kernel, product, problem)
+    run = batching.batchable(kernel, product, problem)
   else:
     plain = getattr({"dense": dense, "compact": compact}[name], product)
     run = functools.partial(plain, problem, **options)
@@ -189,50 +163,11 @@ def _branch(
   return scoped
 
 
-def _batchable(
-  run: Callable, product: str, problem: problems.Problem
-) -> Callable:
-  """Gives a kernel, which has no batching rule of its own, one.
-
-  Where only the rows are batched, the batch becomes one more axis of
-  positions; anything else runs one after another.
-  """
-  single = jax.custom_batching.custom_vmap(functools.partial(run, problem))
-
-  @single.def_vmap
-  def rule(size, in_batched, *arrays):
-    rows_only = in_batched[0] is True and not any(
-      jax.tree.leaves(list(in_batched[1:]))
-    )
-    if product != "dw" and rows_only:
-      rows = jnp.moveaxis(arrays[0], 0, 1)  # [B, V, P, W]
-      wide = dataclasses.replace(problem, positions=size * problem.positions)
-      folded = rows.reshape(rows.shape[0], -1, rows.shape[-1])
-      y = _batchable(run, product, wide)(folded, *arrays[1:])
-      y = y.reshape(rows.shape[0], size, -1, y.shape[-1])
-      return jnp.moveaxis(y, 1, 0), True
-    return _one_by_one(single, in_batched, arrays), True
-
-  return single
-
-
-def _one_by_one(single: Callable, in_batched, arrays):
-  leaves, tree = jax.tree.flatten(tuple(arrays))
-  flags = jax.tree.leaves(list(in_batched))
-
-  def body(batched):
-    given = iter(batched)
-    full = [next(given) if flag else a for flag, a in zip(flags, leaves)]
-    return single(*jax.tree.unflatten(tree, full))
-
-  return jax.lax.map(body, [a for a, f in zip(leaves, flags) if f])
-
-
 def choose(
   product: str,
   problem: problems.Problem,
   platform: str,
-  target: Target | None,
+  target: support.Target | None,
 ) -> tuple[str, str]:
   """Returns what "auto" runs on a platform, and why.
 
@@ -258,14 +193,14 @@ def _small_or_dense(problem: problems.Problem) -> tuple[str, str]:
   misses = region.misses(problem)
   if misses:
     return "dense", f"small products win elsewhere only, not at {misses[0]}"
-  reason = unsupported("compact", problem, None)
+  reason = support.unsupported("compact", problem, None)
   if reason is not None:
     return "dense", reason
   return "compact", f"{region.reason} ({region.source})"
 
 
 def _kernel_or_dense(
-  product: str, problem: problems.Problem, target: Target
+  product: str, problem: problems.Problem, target: support.Target
 ) -> tuple[str, str]:
   missed = {
     region.name: region.misses(problem, target.compute_capability)
@@ -274,7 +209,7 @@ def _kernel_or_dense(
   for region in measured.CUDA:
     if missed[region.name]:
       continue
-    reason = unsupported("triton", problem, target)
+    reason = support.unsupported("triton", problem, target)
     if reason is not None:
       _log_once(f"auto leaves the kernels out: {reason}")
       return "dense", reason
@@ -300,81 +235,19 @@ def _auto_plan(problem: problems.Problem) -> Plan:
   return Plan(choices, target if kernels else None)
 
 
-def _why_not_compact(problem: problems.Problem) -> str | None:
-  for name, side in (("in", problem.inputs), ("out", problem.outputs)):
-    if side.masked and side.num_kept is None:
-      return (
-        f"compact needs masks that keep an exact count, but {name}_mask has"
-        " none (bool masks and Bernoulli patterns vary); use Masks of an"
-        " exact pattern, or implementation='dense'"
-      )
-  return None
-
-
-def _why_not_triton(
-  problem: problems.Problem, target: Target | None
-) -> str | None:
-  if problem.dtype not in _TRITON_DTYPES:
-    return (
-      f"triton has no {problem.dtype} product here, only"
-      f" {', '.join(_TRITON_DTYPES)}; use 'dense'"
-    )
-  if problem.out not in (problem.dtype, "float32"):
-    return (
-      f"triton stores {' or '.join(sorted({problem.dtype, 'float32'}))}, but"
-      f" preferred_element_type is {problem.out}; use 'dense'"
-    )
-  if launches.precision(problem) is None:
-    return (
-      f"triton has no product of precision {problem.precision}; use 'dense'"
-    )
-  for name, side in (("in", problem.inputs), ("out", problem.outputs)):
-    if side.masked and side.block_size & (side.block_size - 1):
-      return (
-        "triton needs a block size that is a power of two, but"
-        f" {name}_mask has block_size={side.block_size}"
-      )
-  if target is None:
-    return (
-      "triton needs a CUDA device, but the backends here are"
-      f" {_backend_names()}; use 'auto' or 'dense'"
-    )
-  if target.compute_capability < MIN_CAPABILITY:
-    major, minor = divmod(target.compute_capability, 10)
-    return (
-      f"triton needs compute capability 8.0, the device has {major}.{minor}"
-    )
-  for module in ("triton", "jax_triton"):
-    if not _installed(module):
-      return (
-        f"triton needs the package {module}, which is not installed;"
-        " pip install 'kdropout-jax[gpu]'"
-      )
-  return None
-
-
-def current_target() -> Target | None:
+def current_target() -> support.Target | None:
   """Returns the forced target, else the CUDA device here, else None."""
   return _forced_target.get() or _local_target()
 
 
 @functools.cache
-def _local_target() -> Target | None:
+def _local_target() -> support.Target | None:
   try:
     device = jax.local_devices(backend="cuda")[0]
   except RuntimeError:
     return None  # No CUDA backend.
   major, minor = str(device.compute_capability).split(".")
-  return Target(int(major) * 10 + int(minor))
-
-
-@functools.cache
-def _installed(module: str) -> bool:
-  return importlib.util.find_spec(module) is not None
-
-
-def _backend_names() -> str:
-  return ", ".join(sorted({d.platform for d in jax.devices()}))
+  return support.Target(int(major) * 10 + int(minor))
 
 
 @functools.cache

@@ -7,6 +7,7 @@ from jax.typing import DTypeLike
 from kdropout_jax import blocks
 from kdropout_jax.ops import arguments
 from kdropout_jax.ops import dispatch
+from kdropout_jax.ops import support
 
 
 def explain(
@@ -52,7 +53,7 @@ def explain(
   x, w = (jax.ShapeDtypeStruct(s, dtype) for s in (x_shape, w_shape))
   arguments.check_operands(x, w, None)
   problem = arguments.describe(x, w, *arguments.masks(x, w, in_mask, out_mask))
-  target = dispatch.current_target() or dispatch.Target(90)
+  target = dispatch.current_target() or support.Target(90)
   lines = []
   for product in dispatch.PRODUCTS:
     name, reason = dispatch.choose(product, problem, platform, target)

@@ -41,9 +41,9 @@ def masked_matmul(
     w: [I, O].
     in_mask: `Masks` or bool [T, I]; dropped inputs count as zero.
     out_mask: `Masks` or bool [T, O]; dropped outputs come back zero.
-    implementation: "dense" anywhere; "compact" for masks of an exact count;
-      "triton" for CUDA devices; "auto" chooses from static facts. A named one
-      never falls back.
+    implementation: "dense" anywhere; "compact" for masks of an exact count
+      (it wins on a CPU); "triton" for CUDA devices; "auto" chooses from static
+      facts, and `kd.explain` says what. A named one never falls back.
     precision: as for `jnp.matmul`; "triton" takes those that name one of
       JAX's precisions.
     preferred_element_type: dtype of the result, as for `jnp.matmul`; the

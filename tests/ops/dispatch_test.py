@@ -11,11 +11,13 @@ import pytest
 
 import kdropout_jax as kd
 from kdropout_jax import blocks
+from kdropout_jax.ops import batching
 from kdropout_jax.ops import dense
 from kdropout_jax.ops import dispatch
 from kdropout_jax.ops import matmul
 from kdropout_jax.ops import measured
 from kdropout_jax.ops import problems
+from kdropout_jax.ops import support
 from tests import tolerance
 from tests.ops import conformance
 
@@ -239,14 +241,14 @@ def test_explain_refuses_what_the_op_would():
   ],
 )
 def test_triton_says_why_it_cannot(problem, capability, message, monkeypatch):
-  target = None if capability is None else dispatch.Target(capability)
+  target = None if capability is None else support.Target(capability)
   monkeypatch.setattr(dispatch, "_local_target", lambda: target)
   with pytest.raises(kd.UnsupportedError, match=message):
     dispatch.plan(problem, "triton")
 
 
 def test_triton_says_which_package_is_missing(monkeypatch):
-  monkeypatch.setattr(dispatch, "_installed", lambda name: name == "triton")
+  monkeypatch.setattr(support, "_installed", lambda name: name == "triton")
   with dispatch.cuda_target(90):
     with pytest.raises(kd.UnsupportedError, match="package jax_triton"):
       dispatch.plan(LARGE, "triton")
@@ -282,7 +284,7 @@ def test_a_kernel_is_batched_as_a_loop_would(product, batched):
   case = conformance.CASES["positions"]
   arrays = conformance.arguments(product, *conformance.draw(case))
   run = getattr(dense, product)
-  kernel = dispatch._batchable(run, product, case.problem)
+  kernel = batching.batchable(run, product, case.problem)
   moved = {"rows": 0, "weights": 1, "masks": len(arrays) - 1, "nested": 0}
   axes = [0 if i == moved[batched] else None for i in range(len(arrays))]
   stacked = list(arrays)
