@@ -12,6 +12,7 @@ import numpy as np
 
 from experiments.run import config as config_lib
 from kdropout_jax.training import state as state_lib
+from kdropout_jax.training import step as step_lib
 from kdropout_jax.training import task as task_lib
 
 _CGROUP = pathlib.Path("/sys/fs/cgroup/memory.max")
