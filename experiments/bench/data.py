@@ -26,6 +26,7 @@ from experiments.data import preparation
 from experiments.data import prepared
 from experiments.data import registry
 from experiments.data import streaming
+from experiments.report import tables
 from experiments.run import flags as run_flags
 
 
@@ -123,11 +124,11 @@ def facts(dataset: data.Dataset) -> str:
 
 def table(rows: Sequence[Row]) -> str:
   """Returns the rows as a Markdown table."""
-  lines = ["| " + " | ".join(_HEAD) + " |", "|---" * len(_HEAD) + "|"]
-  for row in rows:
-    cells = [str(v).replace("|", "/") for v in dataclasses.astuple(row)]
-    lines.append("| " + " | ".join(cells) + " |")
-  return "\n".join(lines)
+  lines = [
+    [str(value).replace("|", "/") for value in dataclasses.astuple(row)]
+    for row in rows
+  ]
+  return tables.text(_HEAD, lines)
 
 
 def define_flags() -> None:

@@ -12,7 +12,6 @@ than Flax's; see docs/results/masks.md.
 """
 
 import functools
-import json
 import pathlib
 from typing import Any
 
@@ -25,6 +24,7 @@ import kdropout_jax as kd
 from experiments.bench import flags as bench_flags
 from experiments.bench import steps as steps_lib
 from experiments.bench import timing
+from experiments.report import tables
 from experiments.run import flags as run_flags
 
 FLAGS = bench_flags.of_results("runs/bench_masks")
@@ -138,19 +138,23 @@ def measure(batch_size, width, inputs, num_steps, rounds):
 
 def table(rows) -> str:
   """Formats the rows as a Markdown table; ratios are medians [low, high]."""
-  lines = [
-    "| masks | sampling, us a step | times cheaper | step, ms |"
-    " times faster | temporaries, MiB |",
-    "|---|---|---|---|---|---|",
-  ]
-  for row in rows:
-    sampling = "{:.1f} [{:.1f}, {:.1f}]".format(*row["sampling_speedup"])
-    step = "{:.2f} [{:.2f}, {:.2f}]".format(*row["step_speedup"])
-    lines.append(
-      f"| {row['candidate']} | {row['sampling_us']:.0f} | {sampling} |"
-      f" {row['step_ms']:.1f} | {step} | {row['temp_mib']:.1f} |"
-    )
-  return "\n".join(lines)
+  return tables.text(
+    (
+      *("masks", "sampling, us a step", "times cheaper"),
+      *("step, ms", "times faster", "temporaries, MiB"),
+    ),
+    [
+      (
+        row["candidate"],
+        f"{row['sampling_us']:.0f}",
+        "{:.1f} [{:.1f}, {:.1f}]".format(*row["sampling_speedup"]),
+        f"{row['step_ms']:.1f}",
+        "{:.2f} [{:.2f}, {:.2f}]".format(*row["step_speedup"]),
+        f"{row['temp_mib']:.1f}",
+      )
+      for row in rows
+    ],
+  )
 
 
 def main(argv):
@@ -168,7 +172,7 @@ def main(argv):
   )
   print(f"{heading}\n\n{table(rows)}")
   (out / "bench_masks.md").write_text(f"{heading}\n\n{table(rows)}\n")
-  (out / "bench_masks.json").write_text(json.dumps(rows, indent=1))
+  tables.write_json(out / "bench_masks.json", rows)
   bench_flags.publish(FLAGS, ("bench_masks.md", "bench_masks.json"))
   print(f"\nwritten to {out}/bench_masks.md and bench_masks.json")
 

@@ -1,7 +1,5 @@
 """Reports: numbers that JSON can hold, claims on planted data."""
 
-import json
-
 import numpy as np
 import pytest
 
@@ -10,7 +8,6 @@ from experiments.k_dropout import sweep
 from experiments.report import columns
 from experiments.report import rows as rows_lib
 from experiments.report import study
-from kdropout_jax.training import files
 
 
 def rows_of(pooled, standard):
@@ -53,16 +50,6 @@ def test_every_claim_of_a_sweep_is_known():
   for names in sweep.CLAIMS.values():
     for name in names:
       assert claims.named(name)[0].paper == "k-dropout"
-
-
-def test_plain_data():
-  value = {"a": np.arange(2), 3: (np.float32(0.5), float("nan")), "b": np.True_}
-  found = files.plain(value)
-  assert json.loads(json.dumps(found, allow_nan=False)) == {
-    "a": [0, 1],
-    "3": [0.5, None],
-    "b": True,
-  }
 
 
 def test_points():
