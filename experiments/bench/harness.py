@@ -40,26 +40,32 @@ def scanned(
   batch: tuple[Any, ...],
   num_steps: int,
   ideal: float | None = None,
+  ahead: Callable[[Array], Any] | None = None,
 ) -> timing.Program:
   """Compiles a scan of training steps on one batch.
 
   Args:
-    gradients: of the parameters; from them, the number of the step and the
-      batch.
+    gradients: of the parameters; from them, the number of the step, the batch
+      and, where there is one, what `ahead` returned.
     optimizer: updates the parameters.
     params: of the first step.
     batch: of all steps.
     num_steps: steps of one call.
     ideal: see `timing.Program`.
+    ahead: from the number of a step to what it needs; called for all steps of
+      a call before the first, as the training loop does on a GPU.
   """
 
-  def train_step(state, _):
+  def train_step(state, own):
     step, *trained = state
-    grads = gradients(trained[0], step, *batch)
+    more = () if ahead is None else (own,)
+    grads = gradients(trained[0], step, *batch, *more)
     return (step + 1, *update(optimizer, tuple(trained), grads)), None
 
   def run(state):
-    return jax.lax.scan(train_step, state, length=num_steps)[0]
+    steps = state[0] + jnp.arange(num_steps, dtype=jnp.int32)
+    own = None if ahead is None else jax.vmap(ahead)(steps)
+    return jax.lax.scan(train_step, state, own, length=num_steps)[0]
 
   state = (jnp.int32(0), params, optimizer.init(params))
   return timing.Program(timing.donating(run, state), state, num_steps, ideal)

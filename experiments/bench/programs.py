@@ -55,10 +55,14 @@ NETWORKS = (
   dataclasses.replace(_NET, dtype="bfloat16"),
   gpu_jobs.WIDE,
 )
+_ALIKE = {
+  *(f"sequential T={m}" for m in (2, 4)),
+  *(f"small T={m}" for m in (2, 4, 16)),
+}
 METHODS = tuple(
   name
   for name in steps.CANDIDATES
-  if "k=970" not in name and name not in {f"sequential T={m}" for m in (2, 4)}
+  if "k=970" not in name and name not in _ALIKE
 )
 _STEPS = 3  # Of a scan: its body is compiled once, whatever their number.
 

@@ -19,9 +19,12 @@ import kdropout_jax as kd
 from experiments import models
 from experiments.bench import harness
 from experiments.bench import timing
+from kdropout_jax.ops import dispatch
+from kdropout_jax.subnets import sites
 
 BASELINE = "conventional"
 OPTIMIZER = optax.adam(5e-4)
+_MAX_AHEAD = 16  # subnets of a step whose masks are sampled before a scan
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,13 +102,42 @@ def masked(
   schedule = make_schedule(net)
   model = _model(net, pattern, implementation)
   key = jax.random.key(3)
+  params, *batch = _operands(net, model)
 
-  def loss_fn(params, step, x, labels):
+  def loss_fn(params, step, x, labels, masks=None):
     ids = kd.subnet_ids(step, key, schedule, net.batch_size)
-    return _loss(model, key, params, x, labels, ids)
+    with sites.feeding(masks or {}):
+      return _loss(model, key, params, x, labels, ids)
 
-  ideal = ideal_ratio(net, pattern(net.rate).num_kept(net.hidden))
-  return _scan_program(net, model, loss_fn, num_steps, ideal)
+  return harness.scanned(
+    jax.grad(loss_fn),
+    OPTIMIZER,
+    params,
+    tuple(batch),
+    num_steps,
+    ideal_ratio(net, pattern(net.rate).num_kept(net.hidden)),
+    _sampler(net, model, schedule, (params, *batch)),
+  )
+
+
+def _sampler(net: Network, model, schedule, operands):
+  """Returns what samples a step's masks ahead, as the training loop does.
+
+  None on a CPU, where masks are cheap within the step, and where a step has
+  so many that a chunk of steps' would not fit its budget.
+  """
+  if dispatch.current_target() is None:
+    return None
+  if schedule.num_concurrent(net.batch_size) > _MAX_AHEAD:
+    return None
+  key = jax.random.key(3)
+  loss_fn = functools.partial(_loss, model, key)
+
+  def sample(step):
+    ids = kd.subnet_ids(step, key, schedule, net.batch_size)
+    return kd.subnets.sample_masks(loss_fn, *operands, ids)
+
+  return sample
 
 
 def small(
@@ -133,14 +165,20 @@ def small(
 
   value_and_grad = kd.subnets.value_and_grad(losses, layout)
 
-  def gradients(params, step, x, labels):
-    ids = kd.subnet_ids(step, key, schedule, net.batch_size)
-    masks = kd.subnets.sample_masks(loss_fn, params, x, labels, ids)
+  def gradients(params, step, x, labels, masks=None):
+    if masks is None:
+      ids = kd.subnet_ids(step, key, schedule, net.batch_size)
+      masks = kd.subnets.sample_masks(loss_fn, params, x, labels, ids)
     return value_and_grad(params, masks, x, labels)[1]
 
-  ideal = ideal_ratio(net, pattern(net.rate).num_kept(net.hidden))
   return harness.scanned(
-    gradients, OPTIMIZER, params, (x, labels), num_steps, ideal
+    gradients,
+    OPTIMIZER,
+    params,
+    (x, labels),
+    num_steps,
+    ideal_ratio(net, pattern(net.rate).num_kept(net.hidden)),
+    _sampler(net, model, schedule, (params, x, labels)),
   )
 
 
