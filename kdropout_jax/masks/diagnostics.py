@@ -61,7 +61,7 @@ def realised_reuse(
   """Returns the subnets that a run trains, and in how many steps each does.
 
   Only slots that own rows count. The k-dropout paper calls the second figure
-  k; for pooled schedules it expects it (errata: with replacement a subnet is
+  k; for pooled schedules it expects it (with replacement a subnet is
   in ``num_steps * (1 - (1 - 1 / pool_size)**m)`` steps).
 
   Args:

@@ -48,7 +48,7 @@ def test_block_wise_is_better_on_eight_of_ten_and_a_little_below_gyro():
   gains = minus(gyro.TABLE_4, "blockwise", "conventional")
   assert sum(gain > 0 for gain in gains.values()) == 8 and len(gains) == 10
   below = minus(gyro.TABLE_4, "gyro", "blockwise")
-  # The paper says .24; its own table gives .18 (errata G15).
+  # The paper says .24; its own table gives .18.
   assert round(np.mean(list(below.values())), 2) == 0.18
 
 
@@ -73,7 +73,7 @@ def test_tables_1_3_4_and_6_agree(row, model, preset):
   assert accuracy == gyro.TABLE_4[row][gyro.METHODS.index("gyro")][0]
   found = presets.get(preset)
   assert (found.total, found.concurrent) == (total, concurrent)
-  if model in gyro.TABLE_1:  # Its best entry (errata G14).
+  if model in gyro.TABLE_1:  # Its best entry.
     table = gyro.TABLE_1[model]
     assert accuracy == max(itertools.chain(*table.values()))
     assert accuracy == table[total][gyro.TABLE_1_TAUS.index(concurrent)]
