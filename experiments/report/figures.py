@@ -123,7 +123,7 @@ def _name_ticks(ax, panel: Panel) -> None:
   """Puts a plain number below each place that was measured, if they are few."""
   places = sorted({float(v) for x, _ in panel.lines.values() for v in x})
   if 0 < len(places) <= _MAX_TICKS:
-    labels = [f"{place:,g}" for place in places]
+    labels = [f"{place:,.10g}" for place in places]
     ax.set_xticks(places, labels=labels, fontsize=7)
     if len(places) > _MAX_INSIDE:
       ax.tick_params(axis="x", labelrotation=30)
