@@ -75,9 +75,13 @@ BLOCKS = functools.partial(kd.Blocks, block_size=3)  # 20 = 6 * 3 + 2
     (kd.ExactCount, "at_test", [0, 4, 9], 6),  # equal groups
     (kd.ExactCount, "realised", [0, 4, 9], 7),  # groups of 3, 2 and 2 rows
     (BLOCKS, "expected", [0, 7], 6),  # a ragged last block
-    (kd.Bernoulli, "realised", [0, 7], 5),  # padding
-    (kd.ExactCount, "expected", [*range(10)], 20),  # many subnets
     (kd.Bernoulli, "realised", [1, 2, 5, 6, 8], 3),  # two without a row
+    pytest.param(  # padding
+      *(kd.Bernoulli, "realised", [0, 7], 5), marks=pytest.mark.slow
+    ),
+    pytest.param(  # many subnets
+      *(kd.ExactCount, "expected", [*range(10)], 20), marks=pytest.mark.slow
+    ),
   ],
 )
 def test_value_and_gradients_are_those_of_masked_training(
@@ -102,15 +106,8 @@ def test_tiled_rows():
     linen_case(model, x, jnp.arange(3), row_layout="tiled")
 
 
-@pytest.mark.parametrize(
-  "name",
-  [
-    name
-    if name == "kdropout_mlp"
-    else pytest.param(name, marks=pytest.mark.slow)
-    for name in structure_test.HAS_LAYOUT
-  ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", structure_test.HAS_LAYOUT)
 def test_every_model_of_the_experiments(name):
   with jax.enable_x64(True):
     model, x = structure_test.experiments_model(name, jnp.float64)

@@ -77,7 +77,16 @@ def save_and_restore(window):
   return treedef.unflatten([jnp.asarray(np.array(leaf)) for leaf in leaves])
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize(
+  "name",
+  [
+    pytest.param("sgd", marks=pytest.mark.slow),
+    "momentum",
+    pytest.param("adam", marks=pytest.mark.slow),
+    "adamw",
+    "rmsprop",
+  ],
+)
 def test_windows_are_masked_training_in_float64(name):
   with jax.enable_x64(True):
     model = models.Mlp(dtype=jnp.float64, depth=1)
@@ -94,16 +103,8 @@ def test_windows_are_masked_training_in_float64(name):
     assert float(jnp.abs(expected[0]["out"]["bias"]).max()) > 1e-3
 
 
-@pytest.mark.parametrize(
-  "name",
-  [
-    pytest.param("sgd", marks=pytest.mark.slow),
-    pytest.param("momentum", marks=pytest.mark.slow),
-    pytest.param("adam", marks=pytest.mark.slow),
-    pytest.param("adamw", marks=pytest.mark.slow),
-    "rmsprop",
-  ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", OPTIMIZERS)
 def test_windows_are_masked_training_in_float32(name):
   model = models.Mlp(depth=1)
   params, loss, args = models.task(model, k=K, num_steps=STEPS)
