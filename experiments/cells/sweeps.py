@@ -16,6 +16,7 @@ from typing import Any
 import jax
 import numpy as np
 import tqdm
+from jaxtyping import Bool
 
 from experiments import models
 from experiments.run import config as config_lib
@@ -194,6 +195,29 @@ def params(
   return jax.tree.map(lambda leaf: leaf[member], tree)
 
 
+def put(
+  cell: config_lib.RunConfig,
+  folder: pathlib.Path,
+  values: dict[str, Any],
+  own_hits: Bool[np.ndarray, "N"],
+) -> None:
+  """Makes a run of another machine a finished cell, a pack of its own.
+
+  Args:
+    cell: its configuration, of one seed.
+    folder: of the sweep.
+    values: what its ``result.json`` held.
+    own_hits: whether it is right on each test image.
+
+  Raises:
+    ValueError: its folder belongs to another run.
+  """
+  name = cell.digest()
+  workdirs.claim(folder / "packs" / name, cell.identity())
+  predictions.write(folder / "packs" / name, own_hits[None])
+  _finish(cell, folder, values, {"pack": name, "member": 0})
+
+
 def measured(cells: Cells, folder: pathlib.Path) -> dict[str, float]:
   """Returns seconds a step and cell of finished cells, {cell digest: s}."""
   found = {}
@@ -232,13 +256,21 @@ def _train(
     progress=False,
   )
   for member, (cell, values) in enumerate(zip(todo, results)):
-    own = cell_folder(cell, folder)
-    workdirs.claim(own, cell.identity())
-    where = json.dumps({"pack": name, "member": member})
-    files.write_atomically(own / _WHERE, where + "\n")
-    workdirs.write_result(own, values)  # Last: it marks the cell as finished.
+    _finish(cell, folder, values, {"pack": name, "member": member})
   # Every cell has its result; what continues a stopped run is not needed.
   shutil.rmtree(pack_folder / "checkpoints", ignore_errors=True)
+
+
+def _finish(
+  cell: config_lib.RunConfig,
+  folder: pathlib.Path,
+  values: dict[str, Any],
+  where: dict[str, Any],
+) -> None:
+  own = cell_folder(cell, folder)
+  workdirs.claim(own, cell.identity())
+  files.write_atomically(own / _WHERE, json.dumps(where) + "\n")
+  workdirs.write_result(own, values)  # Last: it marks the cell as finished.
 
 
 def _where(

@@ -13,6 +13,7 @@ from experiments.report import plots
 GREY = "#9a9a9a"
 _LINES = ("-", "--", ":", "-.")
 _STYLES = ("--", ":", "-.", (0, (5, 1, 1, 1, 1, 1)))
+_MARKS = "x+^v1"
 _MAX_TICKS = 10  # more places on x are left to matplotlib
 _MAX_INSIDE = 6  # more labels stand below the axes, or slant
 
@@ -38,6 +39,7 @@ class Panel:
     dots: {label: values}: points in a column, in place of lines.
     grey_dots: {label of `dots`: the paper's values}.
     legend: whether there is one.
+    y_range: lowest and highest y; None: as the values need.
   """
 
   title: str = ""
@@ -55,6 +57,7 @@ class Panel:
   grey_dots: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   legend: bool = True
   band: Literal["deviation", "interval"] = "deviation"
+  y_range: tuple[float, float] | None = None
 
 
 def drawing(
@@ -93,8 +96,8 @@ def _fill(ax, panel: Panel) -> None:
     ax.fill_between(x, mean - spread, mean + spread, color=colour, alpha=0.15)
   for (label, value), style in zip(panel.levels.items(), _STYLES * 3):
     ax.axhline(value, color="black", linestyle=style, lw=1, label=label)
-  for label, (x, y) in panel.paper.items():
-    ax.plot(x, y, color=GREY, marker="x", lw=0.7, label=label, zorder=0)
+  for (label, (x, y)), mark in zip(panel.paper.items(), _MARKS * 3):
+    ax.plot(x, y, color=GREY, marker=mark, lw=0.7, label=label, zorder=0)
   if panel.boxes:
     ax.boxplot(list(panel.boxes.values()), showfliers=True)
     _name_columns(ax, panel.boxes)
@@ -114,6 +117,8 @@ def _fill(ax, panel: Panel) -> None:
   if panel.log_y:
     ax.set_yscale("log")
   ax.set(title=panel.title, xlabel=panel.x_label, ylabel=panel.y_label)
+  if panel.y_range is not None:
+    ax.set_ylim(*panel.y_range)
   ax.grid(alpha=0.3)
   if panel.legend and (panel.lines or panel.levels or panel.paper):
     _add_legend(ax)

@@ -42,6 +42,7 @@ class Report:
       of claims on plain accuracies.
     notes: further sentences and tables below the table.
     draw: writes the figure to a path; None: no figure.
+    made: {"device", "versions"} of the runs, where it was another machine.
   """
 
   name: str
@@ -56,6 +57,7 @@ class Report:
   hits: Mapping[int, Any] | None = None
   notes: Sequence[str] = ()
   draw: Callable[[pathlib.Path], None] | None = None
+  made: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
   def all_seeds(self) -> list[int]:
     """Returns the seeds, ascending where the rows tell them."""
@@ -98,6 +100,7 @@ def write(
     "command": passport.command(),
     "minutes": minutes,
     **passport.of_this_machine(),
+    **report.made,
   }
   numbers = {
     **{n: getattr(report, n) for n in ("name", "title", "setting")},

@@ -1,0 +1,400 @@
+"""The paper's network at its own scale: figure 1's cells from a GPU's file.
+
+  python -m experiments.paper_scale --publish=docs/results/k-dropout
+
+Makes the runs of ``--runs`` finished cells of the folder, each checked against
+its configuration and its hits, and judges, tables and draws them. It trains
+nothing: half a minute, nearly all of it the bootstrap over seeds and images.
+"""
+
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from absl import flags as absl_flags
+
+from experiments.cells import flags as experiment_flags
+from experiments.cells import imported
+from experiments.cells import rows as cell_rows
+from experiments.judge import contrasts
+from experiments.judge import statistics
+from experiments.judge import verdicts as verdicts_lib
+from experiments.k_dropout import claims
+from experiments.k_dropout import paper
+from experiments.k_dropout import sizes
+from experiments.report import columns
+from experiments.report import figures
+from experiments.report import rows as rows_lib
+from experiments.report import study
+from experiments.report import tables
+from experiments.run import flags
+
+CLAIMS = (
+  "sixty_subnets_suffice",
+  "large_k_falls_behind",
+  *(f"large_m_hurts_at_large_k_{order}" for order in sizes.ORDERS),
+  *(f"large_m_is_below_none_{order}" for order in sizes.ORDERS),
+  "pool_50_is_close",
+  "pool_200_is_equal",
+  "every_pool_helps",
+)
+"""Claims that these cells tell. Not the transition: they start at k = 485."""
+
+ORDERS = {
+  "every_epoch": "reshuffled each epoch",
+  "rows": "frozen, rows permuted",
+  "once": "frozen (authors' code)",
+}
+"""{order of the batches: in words}."""
+
+_MANY = {"method": "sequential", "m": 512}
+
+
+def _contrast(
+  name: str, text: str, a, b, same=(), settings=()
+) -> contrasts.Claim:
+  return contrasts.Claim(
+    name=name,
+    paper="k-dropout",
+    source="after the runs",
+    text=text,
+    measure="accuracy",
+    a=a,
+    b=b,
+    same=same,
+    settings=settings,
+  )
+
+
+AFTERWARDS = (
+  _contrast(
+    "tie",
+    "512 subnets: rows permuted minus frozen (each image tied to its mask)",
+    _MANY | {"shuffle": "rows"},
+    _MANY | {"shuffle": "once"},
+    ("k",),
+  ),
+  _contrast(
+    "batch",
+    "512 subnets: reshuffled minus rows permuted (the batch frozen alone)",
+    _MANY | {"shuffle": "every_epoch"},
+    _MANY | {"shuffle": "rows"},
+    ("k",),
+  ),
+  _contrast(
+    "reuse",
+    "512 subnets minus standard dropout, reshuffled",
+    _MANY | {"shuffle": "every_epoch"},
+    {"method": "standard", "shuffle": "every_epoch"},
+    settings=("k",),
+  ),
+  _contrast(
+    "order",
+    "frozen minus reshuffled",
+    {"shuffle": "once"},
+    {"shuffle": "every_epoch"},
+    ("method", "k", "m"),
+  ),
+)
+"""Contrasts that nobody fixed before the runs; they get no verdict."""
+
+_EQUAL = 1.0
+"""Points; the margin of the claim on pools of 200."""
+
+
+def report(file: pathlib.Path, folder: pathlib.Path) -> study.Report:
+  """Imports the runs of a file into a folder and returns what they say."""
+  found = imported.read(file)
+  imported.add(found, folder)
+  cells = found.cells()
+  rows = cell_rows.rows(cells, folder)
+  hits = cell_rows.hits(cells, folder)
+  before = found.made["chosen_before"]
+  for number, row in enumerate(rows):
+    row["chosen_before"] = number < before
+  seen = afterwards(rows, hits)
+  said = summary(rows, seen)
+  return study.Report(
+    name="paper_scale",
+    title="The paper's network at the paper's scale",
+    setting=_setting(found),
+    table=table(rows, cells[0].batch_size),
+    rows=rows,
+    numbers={
+      "made": found.made,
+      "summary": said,
+      "afterwards": [verdict.as_json() for verdict in seen],
+    },
+    claims=claims.named(*CLAIMS),
+    hits=hits,
+    notes=[*said, *_provenance(found), _AFTER_WORDS, _after_table(seen)],
+    draw=figures.drawing(panels(rows), columns=2),
+    made={name: found.made["every_run"][name] for name in _PASSPORT},
+  )
+
+
+_PASSPORT = ("device", "versions")
+
+
+def table(rows: Sequence[rows_lib.Row], batch_size: int) -> tables.Table:
+  """Returns a line a setting: accuracies by order, and minutes."""
+  lines = []
+  for same in rows_lib.group(
+    sorted(rows, key=_place), "method", "k", "pool_size", "m"
+  ).values():
+    cells = rows_lib.group(same, "shuffle")
+    minutes = [r["steps"] * batch_size / r["examples_per_second"] for r in same]
+    lines.append(
+      [
+        _words(same[0]),
+        f"{same[0]['num_subnets']:,}",
+        *(_cell(cells.get((order,), [])) for order in ORDERS),
+        f"{sum(minutes) / 60 / len(cells):.2f}",
+      ]
+    )
+  return ["dropout", "subnets", *ORDERS.values(), "minutes of five runs"], lines
+
+
+def afterwards(
+  rows: Sequence[rows_lib.Row], hits
+) -> list[verdicts_lib.Verdict]:
+  """Returns intervals of the contrasts that were seen after the runs."""
+  return study.judge(AFTERWARDS, rows, scale="paper", hits=hits)
+
+
+def summary(
+  rows: Sequence[rows_lib.Row], seen: Sequence[verdicts_lib.Verdict]
+) -> list[str]:
+  """Returns the main findings in sentences, each where its interval says so."""
+  judged = study.judge(claims.named(*CLAIMS), rows, scale="paper")
+  outcome = {verdict.claim.name: verdict.outcome for verdict in judged}
+  found = {verdict.claim.name: verdict.findings for verdict in seen}
+  frozen = [
+    outcome[f"large_m_{what}_once"]
+    for what in ("hurts_at_large_k", "is_below_none")
+  ]
+  reproduced = all(one == verdicts_lib.HOLDS for one in frozen)
+  tie = all((f.interval_95 or (0, 0))[0] > 0 for f in found["tie"].values())
+  sentences = [
+    "Under the authors' frozen batches 512 subnets at large k are"
+    + ("" if reproduced else " not")
+    + " below one subnet and below no dropout: that result of the paper is"
+    + ("" if reproduced else " not")
+    + " reproduced."
+  ]
+  if reproduced and tie:
+    sentences.append(
+      "It is gone when the rows of the same frozen batches meet other masks:"
+      f" {_ranges(found['tie'].values())} points better. So it is the tie of an"
+      " image to its mask, by which each of 512 subnets sees 97 images, not the"
+      " reuse of masks." + _fit(rows)
+    )
+  whole, *shorter = sorted(found["reuse"], key=_k_of, reverse=True)
+  if _equal(found["reuse"][whole]):
+    others = _ranges(found["reuse"][setting] for setting in shorter)
+    sentences.append(
+      "With reshuffled batches 512 subnets for the whole run equal standard"
+      f" dropout to {_EQUAL:g} point: {_ranges([found['reuse'][whole]])}"
+      f" points; {', '.join(shorter)}: {others}."
+    )
+  return sentences
+
+
+def panels(rows: Sequence[rows_lib.Row]) -> list[figures.Panel]:
+  """Returns a panel an order of the batches, and the pools."""
+  first = paper.FIGURE_1_KS.index(485)  # Ours start there.
+  ks = paper.FIGURE_1_KS[first:]
+  one, many = (paper.FIGURE_1_SEQUENTIAL[m][first:] for m in (1, 512))
+  frozen = {
+    **_by_k(rows, "once", ""),
+    **_by_k(rows, "rows", ", rows permuted"),
+  }
+  pools = [r for r in rows if r["method"] == "pooled"]
+  shared: dict[str, Any] = dict(
+    y_label="test accuracy (%)\nmean and 95 % t interval",
+    log_x=True,
+    band="interval",
+    y_range=(48, 61.5),
+  )
+  k = "steps k of a subnet (T / 60, T / 6, the whole run T)"
+  pool_x, pool_y = paper.FIGURE_1_POOL_SIZES[1:5], paper.FIGURE_1_POOLED[8][1:5]
+  return [
+    figures.Panel(
+      title="batches reshuffled each epoch",
+      x_label=k,
+      lines=_by_k(rows, "every_epoch", ""),
+      levels=_levels(rows, "every_epoch"),
+      **shared,
+    ),
+    figures.Panel(
+      title="frozen batches, as in the authors' code",
+      x_label=k,
+      lines=frozen,
+      levels=_levels(rows, "once"),
+      paper={
+        "paper: 1 subnet at a time": (ks, one),
+        "paper: 512": (ks, many),
+      },
+      **shared,
+    ),
+    figures.Panel(
+      title="pools, batches reshuffled",
+      x_label="subnets in the pool",
+      lines={"8 subnets at a time": rows_lib.curve(pools, "pool_size")},
+      levels=_levels(rows, "every_epoch"),
+      paper={"paper: 8 (frozen)": (pool_x, pool_y)},
+      **shared,
+    ),
+  ]
+
+
+def _by_k(rows, order: str, words: str):
+  chosen = [
+    r for r in rows if (r["method"], r["shuffle"]) == ("sequential", order)
+  ]
+  names = {1: "1 subnet at a time", 512: "512"}
+  return {
+    names[m] + words: rows_lib.curve(same, "k")
+    for (m,), same in sorted(rows_lib.group(chosen, "m").items())
+  }
+
+
+def _levels(rows, order: str) -> dict[str, float]:
+  means = rows_lib.means(rows, "method", "shuffle")
+  names = {"none": "no dropout", "standard": "standard dropout"}
+  return {words: means[name, order] for name, words in names.items()}
+
+
+def _place(row: rows_lib.Row):
+  kinds = ("none", "standard", "sequential", "pooled")
+  return (
+    kinds.index(row["method"]),
+    -row.get("k", 0),
+    row.get("pool_size", 0),
+    -row.get("m", 0),
+  )
+
+
+def _words(row: rows_lib.Row) -> str:
+  if row["method"] == "sequential":
+    whole = " (the whole run)" if row["k"] == row["steps"] else ""
+    return f"k = {row['k']:,}{whole}, m = {row['m']}"
+  if row["method"] == "pooled":
+    return f"pool of {row['pool_size']}, m = {row['m']}"
+  return {"none": "none", "standard": "standard"}[row["method"]]
+
+
+def _cell(same: Sequence[rows_lib.Row]) -> str:
+  if not same:
+    return "not run"
+  mean, low, high = statistics.t_interval(
+    np.array([r["accuracy"] for r in same])
+  )
+  star = "*" if all(r["chosen_before"] for r in same) else ""
+  return f"{mean:.2f} [{low:.2f}, {high:.2f}]{star}"
+
+
+def _ranges(findings) -> str:
+  """Returns the means of all settings with their intervals."""
+  return ", ".join(
+    columns.interval(statistics.t_interval(np.array(f.differences)))
+    for f in findings
+  )
+
+
+def _k_of(setting: str) -> int:
+  return int(setting.removeprefix("k="))
+
+
+def _equal(finding: verdicts_lib.Finding) -> bool:
+  values = np.array(finding.differences)
+  return statistics.p_equivalent(values, _EQUAL) < 0.05
+
+
+def _fit(rows: Sequence[rows_lib.Row]) -> str:
+  """Says how much of its own training set the whole network gets right."""
+  means = rows_lib.means(
+    [r for r in rows if r["method"] == "sequential"],
+    *("shuffle", "k", "m"),
+    measure="train_accuracy",
+  )
+  last = max(k for _, k, _ in means)
+  frozen, free = (means[order, last, 512] for order in ("once", "rows"))
+  return (
+    f" At k = {last:,} the whole network is right on {frozen:.0f} % of its own"
+    f" training images, on {free:.0f} % with rows permuted."
+  )
+
+
+def _setting(found: imported.Runs) -> str:
+  return (
+    study.describe(found.runs[0].cell).partition("Accuracies")[0]
+    + "Pixels (x / 255 - .5) / .5, rate .5, PyTorch's initialisation of Linear"
+    " layers: the network of the authors' code. Test accuracy in percent, mean"
+    " and 95 % t interval of five seeds; * a cell that was chosen before"
+    " anything ran."
+  )
+
+
+def _provenance(found: imported.Runs) -> list[str]:
+  made = found.made
+  gaps = [abs(run.gap) for run in found.runs]
+  return [
+    f"Runs of {made['date']} at commit {made['commit']}, by {made['command']}."
+    f" {made['dataset']}. Time: {made['minutes']}. Chosen:"
+    f" {made['order_of_choosing']}.",
+    f"Of {len(gaps)} accuracies {gaps.count(0)} are their hits' to the image;"
+    f" {len(gaps) - gaps.count(0)} count one image of {made['num_images']:,}"
+    " more (two programs, in TF32). Every cell's name is that of its"
+    " configuration today.",
+  ]
+
+
+_AFTER_WORDS = (
+  "Contrasts that were written down after the runs were seen, without"
+  " verdicts. The first two are those that the runs at the cpu scale suggested;"
+  " they were made on data of their own."
+)
+
+
+def _after_table(seen: Sequence[verdicts_lib.Verdict]) -> str:
+  header = ("a minus b", "setting", "seeds", "d", "95 % t", "seeds and images")
+  return tables.text(
+    header,
+    [
+      [
+        verdict.claim.text,
+        setting,
+        str(f.num_seeds),
+        f"{f.mean:+.2f}",
+        *(
+          f"[{low:+.2f}, {high:+.2f}]"
+          for low, high in filter(None, (f.interval_95, f.bootstrap))
+        ),
+      ]
+      for verdict in seen
+      for setting, f in verdict.findings.items()
+    ],
+  )
+
+
+def main(argv: list[str]) -> None:
+  del argv
+  options = absl_flags.FLAGS
+  file = pathlib.Path(options.runs)
+  folder = pathlib.Path(options.workdir or "runs/k-dropout-paper")
+  found = report(file, folder)
+  made = imported.read(file)
+  minutes = made.made["seconds_a_cell"] * len(made.runs) / 5 / 60
+  study.write(
+    found, folder, scale="paper", minutes=minutes, publish=options.publish
+  )
+
+
+if __name__ == "__main__":
+  absl_flags.DEFINE_string(
+    "runs", "docs/results/k-dropout/paper_depth3.jsonl", "the file of runs"
+  )
+  experiment_flags.define_results("paper")
+  flags.launch(main)
