@@ -142,7 +142,7 @@ def _superior(claim: contrasts.Claim, name: str, values, wide, narrow):
     return HOLDS, "the 95 % interval lies above 0", p
   if wide.high < half:
     return FAILS, f"the 95 % interval ends below {half:.2f}", p
-  return UNKNOWN, _seeds_hint(claim.expected(name), values), p
+  return UNKNOWN, _seeds_hint(claim.expected(name), values, wide), p
 
 
 def _equivalent(claim: contrasts.Claim, name: str, values, wide, narrow):
@@ -176,9 +176,11 @@ _RULES = {
 }
 
 
-def _seeds_hint(expected: float, values) -> str:
+def _seeds_hint(expected: float, values, wide: statistics.Interval) -> str:
   """Says how many seeds the paper's difference would need."""
   sd = float(values.std(ddof=1))
+  if wide.high < 0:
+    return f"the 95 % interval lies below 0, not below {expected / 2:.2f}"
   if expected <= 0 or sd == 0:
     return "the 95 % interval reaches 0"
   needed = power.seeds_needed(expected, sd)

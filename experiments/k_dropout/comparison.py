@@ -11,99 +11,126 @@ from experiments.report import page as page_lib
 NOT_RUN = page_lib.NOT_RUN
 
 
+AT_PAPER_SCALE = "paper_scale"
+"""The experiment whose runs have the paper's network and length."""
+
+
 def rows(found: page_lib.Found) -> list[list[str]]:
-  """Returns (quantity, paper, ours) for the paper's main numbers."""
+  """Returns (quantity, paper, ours, ours at the paper's scale)."""
+  theirs = paper.FIGURE_1_LINES
   lines = [
-    ["no dropout", _number(paper.FIGURE_1_LINES["none"]), _mean(found, "none")],
     [
-      "standard dropout",
-      _number(paper.FIGURE_1_LINES["standard"]),
-      _mean(found, "standard"),
-    ],
+      words,
+      _number(theirs[method]),
+      *(
+        _number(_mean_of(found, name, method=method, shuffle="every_epoch"))
+        for name in ("sequential", AT_PAPER_SCALE)
+      ),
+    ]
+    for words, method in (
+      ("no dropout", "none"),
+      ("standard dropout", "standard"),
+    )
   ]
   for order in ("every_epoch", "once", "rows"):
     lines += _sequential(found, order)
   lines += _pools(found)
   lines += _subjects(found)
   lines.append(_u_shape(found))
-  return lines
+  return [
+    [words, theirs or "-", *(own or NOT_RUN for own in ours)]
+    for words, theirs, *ours in lines
+  ]
 
 
-def _sequential(found: page_lib.Found, order: str) -> list[list[str]]:
+Line = list[str | None]
+
+
+def _sequential(found: page_lib.Found, order: str) -> list[Line]:
   """One subnet, or few of many at a time, for the whole run."""
-  standard = _mean_of(found, "sequential", method="standard", shuffle=order)
   table = paper.FIGURE_1_SEQUENTIAL
   theirs = paper.FIGURE_1_LINES["standard"]
-  lines = []
+  lines: list[Line] = []
   for words, at, value in (
     ("m = 1", min, table[1][-1] - theirs),
     ("largest m", max, table[512][-1] - theirs),
   ):
-    own = None
-    chosen = page_lib.rows(
-      found, "sequential", method="sequential", shuffle=order
-    )
-    whole = [r for r in chosen if abs(r["k_over_T"] - 1) < 1e-9]
-    if whole and standard is not None:
-      m = at(r["m"] for r in whole)
-      own = _average([r for r in whole if r["m"] == m]) - standard
     # The authors' batches were frozen: theirs is one order of ours.
     name = f"k = T, {words}, minus standard (batches: {order})"
-    lines.append(
-      [name, _signed(value if order == "once" else None), _signed(own)]
-    )
-  return [[a, b or "-", c or NOT_RUN] for a, b, c in lines]
+    ours = [
+      _signed(_whole_run(found, source, order, at))
+      for source in ("sequential", AT_PAPER_SCALE)
+    ]
+    lines.append([name, _signed(value if order == "once" else None), *ours])
+  return lines
 
 
-def _pools(found: page_lib.Found) -> list[list[str]]:
-  lines = []
+def _whole_run(
+  found: page_lib.Found, name: str, order: str, at: Callable[[Any], int]
+) -> float | None:
+  """Returns k = T minus standard dropout, at the smallest or largest m."""
+  standard = _mean_of(found, name, method="standard", shuffle=order)
+  chosen = page_lib.rows(found, name, method="sequential", shuffle=order)
+  whole = [r for r in chosen if abs(r["k_over_T"] - 1) < 1e-9]
+  if not whole or standard is None:
+    return None
+  m = at(r["m"] for r in whole)
+  return _average([r for r in whole if r["m"] == m]) - standard
+
+
+def _pools(found: page_lib.Found) -> list[Line]:
   table = dict(
     zip(paper.FIGURE_1_POOL_SIZES, zip(*paper.FIGURE_1_POOLED.values()))
   )
+  lines: list[Line] = []
   for size in (1, 10, 50, 200, 1000):
-    standard = _mean_of(
-      found, "pooled", method="standard", shuffle="every_epoch"
-    )
-    own = _mean_of(
-      found, "pooled", method="pooled", shuffle="every_epoch", pool_size=size
-    )
     theirs = np.mean(table[size]) - paper.FIGURE_1_LINES["standard"]
-    ours = None if own is None or standard is None else own - standard
+    ours = [
+      _signed(_pool(found, name, size)) for name in ("pooled", AT_PAPER_SCALE)
+    ]
     name = f"pool of {size:,}, mean over m, minus standard"
-    lines.append([name, _signed(theirs), _signed(ours) or NOT_RUN])
+    lines.append([name, _signed(theirs), *ours])
   return lines
 
 
-def _subjects(found: page_lib.Found) -> list[list[str]]:
-  lines = []
-  for name, value in {**paper.FIGURE_6, **paper.FIGURE_7}.items():
-    own = _mean_of(found, "ensembles", subject=name)
-    words = name.replace("_", " ")
-    lines.append([words, _number(value), _number(own) or NOT_RUN])
-  return lines
+def _pool(found: page_lib.Found, name: str, size: int) -> float | None:
+  """Returns a pool minus standard dropout, over all m that were run."""
+  own = {"shuffle": "every_epoch"}
+  standard = _mean_of(found, name, method="standard", **own)
+  pool = _mean_of(found, name, method="pooled", pool_size=size, **own)
+  return None if pool is None or standard is None else pool - standard
 
 
-def _u_shape(found: page_lib.Found) -> list[str]:
-  theirs = [_u(values) for values in paper.FIGURE_3.values()]
-  chosen = [
-    r for r in page_lib.rows(found, "subnet_dynamics") if "u_shape" in r
+def _subjects(found: page_lib.Found) -> list[Line]:
+  return [
+    [
+      name.replace("_", " "),
+      _number(value),
+      _number(_mean_of(found, "ensembles", subject=name)),
+      None,
+    ]
+    for name, value in {**paper.FIGURE_6, **paper.FIGURE_7}.items()
   ]
-  own = None
-  if chosen:
-    own = float(np.mean([r["u_shape"] for r in chosen]))
+
+
+def _u_shape(found: page_lib.Found) -> Line:
+  theirs = [_u(values) for values in paper.FIGURE_3.values()]
+  # The paper's shares of the run, T / 12 and T / 6, and no others.
+  shares = [k / paper.FIGURE_1_KS[-1] for k in paper.FIGURE_3]
+  chosen = [
+    row["u_shape"]
+    for row in page_lib.rows(found, "subnet_dynamics")
+    if "u_shape" in row and np.isclose(row["k_over_T"], shares, rtol=1e-3).any()
+  ]
+  own = float(np.mean(chosen)) if chosen else None
   name = "first and last sixth of the subnets minus the middle, mean over k"
-  return [name, _signed(float(np.mean(theirs))) or "", _signed(own) or NOT_RUN]
+  return [name, _signed(float(np.mean(theirs))), _signed(own), None]
 
 
 def _u(values) -> float:
   sixth = max(1, len(values) // 6)
   ends = [*values[:sixth], *values[-sixth:]]
   return float(np.mean(ends) - np.mean(values[sixth:-sixth]))
-
-
-def _mean(found: page_lib.Found, method: str) -> str:
-  own = _mean_of(found, "sequential", method=method, shuffle="every_epoch")
-  return _number(own) or NOT_RUN
 
 
 def _mean_of(found: page_lib.Found, name: str, **fields: Any) -> float | None:

@@ -128,7 +128,7 @@ def report(file: pathlib.Path, folder: pathlib.Path) -> study.Report:
     },
     claims=claims.named(*CLAIMS),
     hits=hits,
-    notes=[*said, *_provenance(found), _AFTER_WORDS, _after_table(seen)],
+    notes=[*said, *_provenance(found), _FEW, _AFTER_WORDS, _after_table(seen)],
     draw=figures.drawing(panels(rows), columns=2),
     made={name: found.made["every_run"][name] for name in _PASSPORT},
   )
@@ -350,6 +350,12 @@ def _provenance(found: imported.Runs) -> list[str]:
     " configuration today.",
   ]
 
+
+_FEW = (
+  "A verdict below stands on the settings of this table alone: large m is m ="
+  " 512, large k is T / 6 and T, pools ran with m = 8. The transition cannot be"
+  " told: the smallest k here, 485, is behind already."
+)
 
 _AFTER_WORDS = (
   "Contrasts that were written down after the runs were seen, without"

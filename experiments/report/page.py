@@ -1,5 +1,6 @@
 """The page over all results of a paper, from the numbers that lie beside it."""
 
+import collections
 import dataclasses
 import json
 import pathlib
@@ -53,7 +54,10 @@ def text(paper: Paper, folder: pathlib.Path) -> str:
     " core where there were two.",
     *paper.before(found),
     "## Verdicts",
-    tables.text(("claim", "verdict", "told by", "because"), _verdicts(ours)),
+    _counts(ours),
+    tables.text(
+      ("claim", "verdict", "scale", "told by", "because"), _verdicts(ours)
+    ),
     *paper.after(found),
   ]
   return "\n\n".join(parts) + "\n"
@@ -103,6 +107,20 @@ def _line(
   return [binary, what, link, facts[0], count, *facts[1:]]
 
 
+def _counts(found: Found) -> str:
+  """Returns how many verdicts of each kind there are, scale by scale."""
+  counts: dict[str, collections.Counter[str]] = {}
+  for numbers in found.values():
+    for verdict in (numbers or {}).get("verdicts", ()):
+      own = counts.setdefault(_scale(numbers), collections.Counter())
+      own[verdict["outcome"]] += 1
+  return "\n".join(
+    f"- {scale}: "
+    + ", ".join(f"{count} {outcome}" for outcome, count in own.most_common())
+    for scale, own in counts.items()
+  )
+
+
 def _verdicts(found: Found) -> list[list[str]]:
   lines = []
   for name, numbers in found.items():
@@ -110,5 +128,11 @@ def _verdicts(found: Found) -> list[list[str]]:
       claim = verdict["claim"]
       words = f"{claim['text']} ({claim['source']})"
       outcome = f"**{verdict['outcome']}**"
-      lines.append([words, outcome, name, verdict["reason"]])
-  return lines or [["none yet", "", "", ""]]
+      reason = verdict["reason"]
+      lines.append([words, outcome, _scale(numbers), name, reason])
+  return lines or [["none yet", "", "", "", ""]]
+
+
+def _scale(numbers: Mapping[str, Any]) -> str:
+  """Returns the scale; what is timed has none, and its own page says what."""
+  return numbers.get("scale", "timed")

@@ -177,6 +177,18 @@ def test_what_cannot_be_told_says_how_many_seeds_would():
   assert "sd of 0.25 needs about 19 seeds" in finding.reason
 
 
+@pytest.mark.parametrize(
+  ("mean", "words"),
+  [(-0.1, "the 95 % interval reaches 0"), (-0.5, "lies below 0, not below -1")],
+)
+def test_an_interval_reaches_0_only_where_it_does(mean, words):
+  claim = dataclasses.replace(SUPERIOR, paper_difference=-2.0)
+  verdict = verdicts.judge(
+    claim, {"all": seeds(mean, 0.3)}, at_paper_scale=True
+  )
+  assert verdict.outcome == "cannot be told" and words in verdict.reason
+
+
 def test_the_bootstrap_stands_beside():
   hits = np.random.default_rng(0).normal(1.0, 0.1, size=(5, 50))
   verdict = verdicts.judge(

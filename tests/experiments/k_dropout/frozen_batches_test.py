@@ -49,6 +49,24 @@ def test_a_setting_without_all_three_orders_tells_nothing():
   assert "| +1.00 [" in table
 
 
+def with_one_subnet(rows, better):
+  """Adds one subnet at a time, better by so much than many."""
+  return rows + [
+    r | {"m": 1, "accuracy": r["accuracy"] + better}
+    for r in rows
+    if r["method"] == "sequential"
+  ]
+
+
+def test_no_cause_is_named_where_large_m_does_not_hurt():
+  rows = planted(0.0, 3.0, dict.fromkeys(ORDERS, 0.0))
+  found = frozen_batches.summary(with_one_subnet(rows, -2.0))
+  assert found is not None and "large m does not hurt here" in found
+  assert "minus 8 is -2.00 [" in found and "what makes" not in found
+  alone = frozen_batches.summary(rows)
+  assert alone is not None and alone.endswith("was not run.")
+
+
 @pytest.mark.parametrize(
   "batch, tie, words",
   [
@@ -58,7 +76,7 @@ def test_a_setting_without_all_three_orders_tells_nothing():
   ],
 )
 def test_the_summary_names_what_costs(batch, tie, words):
-  rows = planted(batch, tie, dict.fromkeys(ORDERS, 0.0))
+  rows = with_one_subnet(planted(batch, tie, dict.fromkeys(ORDERS, 0.0)), 1.0)
   # Shorter windows do not count.
   rows += [
     r | {"k": 1, "accuracy": 0.0} for r in rows if r["method"] == "sequential"

@@ -50,6 +50,40 @@ def test_numbers_stand_beside_the_papers(tmp_path):
   assert pool.split("|")[3].strip() == "not run"
 
 
+def test_verdicts_are_counted_and_say_their_scale(tmp_path):
+  write(tmp_path, "pooled", [])
+  file = tmp_path / "pooled.json"
+  claim = {"name": "x", "text": "pools help", "source": "here"}
+  judged = [
+    {"claim": claim, "outcome": outcome, "reason": "so"}
+    for outcome in ("holds", "does not hold", "holds")
+  ]
+  numbers = json.loads(file.read_text()) | {"verdicts": judged}
+  file.write_text(json.dumps(numbers))
+  page = page_of(tmp_path)
+  assert "- cpu: 2 holds, 1 does not hold" in page
+  first, *_ = lines_with(page, "pools help (here)")
+  cells = [cell.strip() for cell in first.split("|")[1:-1]]
+  assert cells[1:] == ["**holds**", "cpu", "pooled", "so"]
+
+
+def test_the_papers_scale_stands_in_a_column_of_its_own(tmp_path):
+  own = {"shuffle": "every_epoch"}
+  rows = [
+    own | {"method": "standard", "accuracy": 59.0},
+    own | {"method": "pooled", "pool_size": 50, "m": 8, "accuracy": 58.5},
+  ]
+  write(tmp_path, "paper_scale", rows)
+  file = tmp_path / "paper_scale.json"
+  numbers = json.loads(file.read_text()) | {"title": "its own scale"}
+  numbers["numbers"]["summary"] = ["A sentence of the runs."]
+  file.write_text(json.dumps(numbers))
+  page = page_of(tmp_path)
+  assert "A sentence of the runs." in page
+  (pool,) = lines_with(page, "pool of 50,")
+  assert [c.strip() for c in pool.split("|")[3:5]] == ["not run", "-0.5"]
+
+
 def test_the_speed_of_a_sweep_stands_there_once_timed(tmp_path):
   assert "## Speed" not in page_of(tmp_path)
   found = {
