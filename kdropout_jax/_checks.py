@@ -38,8 +38,12 @@ def check_int32(name: str, value: int) -> None:
 
 
 def check_leaf(name: str, value) -> None:
-  """Checks a data leaf: every element of a concrete one, never a tracer."""
-  if is_tracer(value) or isinstance(value, jax.ShapeDtypeStruct):
+  """Checks a data leaf: every element of a concrete one, never a tracer.
+
+  Nor what JAX puts in a leaf's place while it looks at a tree, ``object()``.
+  """
+  is_empty = isinstance(value, jax.ShapeDtypeStruct) or type(value) is object
+  if is_tracer(value) or is_empty:
     return
   if isinstance(value, bool) or not is_concrete(value):
     raise ValueError(f"{name} must be an integer, got {value!r}")
@@ -81,6 +85,16 @@ def concrete_int(name: str, value) -> int:
       f" {value!r}"
     )
   return int(value)
+
+
+def check_function(name: str, value) -> None:
+  """Raises a ValueError unless `value` is a function that can be static."""
+  if not callable(value):
+    raise ValueError(f"{name} must be callable, got {value!r}")
+  try:
+    hash(value)
+  except TypeError:
+    raise ValueError(f"{name} must be hashable, got {value!r}") from None
 
 
 def check_option(name: str, value, options) -> None:

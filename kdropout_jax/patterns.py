@@ -114,12 +114,7 @@ class CustomPattern:
 
   def __post_init__(self):
     _set_rate(self)
-    if not callable(self.fn):
-      raise ValueError(f"fn must be callable, got {self.fn!r}")
-    try:
-      hash(self.fn)
-    except TypeError:
-      raise ValueError(f"fn must be hashable, got {self.fn!r}") from None
+    _checks.check_function("fn", self.fn)
 
   def num_kept(self, width: int) -> int | None:
     """Returns None: nothing is known about the user's function."""
