@@ -24,10 +24,15 @@ def is_concrete(value) -> bool:
 
 def check_positive(name: str, value: int) -> None:
   """Raises a ValueError unless the static `value` is an integer >= 1."""
+  check_integer(name, value, 1)
+
+
+def check_integer(name: str, value: int, least: int) -> None:
+  """Raises a ValueError unless the static `value` is an integer >= `least`."""
   if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
     raise ValueError(f"{name} must be an integer, got {value!r}")
-  if value < 1:
-    raise ValueError(f"{name} must be >= 1, got {value}")
+  if value < least:
+    raise ValueError(f"{name} must be >= {least}, got {value}")
 
 
 def check_int32(name: str, value: int) -> None:
