@@ -18,6 +18,8 @@ from kdropout_jax.config import Pooled
 from kdropout_jax.config import Sequential
 from kdropout_jax.config import Standard
 from kdropout_jax.connections import drop_connect
+from kdropout_jax.custom import CustomSchedule
+from kdropout_jax.custom import ScheduleProtocol
 from kdropout_jax.functional import assign_rows
 from kdropout_jax.functional import dropout
 from kdropout_jax.functional import spatial_dropout
@@ -36,6 +38,9 @@ from kdropout_jax.patterns import CustomPattern
 from kdropout_jax.patterns import ExactCount
 
 if TYPE_CHECKING:
+  from kdropout_jax import analysis
+  from kdropout_jax import testing
+  from kdropout_jax import training
   from kdropout_jax.nn import nnx
 
 __version__ = "0.1.0"
@@ -44,15 +49,18 @@ __all__ = (
   "Bernoulli",
   "Blocks",
   "CustomPattern",
+  "CustomSchedule",
   "ExactCount",
   "Guided",
   "Gyro",
   "MaskConfig",
   "Masks",
   "Pooled",
+  "ScheduleProtocol",
   "Sequential",
   "Standard",
   "UnsupportedError",
+  "analysis",
   "assign_rows",
   "drop_connect",
   "dropout",
@@ -68,11 +76,27 @@ __all__ = (
   "subnet_ids",
   "subnet_masks",
   "subnets",
+  "testing",
+  "training",
 )
 
+_LAZY = {
+  "analysis": "kdropout_jax.analysis",
+  "nnx": "kdropout_jax.nn.nnx",
+  "testing": "kdropout_jax.testing",
+  "training": "kdropout_jax.training",
+}
 
-def __getattr__(name: str):
-  """Imports flax.nnx only for those who use it."""
-  if name == "nnx":
-    return importlib.import_module("kdropout_jax.nn.nnx")
-  raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+def __dir__() -> list[str]:
+  """Lists the public names."""
+  return [*__all__, "__version__"]
+
+
+if not TYPE_CHECKING:  # A type checker would take any name for a good one.
+
+  def __getattr__(name: str):
+    """Imports what is heavy, such as flax.nnx, only for those who use it."""
+    if name in _LAZY:
+      return importlib.import_module(_LAZY[name])
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

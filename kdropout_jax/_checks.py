@@ -24,10 +24,15 @@ def is_concrete(value) -> bool:
 
 def check_positive(name: str, value: int) -> None:
   """Raises a ValueError unless the static `value` is an integer >= 1."""
+  check_integer(name, value, 1)
+
+
+def check_integer(name: str, value: int, least: int) -> None:
+  """Raises a ValueError unless the static `value` is an integer >= `least`."""
   if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
     raise ValueError(f"{name} must be an integer, got {value!r}")
-  if value < 1:
-    raise ValueError(f"{name} must be >= 1, got {value}")
+  if value < least:
+    raise ValueError(f"{name} must be >= {least}, got {value}")
 
 
 def check_int32(name: str, value: int) -> None:
@@ -38,8 +43,12 @@ def check_int32(name: str, value: int) -> None:
 
 
 def check_leaf(name: str, value) -> None:
-  """Checks a data leaf: every element of a concrete one, never a tracer."""
-  if is_tracer(value) or isinstance(value, jax.ShapeDtypeStruct):
+  """Checks a data leaf: every element of a concrete one, never a tracer.
+
+  Nor what JAX puts in a leaf's place while it looks at a tree, ``object()``.
+  """
+  is_empty = isinstance(value, jax.ShapeDtypeStruct) or type(value) is object
+  if is_tracer(value) or is_empty:
     return
   if isinstance(value, bool) or not is_concrete(value):
     raise ValueError(f"{name} must be an integer, got {value!r}")
@@ -81,6 +90,16 @@ def concrete_int(name: str, value) -> int:
       f" {value!r}"
     )
   return int(value)
+
+
+def check_function(name: str, value) -> None:
+  """Raises a ValueError unless `value` is a function that can be static."""
+  if not callable(value):
+    raise ValueError(f"{name} must be callable, got {value!r}")
+  try:
+    hash(value)
+  except TypeError:
+    raise ValueError(f"{name} must be hashable, got {value!r}") from None
 
 
 def check_option(name: str, value, options) -> None:

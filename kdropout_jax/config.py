@@ -6,7 +6,7 @@ data, so that one program sweeps over them with `vmap`; the rest is static.
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from kdropout_jax import _checks
 from kdropout_jax import _pytrees
 from kdropout_jax import _windows
 from kdropout_jax import blocks
+from kdropout_jax import custom
 from kdropout_jax import patterns
 
 _MAX_IDS = 2**32
@@ -242,7 +243,11 @@ class Gyro:
     return _windows.count_trained(lengths, subnets, num_slots, slots)
 
 
-Schedule = Standard | Sequential | Pooled | Gyro
+BuiltIn = Standard | Sequential | Pooled | Gyro
+"""The schedules whose arithmetic stands in `masks/schedules.py`."""
+
+Schedule = BuiltIn | custom.ScheduleProtocol
+"""What the library takes as a schedule."""
 
 _pytrees.register(Standard)
 _pytrees.register(Sequential, data_fields=("k",))
@@ -288,11 +293,33 @@ _pytrees.register(MaskConfig, data_fields=("schedule",))
 
 
 def check_schedule(schedule) -> None:
-  """Raises a ValueError unless `schedule` is one of this module's."""
-  if not isinstance(schedule, Schedule):
-    raise ValueError(
-      f"schedule must be Standard, Sequential, Pooled or Gyro, got {schedule!r}"
-    )
+  """Raises a ValueError unless `schedule` is a schedule.
+
+  One of this module's, or a pytree that meets `custom.ScheduleProtocol`. A
+  subclass that overrides a part of its base is refused, unless it says by a
+  `subnet_ids` of its own what the ids are.
+  """
+  if type(schedule) in get_args(BuiltIn):
+    return
+  if custom.has_rule(schedule):
+    custom.check_rule(schedule)
+    return
+  for base in get_args(BuiltIn):
+    if isinstance(schedule, base):
+      custom.check_overrides(schedule, base)
+      custom.check_pytree(schedule)
+      return
+  raise ValueError(
+    f"schedule must be Standard, Sequential, Pooled or Gyro, got {schedule!r};"
+    " or a pytree of your own with the methods of kd.ScheduleProtocol, or a"
+    " kd.CustomSchedule. The ids of a schedule with a state, such as kd.Guided,"
+    " are given as subnets="
+  )
+
+
+def is_built_in(schedule) -> bool:
+  """Returns whether a schedule's ids are this library's arithmetic."""
+  return isinstance(schedule, BuiltIn) and not custom.has_rule(schedule)
 
 
 def _check_run(num_steps: int, batch_size: int) -> None:

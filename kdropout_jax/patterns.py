@@ -8,6 +8,7 @@ its settings; it is static, so it may be closed over, hashed and compared.
 import dataclasses
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from jaxtyping import Array, Bool
@@ -105,25 +106,52 @@ class CustomPattern:
     fn: ``fn(key, width) -> bool [width]``, jit-friendly; hashable, so give a
       module-level function rather than a fresh lambda.
     rate: probability with which `fn` drops a unit, in [0, 1]; used for scaling.
+    num_kept: units that every mask of `fn` keeps: an integer, or a function of
+      the width; None where the count varies. With it scaling is by what is
+      kept, and small networks and the compact product have their static sizes.
+      `fn` is held to it where masks of a width are first sampled, compiled or
+      not: by its values for eight keys, and by its shape always.
+
+  >>> import jax.numpy as jnp
+  >>> first = lambda key, width: jnp.arange(width) < width // 2
+  >>> CustomPattern(first, 0.5, num_kept=lambda width: width // 2).num_kept(6)
+  3
   """
 
   fn: Callable[[Key, int], Bool[Array, "W"]]
   rate: float
+  num_kept: Any = None  # Called with a width, as the other patterns' method.
 
   block_size = 1
 
   def __post_init__(self):
     _set_rate(self)
-    if not callable(self.fn):
-      raise ValueError(f"fn must be callable, got {self.fn!r}")
-    try:
-      hash(self.fn)
-    except TypeError:
-      raise ValueError(f"fn must be hashable, got {self.fn!r}") from None
+    _checks.check_function("fn", self.fn)
+    if not isinstance(self.num_kept, _Count):
+      object.__setattr__(self, "num_kept", _Count(self.num_kept))
 
-  def num_kept(self, width: int) -> int | None:
-    """Returns None: nothing is known about the user's function."""
-    del width
+
+@dataclasses.dataclass(frozen=True)
+class _Count:
+  """How many units a user's function keeps, as a function of the width."""
+
+  value: int | Callable[[int], int] | None
+
+  def __post_init__(self):
+    if callable(self.value):
+      _checks.check_function("num_kept", self.value)
+    elif self.value is not None:
+      _checks.check_integer("num_kept", self.value, 0)
+
+  def __call__(self, width: int) -> int | None:
+    """Returns the count in masks of `width`, or None where it varies."""
+    count = self.value(width) if callable(self.value) else self.value
+    if count is None:
+      return None
+    _checks.check_integer("num_kept", count, 0)
+    if count > width:
+      raise ValueError(f"num_kept must be <= width, got {count} of {width}")
+    return int(count)
 
 
 Pattern = Bernoulli | ExactCount | Blocks | CustomPattern

@@ -20,7 +20,7 @@ def test_each_block_runs_and_gives_logits(code):
 
 
 def test_the_readme_has_blocks_and_begins_with_the_two_commands():
-  assert len(_BLOCKS) == 5
+  assert len(_BLOCKS) == 6
   commands = [line for line in _README.splitlines() if line.startswith("    ")]
   assert commands[:2] == [
     "    pip install uv && uv run python -m experiments.compare",

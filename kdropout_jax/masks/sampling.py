@@ -4,6 +4,8 @@ Mask i is sampled from ``fold_in(layer_key, i)``: nothing is stored, any device
 samples its own rows, and a subnet can be rebuilt from its id at any time.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Integer, UInt
@@ -17,6 +19,9 @@ from kdropout_jax._types import Key
 from kdropout_jax._types import Step
 from kdropout_jax.masks import schedules
 from kdropout_jax.masks import selection
+
+_NUM_TRIED = 8
+"""Masks of a user's function whose kept units are counted."""
 
 
 def subnet_masks(
@@ -195,7 +200,28 @@ def _sample_custom(
       f"fn of CustomPattern must return bool [{width}], got"
       f" {keep.dtype} {list(keep.shape[1:])}"
     )
+  _check_count(pattern, width)
   return keep
+
+
+@functools.cache
+def _check_count(pattern: patterns.CustomPattern, width: int) -> None:
+  """Holds a user's function to its count, once a width, by some of its masks.
+
+  A wrong count would leave units out of small networks without a word.
+  """
+  num_kept = pattern.num_kept(width)
+  if num_kept is None:
+    return
+  with jax.ensure_compile_time_eval():  # Values, also while a step compiles.
+    keys = jax.random.split(_keys.as_threefry(jax.random.key(0)), _NUM_TRIED)
+    counts = [int(jnp.sum(jnp.asarray(pattern.fn(k, width)))) for k in keys]
+  wrong = sorted(set(counts) - {num_kept})
+  if wrong:
+    raise ValueError(
+      f"fn of CustomPattern must keep num_kept={num_kept} of {width} units in"
+      f" every mask, got {wrong[0]}"
+    )
 
 
 def _random_bits(mask_keys: Key, count: int) -> UInt[Array, "T G"]:

@@ -18,6 +18,7 @@ from jaxtyping import Array, Bool, Int, UInt
 from kdropout_jax import _checks
 from kdropout_jax import _keys
 from kdropout_jax import config
+from kdropout_jax import custom
 from kdropout_jax._types import Ids
 from kdropout_jax._types import Key
 from kdropout_jax._types import Step
@@ -48,8 +49,8 @@ def subnet_ids(
     uint32 [T], T = ``schedule.num_concurrent(batch_size)``.
 
   Raises:
-    ValueError: a wrong step, schedule or batch size, or a per-layer draw
-      without `layer`.
+    ValueError: a wrong step, schedule or batch size, a per-layer draw
+      without `layer`, or a schedule of one's own that returns no integers [T].
 
   >>> import jax, kdropout_jax as kd
   >>> kd.subnet_ids(97, jax.random.key(0), kd.Sequential(k=97, m=2), 8)
@@ -60,6 +61,9 @@ def subnet_ids(
     _checks.check_scalar(name, getattr(schedule, name, 0))
   _checks.check_positive("batch_size", batch_size)
   step = check_step(step)
+  if not config.is_built_in(schedule):
+    own_key = _keys.as_threefry(key)
+    return custom.own_ids(schedule, step, own_key, batch_size, layer)
   draw_key = functools.partial(_draw_key, key, schedule, layer)
   match schedule:
     case config.Standard():
@@ -110,7 +114,7 @@ def site_ids(
   (3, 2)
   """
   config.check_schedule(schedule)
-  if not schedule.per_layer:
+  if not custom.is_per_layer(schedule):
     return subnet_ids(step, key, schedule, batch_size)
   return jax.vmap(
     lambda layer: subnet_ids(step, key, schedule, batch_size, layer)
@@ -148,6 +152,8 @@ def distinct_steps(
 
 def _windows(schedule: config.Schedule):
   """Returns from step to window and the shortest window's steps, or None, 1."""
+  if not config.is_built_in(schedule):
+    return None, 1
   match schedule:
     case config.Sequential(k=k) if _checks.is_concrete(k) and np.ndim(k) == 0:
       return lambda step: step // _uint32(k), int(k)
@@ -274,15 +280,12 @@ def _integers(key: Key, count: int, stop: Int[Array, "..."]) -> Array:
   return jax.random.randint(key, (count,), 0, stop, jnp.int32)
 
 
-def _draw_key(key: Key, schedule: config.Schedule, layer) -> Key:
+def _draw_key(key: Key, schedule, layer) -> Key:
   key = _keys.named(_keys.as_threefry(key), _DRAW)
   if not schedule.per_layer:
     return key
   if layer is None:
-    raise ValueError(
-      "layer must be given where the schedule has per_layer=True: each"
-      " layer draws its own subnets"
-    )
+    raise custom.needs_layer()
   return jax.random.fold_in(key, layer)
 
 

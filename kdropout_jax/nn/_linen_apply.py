@@ -7,6 +7,7 @@ from flax import linen as nn
 from jaxtyping import Array, Int
 
 from kdropout_jax import config
+from kdropout_jax._types import Ids
 from kdropout_jax._types import Key
 from kdropout_jax._types import Step
 from kdropout_jax.nn import _dropout_rules
@@ -20,7 +21,7 @@ def apply(
   model: nn.Module,
   variables,
   *args,
-  schedule: config.Schedule,
+  schedule: config.Schedule | None = None,
   step: Step,
   key: Key,
   pattern: _dropout_rules.PatternLike | None = None,
@@ -28,6 +29,7 @@ def apply(
   first_row: int | Int[Array, ""] | None = None,
   axis_name: str | tuple[str, ...] | None = None,
   other_readers: interception.OtherReaders = "per_step",
+  subnets: Ids | None = None,
   **kwargs,
 ):
   """Applies any linen model so that its dropouts follow a schedule.
@@ -40,7 +42,7 @@ def apply(
     model: a model of anyone's.
     variables: its variables.
     *args: the arguments of its call.
-    schedule: which subnets train when.
+    schedule: which subnets train when; one of one's own, too.
     step: number of the training step; traced where the inputs are.
     key: the run-long key, the same at every step.
     pattern: as for `intercept`, like the arguments that follow.
@@ -48,6 +50,7 @@ def apply(
     first_row: number of the first row at hand in the full batch.
     axis_name: mapped axis that the rows are split over.
     other_readers: what other readers of the dropout stream get.
+    subnets: the ids of this step in place of a schedule.
     **kwargs: further arguments of ``model.apply``, such as ``train=True``,
       ``rngs=`` and ``mutable=``.
 
@@ -76,6 +79,7 @@ def apply(
     first_row=first_row,
     axis_name=axis_name,
     other_readers=other_readers,
+    subnets=subnets,
   )
   mutable = kwargs.pop("mutable", False)
   rngs = _linen_streams.as_rngs(kwargs.pop("rngs", None))
@@ -94,7 +98,7 @@ def apply(
 @contextlib.contextmanager
 def intercept(
   *,
-  schedule: config.Schedule,
+  schedule: config.Schedule | None = None,
   step: Step,
   key: Key,
   pattern: _dropout_rules.PatternLike | None = None,
@@ -102,6 +106,7 @@ def intercept(
   first_row: int | Int[Array, ""] | None = None,
   axis_name: str | tuple[str, ...] | None = None,
   other_readers: interception.OtherReaders = "per_step",
+  subnets: Ids | None = None,
 ) -> Iterator[None]:
   """Makes the dropouts of linen models called inside follow a schedule.
 
@@ -129,7 +134,8 @@ def intercept(
 
   Args:
     schedule: which subnets train when; with ``per_layer=True`` each dropout
-      draws its own.
+      draws its own. Also a `kd.CustomSchedule`, and any other pytree with the
+      methods of `kd.ScheduleProtocol`.
     step: number of the training step.
     key: the run-long key, the same at every step, of any implementation.
     pattern: a pattern, which takes each layer's rate; or a function of the
@@ -141,6 +147,8 @@ def intercept(
     axis_name: axis of `shard_map` or `pmap` that the rows are split over, so
       that each device trains the subnets of its own rows.
     other_readers: "per_step", or "refuse" for an UnsupportedError.
+    subnets: ids [T] of the subnets that train at this step, in place of a
+      schedule (those of `kd.guided.select`, say); traced where the step is.
 
   Raises:
     ValueError: a wrong setting; a step that would be compiled in; `shard_map`
@@ -158,6 +166,7 @@ def intercept(
     first_row=first_row,
     axis_name=axis_name,
     other_readers=other_readers,
+    subnets=subnets,
   )
   with _opened(interceptor):
     yield

@@ -1,163 +1,26 @@
 """Any nnx model, its dropouts on a schedule; public as ``kd.nnx``."""
 
-import dataclasses
 from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Int
 
 from kdropout_jax import _checks
 from kdropout_jax import _keys
 from kdropout_jax import config
-from kdropout_jax import functional
 from kdropout_jax._types import Ids
 from kdropout_jax._types import Key
 from kdropout_jax._types import Step
 from kdropout_jax._types import UnsupportedError
-from kdropout_jax.masks import schedules
 from kdropout_jax.nn import _dropout_rules
 from kdropout_jax.nn import _nnx_dropout
 from kdropout_jax.nn import _nnx_stacks
 from kdropout_jax.nn import _row_offsets
-from kdropout_jax.nn import _subnet_visitor
-from kdropout_jax.nn import _tracing
-
-
-class RunKey(nnx.Variable):
-  """The words, uint32 [..., 2], of the run-long key that draws subnets."""
-
-
-class StepNumber(nnx.Variable):
-  """The number of the training step, uint32; `set_step` sets it."""
-
-
-class FirstRow(nnx.Variable):
-  """The first row at hand in the full batch, int32; `set_step` sets it."""
-
-
-class ScheduledDropout(nnx.Module):
-  """What `retrofit` puts in the place of an `nnx.Dropout`.
-
-  Its keys and its step are state: they survive split, merge and checkpoints,
-  and a new step is no new trace. They are neither `nnx.Param` nor random
-  streams, so that optimizers and `nnx.reseed` pass them by.
-  """
-
-  def __init__(
-    self, dropout: nnx.Dropout, schedule, rule, offset, run_key, layer_key
-  ):
-    self.rate = dropout.rate
-    self.deterministic = dropout.deterministic
-    self.schedule = schedule
-    self.rule = rule
-    self.offset = dataclasses.replace(offset, first_row=None)
-    self.run_key = RunKey(jax.random.key_data(run_key))
-    self.layer_key = _nnx_dropout.LayerKey(jax.random.key_data(layer_key))
-    self.step = StepNumber(jnp.zeros(layer_key.shape, jnp.uint32))
-    self.first_row = nnx.data(None)
-    if offset.first_row is not None:
-      first_row = jnp.asarray(offset.first_row, jnp.int32)
-      self.first_row = FirstRow(jnp.broadcast_to(first_row, layer_key.shape))
-
-  visited_as = ""  # its layer's name, in a model that `kd.subnets` runs
-
-  def __call__(
-    self,
-    inputs: Float[Array, "B ... W"],
-    *,
-    deterministic: bool | None = None,
-    rngs: _nnx_dropout.Rngs | None = None,
-  ) -> Float[Array, "B ... W"]:
-    """Drops units of `inputs` by the subnets of the current step.
-
-    Args:
-      inputs: [B, ..., W].
-      deterministic: overrides the attribute.
-      rngs: accepted for Flax's sake; per-step keys decide nothing here.
-
-    Raises:
-      ValueError: the step is a constant of a compiled function.
-    """
-    del rngs
-    is_off = _nnx_dropout.is_deterministic(self, deterministic)
-    visit = _subnet_visitor.visitor_of(self)
-    if visit is not None and self.rate > 0.0:
-      dropout = _subnet_visitor.Visited(
-        inputs.shape[-1],
-        self.rule,
-        is_off,
-        lambda: self.rule.sample(inputs, *self.drawn(inputs)),
-      )
-      return visit(self.visited_as, dropout, inputs)
-    if is_off:
-      return inputs
-    inputs = functional.check_inputs(inputs)
-    if self.rule.rate in (0.0, 1.0):
-      return self.rule.without_masks(inputs, False)
-    _tracing.check_step(self.step[...], _HOW)
-    key, ids = self.drawn(inputs)
-    return self.rule.run(
-      inputs,
-      False,
-      lambda: key,
-      lambda: key,
-      subnets=ids,
-      assignment=self._assignment(inputs, ids),
-    )
-
-  def drawn(self, inputs: Float[Array, "B ..."]) -> tuple[Key, Ids]:
-    """Returns the layer key, and the ids of the current step's subnets.
-
-    Raises:
-      UnsupportedError: the layers of a stack have one key.
-    """
-    if self.layer_key.ndim != 1:
-      raise UnsupportedError(
-        "this dropout stands in a stack of layers, but has keys of shape"
-        f" {self.layer_key.shape} here: build nnx.Dropout with rngs= under"
-        " nnx.split_rngs, so that kd.nnx.retrofit sees how many layers there"
-        " are, and run the stack by nnx.scan or nnx.vmap"
-      )
-    key = _keys.as_threefry(self.layer_key[...])
-    ids = schedules.subnet_ids(
-      self.step[...],
-      self.run_key[...],
-      self.schedule,
-      self._offset(inputs)[0],
-      jax.random.key_data(key)[-1] if self.schedule.per_layer else None,
-    )
-    return key, ids
-
-  def _offset(self, inputs) -> tuple[int, Any]:
-    first_row = None if self.first_row is None else self.first_row[...]
-    offset = dataclasses.replace(self.offset, first_row=first_row)
-    return offset.resolve(inputs.shape[0])
-
-  def _assignment(self, inputs, ids: Ids):
-    full, first_row = self._offset(inputs)
-    if first_row is None:
-      return None
-    return functional.assign_rows(
-      inputs.shape[0], ids.shape[0], batch_size=full, first_row=first_row
-    )
-
-  def set_view(self, deterministic: bool | None = None):
-    """Serves `nnx.view`.
-
-    Args:
-      deterministic: if True, nothing is dropped.
-    """
-    if deterministic is not None:
-      self.deterministic = deterministic
-
-
-_HOW = (
-  "Pass the model (or its state) and the step as arguments of the jitted"
-  " function, and call kd.nnx.set_step inside it"
-)
+from kdropout_jax.nn import _streams
+from kdropout_jax.nn._nnx_scheduled import ScheduledDropout
 
 _Model = TypeVar("_Model", bound=nnx.Module)
 
@@ -165,13 +28,14 @@ _Model = TypeVar("_Model", bound=nnx.Module)
 def retrofit(
   model: _Model,
   *,
-  schedule: config.Schedule,
+  schedule: config.Schedule | None = None,
   key: Key,
   pattern: _dropout_rules.PatternLike | None = None,
   batch_size: int | None = None,
   first_row: int | None = None,
   axis_name: str | tuple[str, ...] | None = None,
   name: str = "",
+  subnets: Ids | None = None,
 ) -> _Model:
   """Replaces every `nnx.Dropout` of a model by one that follows a schedule.
 
@@ -189,7 +53,9 @@ def retrofit(
 
   Args:
     model: a model of anyone's; it is changed in place.
-    schedule: which subnets train when; its numbers are concrete.
+    schedule: which subnets train when; its numbers are concrete. Also a
+      `kd.CustomSchedule`, and any other hashable pytree with the methods of
+      `kd.ScheduleProtocol`.
     key: the run-long key, of any implementation.
     pattern: a pattern, which takes each layer's rate; or a function of the
       rate, or of (rate, path). The default is `kd.Bernoulli`.
@@ -199,6 +65,8 @@ def retrofit(
     axis_name: axis of `shard_map` or `pmap` that the rows are split over.
     name: prefix of the paths, for parts that are retrofitted apart with one
       key: parts of equal paths would drop the same units.
+    subnets: ids [T] of the subnets of the first step, in place of a schedule:
+      call `set_subnets` at each step, where `kd.guided.select` draws them, say.
 
   Returns:
     The model; a bare `nnx.Dropout` is not changed, but replaced.
@@ -219,7 +87,9 @@ def retrofit(
   >>> bool((y == y[:1]).all())
   True
   """
-  _check_schedule(schedule)
+  schedule = _streams.schedule_for(schedule, subnets)
+  if subnets is None:
+    _check_static(schedule)
   key = _keys.as_threefry(key)
   if key.ndim:
     raise ValueError(f"key must be a single key, got shape {key.shape}")
@@ -267,21 +137,61 @@ def set_step(
     step = np.uint32(int(step) % 2**32)
   if jnp.ndim(step) or not jnp.issubdtype(jnp.result_type(step), jnp.integer):
     raise ValueError(f"step must be an integer, got {step!r}")
-  dropouts = [
-    node
-    for _, node in nnx.iter_graph(model)
-    if isinstance(node, ScheduledDropout)
-  ]
-  if not dropouts:
-    raise ValueError(
-      "model has no dropout that follows a schedule: call kd.nnx.retrofit first"
-    )
-  _check_apart(dropouts)
+  dropouts = _scheduled(model)
   for dropout in dropouts:
     shape = dropout.step.shape
     dropout.step[...] = jnp.broadcast_to(jnp.asarray(step, jnp.uint32), shape)
     if first_row is not None:
       _set_first_row(dropout, first_row)
+
+
+def set_subnets(model: nnx.Module, subnets: Ids) -> None:
+  """Tells a model that was retrofitted with ``subnets=`` which ones train.
+
+  Args:
+    model: what `retrofit` returned, or a part of it.
+    subnets: ids [T], as many as it was retrofitted with.
+
+  Raises:
+    ValueError: wrong ids, or a model without ids of its own.
+
+  >>> import jax, jax.numpy as jnp, kdropout_jax as kd
+  >>> from flax import nnx
+  >>> model = nnx.Sequential(nnx.Dropout(0.5, rngs=nnx.Rngs(0)))
+  >>> key, ids = jax.random.key(0), jnp.array([3])
+  >>> model = kd.nnx.retrofit(model, subnets=ids, key=key)
+  >>> kd.nnx.set_subnets(model, jnp.array([4]))
+  """
+  subnets = _streams.check_subnets(subnets)
+  dropouts = _scheduled(model)
+  own: list[Any] = [dropout.subnets for dropout in dropouts]
+  for variable in own:
+    if variable is None:
+      raise ValueError(
+        "model follows a schedule of its own: call kd.nnx.retrofit with"
+        " subnets= in place of schedule= to say which subnets train"
+      )
+    count = variable.shape[-1]
+    if subnets.shape != (count,):
+      raise ValueError(
+        f"subnets must be {count} ids, as kd.nnx.retrofit was given, got"
+        f" {subnets.shape[0]}"
+      )
+  for variable in own:
+    ids = subnets.astype(variable.dtype)
+    variable[...] = jnp.broadcast_to(ids, variable.shape)
+
+
+def _scheduled(model) -> list[ScheduledDropout]:
+  """Returns the dropouts that follow a schedule, each with a key of its own."""
+  nodes = [node for _, node in nnx.iter_graph(model)]
+  dropouts = [node for node in nodes if isinstance(node, ScheduledDropout)]
+  if not dropouts:
+    raise ValueError(
+      "model has no dropout that follows a schedule: call kd.nnx.retrofit first"
+    )
+  _check_apart(dropouts)
+  return dropouts
 
 
 def _set_first_row(dropout: ScheduledDropout, first_row) -> None:
@@ -321,13 +231,22 @@ def layer_keys(model: nnx.Module) -> dict[str, Key]:
   }
 
 
-def _check_schedule(schedule) -> None:
-  config.check_schedule(schedule)
-  if not all(type(leaf) is int for leaf in jax.tree.leaves(schedule)):
+def _check_static(schedule) -> None:
+  """Raises a ValueError unless a schedule can be a static part of a model."""
+  leaves = jax.tree.leaves(schedule)
+  if not all(type(leaf) in (int, float) for leaf in leaves):
     raise ValueError(
-      f"schedule must hold Python integers for nnx, got {schedule}: it is a"
-      " static part of the model; sweep with kd.linen.apply or kd.subnet_ids"
+      f"schedule must hold Python integers for nnx, or floats, got {schedule}:"
+      " it is a static part of the model; sweep with kd.linen.apply or"
+      " kd.subnet_ids"
     )
+  try:
+    hash(schedule)
+  except TypeError:
+    raise ValueError(
+      f"schedule must be hashable for nnx, got {schedule}: it is a static part"
+      " of the model"
+    ) from None
 
 
 def _dropouts(model):

@@ -4,6 +4,8 @@ import jax.numpy as jnp
 
 from kdropout_jax import _keys
 from kdropout_jax import blocks
+from kdropout_jax import config
+from kdropout_jax import custom
 from kdropout_jax._types import Ids
 
 STREAM = _keys.SUBNETS
@@ -18,6 +20,23 @@ def check_subnets(subnets) -> Ids:
       f" kd.subnet_ids, got {subnets.dtype} {list(subnets.shape)}"
     )
   return subnets
+
+
+def schedule_for(schedule, subnets):
+  """Returns the schedule of a caller who gave one, or the ids of one step.
+
+  Raises:
+    ValueError: both or neither, a wrong schedule, or wrong ids.
+  """
+  if (schedule is None) == (subnets is None):
+    raise ValueError(
+      "give schedule, or subnets=, the ids of this step: one of them, got"
+      f" schedule={schedule!r}, subnets={subnets!r}"
+    )
+  if subnets is not None:
+    return custom.GivenSubnets(check_subnets(subnets))
+  config.check_schedule(schedule)
+  return schedule
 
 
 def source(subnets, masks, assignment):

@@ -28,16 +28,17 @@ def is_staged() -> bool:
   return _checks.is_tracer(jax.lax.add(zero, zero))
 
 
-def check_step(step, how: str) -> None:
+def check_step(step, how: str, name: str = "step") -> None:
   """Raises a ValueError where masks would be baked into a compiled function.
 
   Args:
-    step: the number of the step.
+    step: the number of the step, or the ids of its subnets.
     how: how to pass it in, a sentence.
+    name: the argument's.
   """
   if _checks.is_concrete(step) and is_staged():
     raise ValueError(
-      f"step must be traced where the model's inputs are, got {step}: under"
+      f"{name} must be traced where the model's inputs are, got {step}: under"
       f" jit the masks of this one step would be compiled in and stay. {how}"
     )
 

@@ -20,7 +20,7 @@ from jaxtyping import Array, Int
 
 from kdropout_jax import _checks
 from kdropout_jax import _keys
-from kdropout_jax import config
+from kdropout_jax import custom
 from kdropout_jax import functional
 from kdropout_jax._types import Key
 from kdropout_jax._types import UnsupportedError
@@ -31,6 +31,7 @@ from kdropout_jax.nn import _linen_dropout
 from kdropout_jax.nn import _linen_streams
 from kdropout_jax.nn import _paired_keys
 from kdropout_jax.nn import _row_offsets
+from kdropout_jax.nn import _streams
 from kdropout_jax.nn import _tracing
 
 OtherReaders = Literal["per_step", "refuse"]
@@ -70,14 +71,15 @@ class ScheduleInterceptor:
     first_row=None,
     axis_name=None,
     other_readers="per_step",
+    subnets=None,
   ):
-    config.check_schedule(schedule)
     _checks.check_option("other_readers", other_readers, OtherReaders)
     self.key = _keys.as_threefry(key)
     if self.key.ndim:
       raise ValueError(f"key must be a single key, got shape {self.key.shape}")
     self.pattern = _dropout_rules.check_pattern(pattern)
-    self.schedule, self.step = schedule, step
+    self.schedule = _streams.schedule_for(schedule, subnets)
+    self.step = step
     self.other_readers = other_readers
     self._offset = _row_offsets.Offset(batch_size, first_row, axis_name)
     self._first_row = None
@@ -116,9 +118,11 @@ class ScheduleInterceptor:
         active, so that the model's output is its own.
     """
     _tracing.check_step(self.step, _HOW)
+    if isinstance(self.schedule, custom.GivenSubnets):
+      _tracing.check_step(self.schedule.ids, _HOW, "subnets")
     rows = _leading_axis(args, kwargs)
     self._rows, self._first_row = self._offset.resolve(rows)
-    if not self.schedule.per_layer:
+    if not custom.is_per_layer(self.schedule):
       self._ids(None)  # Checks the step.
     self._find_streams(run)
     names = {n for n in self.streams if n in self.active or n not in given}
@@ -296,7 +300,7 @@ class ScheduleInterceptor:
 
   def _ids(self, layer_key: Key | None):
     layer = None
-    if self.schedule.per_layer and layer_key is not None:
+    if custom.is_per_layer(self.schedule) and layer_key is not None:
       layer = jax.random.key_data(layer_key)[-1]
     return schedules.subnet_ids(
       self.step, self.key, self.schedule, self._rows, layer

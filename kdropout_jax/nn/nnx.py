@@ -7,6 +7,7 @@ from kdropout_jax.nn._nnx_dropout import SpatialDropout
 from kdropout_jax.nn._nnx_retrofit import layer_keys
 from kdropout_jax.nn._nnx_retrofit import retrofit
 from kdropout_jax.nn._nnx_retrofit import set_step
+from kdropout_jax.nn._nnx_retrofit import set_subnets
 
 __all__ = (
   "DropConnectDense",
@@ -16,4 +17,5 @@ __all__ = (
   "layer_keys",
   "retrofit",
   "set_step",
+  "set_subnets",
 )

@@ -18,6 +18,7 @@ from kdropout_jax import config
 from kdropout_jax import subnets
 from kdropout_jax._types import Step
 from kdropout_jax._types import UnsupportedError
+from kdropout_jax.masks import guided
 from kdropout_jax.training import ahead
 from kdropout_jax.training import parallel
 from kdropout_jax.training import state as state_lib
@@ -118,13 +119,10 @@ def plan(
 
 def _check_rows(task: task_lib.Task, members: state_lib.Members) -> None:
   schedule: Any = members.schedule
-  if not isinstance(
-    schedule,
-    (config.Standard, config.Sequential, config.Pooled, config.Gyro),
-  ):
+  if schedule is None or isinstance(schedule, guided.Guided):
     raise UnsupportedError(
-      "small networks train the subnets of kd.Standard, kd.Sequential,"
-      f" kd.Pooled and kd.Gyro, got {type(schedule).__name__}"
+      "small networks train the subnets of a schedule without a state, got"
+      f" {type(schedule).__name__}"
     )
   if task.assign is not None:
     raise UnsupportedError(
@@ -152,6 +150,8 @@ def _num_ids(members: state_lib.Members, num_steps: int) -> list[int | None]:
   """Returns how many ids the run of each member may use, from 0 on."""
 
   def count(schedule: Any) -> int | None:
+    if not config.is_built_in(schedule):
+      return None
     match schedule:
       case config.Sequential():
         return -(-num_steps // int(schedule.k)) * schedule.m

@@ -83,11 +83,11 @@ def stack_members(
     seeds: one seed a member, each in [0, 2**32).
     learning_rates: one a member.
     schedules: one a member, equal but for their data (`k`, `pool_size`,
-      `temperature`, `explore`).
+      `temperature`, `explore`, leaves of a schedule of one's own).
 
   Raises:
-    ValueError: lists of different lengths, or schedules that differ in more
-      than their data: their programs differ.
+    ValueError: lists of different lengths, what is no schedule, or schedules
+      that differ in more than their data: their programs differ.
 
   >>> from kdropout_jax import config
   >>> ks = [config.Sequential(k=2), config.Sequential(k=9)]
@@ -100,6 +100,9 @@ def stack_members(
       "seeds, learning_rates and schedules must have one entry a member, got"
       f" {len(seeds)}, {len(learning_rates)} and {len(schedules)}"
     )
+  for schedule in schedules:
+    if schedule is not None and not isinstance(schedule, guided.Guided):
+      config.check_schedule(schedule)
   for seed in seeds:
     if not 0 <= seed < 2**32:
       raise ValueError(f"seeds must lie in [0, 2**32), got {seed}")

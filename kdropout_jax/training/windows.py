@@ -171,7 +171,8 @@ def sample_masks(
 
 def _window_steps(task: task_lib.Task, members: state_lib.Members) -> int:
   schedule = members.schedule
-  if not isinstance(schedule, config.Sequential) or schedule.m != 1:
+  is_windows = isinstance(schedule, config.Sequential)
+  if not is_windows or not config.is_built_in(schedule) or schedule.m != 1:
     raise UnsupportedError(
       "extraction trains windows of one subnet: it needs sequential k-dropout"
       f" with m=1, got {type(schedule).__name__}"
