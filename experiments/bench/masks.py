@@ -26,6 +26,7 @@ from experiments.bench import steps as steps_lib
 from experiments.bench import timing
 from experiments.report import tables
 from experiments.run import flags as run_flags
+from kdropout_jax import config as kd_config
 
 FLAGS = bench_flags.of_results("runs/bench_masks")
 
@@ -51,7 +52,7 @@ def candidates(batch_size):
     "ExactCount": kd.ExactCount,
     "Blocks(32)": functools.partial(kd.Blocks, block_size=32),
   }
-  found: dict[str, tuple[kd.config.Schedule, Any]] = {
+  found: dict[str, tuple[kd_config.Schedule, Any]] = {
     f"T={m} {name}": (kd.Sequential(k=97, m=m), pattern)
     for m in (1, 8)
     if m <= batch_size

@@ -15,6 +15,7 @@ import kdropout_jax as kd
 from experiments import models
 from experiments.run import fields
 from experiments.run import methods
+from kdropout_jax import config as kd_config
 from kdropout_jax.training import rng
 
 check_choice = fields.check_choice
@@ -237,7 +238,7 @@ class RunConfig(methods.Fields):
     """Returns twelve hex digits that name this configuration."""
     return digest(self.identity())
 
-  def schedule(self, num_steps: int) -> kd.config.Schedule | kd.Guided | None:
+  def schedule(self, num_steps: int) -> kd_config.Schedule | kd.Guided | None:
     """Returns the schedule of a run of `num_steps`; None: nothing drops."""
     return methods.schedule(self, num_steps)
 

@@ -12,6 +12,7 @@ from typing import Any, get_args
 
 import kdropout_jax as kd
 from experiments.run import fields
+from kdropout_jax import config as kd_config
 from kdropout_jax import functional
 from kdropout_jax import patterns
 
@@ -46,7 +47,7 @@ class Fields:
     0.25, "share of the steps drawn uniformly", rule=fields.NOT_ZERO
   )
   scheduling: str = _field(
-    "consecutive", choices=get_args(kd.config.Scheduling)
+    "consecutive", choices=get_args(kd_config.Scheduling)
   )
   rows_per_subnet: int | None = _field(
     None,
@@ -115,7 +116,7 @@ class Method:
     authors: fields that ``--legacy=authors`` stands for.
   """
 
-  schedule: Callable[[Any, int], kd.config.Schedule | kd.Guided] | None
+  schedule: Callable[[Any, int], kd_config.Schedule | kd.Guided] | None
   shown: tuple[str, ...] = ()
   others: tuple[str, ...] = ()
   assigns: bool = False
@@ -252,7 +253,7 @@ def check(config: Fields) -> None:
 
 def schedule(
   config: Fields, num_steps: int
-) -> kd.config.Schedule | kd.Guided | None:
+) -> kd_config.Schedule | kd.Guided | None:
   """Returns the schedule of a run of `num_steps`, None for method none."""
   make = METHODS[config.method].schedule
   return None if make is None else make(config, num_steps)
