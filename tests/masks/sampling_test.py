@@ -193,7 +193,7 @@ def _pairs():
       yield pytest.param(schedule, pattern, id=name, marks=marks)
 
 
-@pytest.mark.parametrize(("schedule", "pattern"), _pairs())
+@pytest.mark.parametrize(("schedule", "pattern"), list(_pairs()))
 def test_layer_masks_hold_the_laws_for_every_schedule(schedule, pattern):
   config = kd.MaskConfig(schedule, pattern, {"x": 24, "y": 24}, 8)
   chex.clear_trace_counter()
