@@ -48,7 +48,9 @@ _SCHEDULES = [
 
 
 @pytest.mark.parametrize("pattern", _PATTERNS, ids=_name)
-@pytest.mark.parametrize("width", [1, 7, 32])
+@pytest.mark.parametrize(
+  "width", [1, 7, pytest.param(32, marks=pytest.mark.slow)]
+)
 def test_a_mask_depends_on_key_and_id_alone(pattern, width):
   ids = jnp.array([5, 9, 5, 2**32 - 1], jnp.uint32)
   together = kd.subnet_masks(_KEY, ids, width, pattern).dense()
@@ -182,8 +184,16 @@ def test_a_layer_keeps_its_masks_when_another_comes():
   )
 
 
-@pytest.mark.parametrize("schedule", _SCHEDULES, ids=_name)
-@pytest.mark.parametrize("pattern", _PATTERNS, ids=_name)
+def _pairs():
+  """All pairs; by default each schedule once and each pattern once or twice."""
+  for i, schedule in enumerate(_SCHEDULES):
+    for j, pattern in enumerate(_PATTERNS):
+      marks = () if j == i % len(_PATTERNS) else pytest.mark.slow
+      name = f"{_name(pattern)}-{_name(schedule)}"
+      yield pytest.param(schedule, pattern, id=name, marks=marks)
+
+
+@pytest.mark.parametrize(("schedule", "pattern"), list(_pairs()))
 def test_layer_masks_hold_the_laws_for_every_schedule(schedule, pattern):
   config = kd.MaskConfig(schedule, pattern, {"x": 24, "y": 24}, 8)
   chex.clear_trace_counter()
