@@ -48,6 +48,8 @@ ORDERS = {
 }
 """{order of the batches: in words}."""
 
+_SHORT = {"every_epoch": "reshuffled", "rows": "rows", "once": "frozen"}
+
 _MANY = {"method": "sequential", "m": 512}
 
 
@@ -111,8 +113,9 @@ def report(file: pathlib.Path, folder: pathlib.Path) -> study.Report:
   rows = cell_rows.rows(cells, folder)
   hits = cell_rows.hits(cells, folder)
   before = found.made["chosen_before"]
-  for number, row in enumerate(rows):
+  for number, (row, run) in enumerate(zip(rows, found.runs)):
     row["chosen_before"] = number < before
+    row["test_loss"] = run.result["test_loss"][0]
   seen = afterwards(rows, hits)
   said = summary(rows, seen)
   return study.Report(
@@ -150,10 +153,13 @@ def table(rows: Sequence[rows_lib.Row], batch_size: int) -> tables.Table:
         _words(same[0]),
         f"{same[0]['num_subnets']:,}",
         *(_cell(cells.get((order,), [])) for order in ORDERS),
+        *(_mean_loss(cells.get((order,), [])) for order in ORDERS),
         f"{sum(minutes) / 60 / len(cells):.2f}",
       ]
     )
-  return ["dropout", "subnets", *ORDERS.values(), "minutes of five runs"], lines
+  losses = (f"test loss, {words}" for words in _SHORT.values())
+  header = ["dropout", "subnets", *ORDERS.values(), *losses]
+  return [*header, "minutes of five runs"], lines
 
 
 def afterwards(
@@ -194,9 +200,9 @@ def summary(
   if _equal(found["reuse"][whole]):
     others = _ranges(found["reuse"][setting] for setting in shorter)
     sentences.append(
-      "With reshuffled batches 512 subnets for the whole run equal standard"
-      f" dropout to {_EQUAL:g} point: {_ranges([found['reuse'][whole]])}"
-      f" points; {', '.join(shorter)}: {others}."
+      "In accuracy, with reshuffled batches, 512 subnets for the whole run equal"
+      f" standard dropout to {_EQUAL:g} point: {_ranges([found['reuse'][whole]])}"
+      f" points; {', '.join(shorter)}: {others}." + _loss(rows, _k_of(whole))
     )
   return sentences
 
@@ -295,6 +301,10 @@ def _cell(same: Sequence[rows_lib.Row]) -> str:
   return f"{mean:.2f} [{low:.2f}, {high:.2f}]{star}"
 
 
+def _mean_loss(same: Sequence[rows_lib.Row]) -> str:
+  return f"{np.mean([r['test_loss'] for r in same]):.2f}" if same else ""
+
+
 def _ranges(findings) -> str:
   """Returns the means of all settings with their intervals."""
   return ", ".join(
@@ -324,6 +334,29 @@ def _fit(rows: Sequence[rows_lib.Row]) -> str:
   return (
     f" At k = {last:,} the whole network is right on {frozen:.0f} % of its own"
     f" training images, on {free:.0f} % with rows permuted."
+  )
+
+
+def _loss(rows: Sequence[rows_lib.Row], k: int) -> str:
+  """Says what reusing masks costs in log loss, where it costs."""
+  free = [r for r in rows if r["shuffle"] == "every_epoch"]
+  standard = [r for r in free if r["method"] == "standard"]
+  many = [r for r in free if (r.get("k"), r.get("m")) == (k, 512)]
+  lost = rows_lib.differences(many, standard, "test_loss")
+  if statistics.t_interval(lost).low <= 0:
+    return ""
+  pools = [
+    f"a pool of {size} {columns.paired(differences)}"
+    for (size,), same in sorted(
+      rows_lib.group(
+        [r for r in free if r["method"] == "pooled"], "pool_size"
+      ).items()
+    )
+    if (differences := rows_lib.differences(same, standard, "test_loss")).size
+  ]
+  return (
+    f" In test loss they do not: {columns.paired(lost)} nats;"
+    f" {', '.join(pools)}."
   )
 
 

@@ -71,6 +71,18 @@ def test_equality_needs_its_interval(rows):
   assert "equal standard" not in said(rows)
 
 
+def test_a_loss_is_told_where_there_is_one(rows):
+  many = chosen(rows, k=29_100, m=512, shuffle="every_epoch")
+  standard = chosen(rows, method="standard", shuffle="every_epoch")
+  lost = np.mean(
+    [a["test_loss"] - b["test_loss"] for a, b in zip(many, standard)]
+  )
+  assert f"In test loss they do not: {lost:+.2f} [" in said(rows)
+  for row, other in zip(many, standard):
+    row["test_loss"] = other["test_loss"]
+  assert "In test loss" not in said(rows)
+
+
 def test_the_table_says_what_was_not_run_and_what_was_chosen_first(rows):
   header, lines = paper_scale.table(rows, 512)
   table = {line[0]: dict(zip(header, line)) for line in lines}
