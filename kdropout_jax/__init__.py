@@ -8,6 +8,7 @@ trains it (`dropout`: rows of the batch).
 import importlib
 from typing import TYPE_CHECKING
 
+from kdropout_jax import config
 from kdropout_jax import optim
 from kdropout_jax import subnets
 from kdropout_jax._types import UnsupportedError
@@ -62,6 +63,7 @@ __all__ = (
   "UnsupportedError",
   "analysis",
   "assign_rows",
+  "config",
   "drop_connect",
   "dropout",
   "explain",

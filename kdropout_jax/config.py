@@ -166,7 +166,7 @@ class Gyro:
 
   total: int = 1024
   concurrent: int = 8
-  num_steps: int | None = None
+  num_steps: int = dataclasses.field(kw_only=True)
   scheduling: Scheduling = "consecutive"
   rows_per_subnet: int | None = None
   replacement: bool = False
@@ -180,8 +180,6 @@ class Gyro:
         "concurrent must be <= total, got"
         f" concurrent={self.concurrent}, total={self.total}"
       )
-    if self.num_steps is None:
-      raise ValueError("num_steps must be given: Gyro's windows share it out")
     _checks.check_int32("num_steps", self.num_steps)
     _checks.check_option("scheduling", self.scheduling, Scheduling)
     if self.rows_per_subnet is not None:
@@ -195,7 +193,7 @@ class Gyro:
   @property
   def window_steps(self) -> tuple[int, int]:
     """Steps q of a short window, and number r of windows with q + 1 steps."""
-    return divmod(_as_int(self.num_steps), self.num_windows)
+    return divmod(self.num_steps, self.num_windows)
 
   @property
   def last_window_subnets(self) -> int:
@@ -229,9 +227,7 @@ class Gyro:
 
   def _count_windows(self, num_steps: int, batch_size: int) -> int:
     lengths = list(
-      _windows.window_lengths(
-        _as_int(self.num_steps), self.num_windows, num_steps
-      )
+      _windows.window_lengths(self.num_steps, self.num_windows, num_steps)
     )
     subnets = [self.concurrent] * len(lengths)
     if len(lengths) == self.num_windows and not self.replacement:
@@ -334,8 +330,3 @@ def _check_num_ids(num_ids: int) -> int:
       f" {num_ids}: shorten it, or let subnets train longer"
     )
   return num_ids
-
-
-def _as_int(value: int | None) -> int:
-  assert value is not None
-  return value

@@ -247,12 +247,27 @@ def test_files_are_short_enough_to_read(path):
   assert len(path.read_text().splitlines()) <= limit
 
 
+def test_a_listing_shows_public_names_alone():
+  assert set(dir(kd)) == {*kd.__all__, "__version__"}
+  with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+    _ = kd.nothing
+
+
+def test_a_heavy_package_is_there_on_first_use():
+  code = (
+    "import kdropout_jax as kd;"
+    "print(kd.analysis.ensembles, kd.training.loop, kd.testing, kd.nnx)"
+  )
+  subprocess.run([sys.executable, "-c", code], check=True, cwd=_ROOT)
+
+
 def test_importing_the_library_is_light():
   """Neither triton, tensorflow, matplotlib nor flax.nnx is imported."""
   code = (
     "import sys, kdropout_jax;"
     "heavy = {'triton', 'jax_triton', 'tensorflow', 'matplotlib',"
-    " 'tensorflow_datasets', 'absl.flags', 'grain', 'kdropout_jax.nn.nnx'};"
+    " 'tensorflow_datasets', 'absl.flags', 'grain', 'kdropout_jax.nn.nnx',"
+    " 'kdropout_jax.analysis', 'kdropout_jax.training'};"
     "print(sorted(heavy & set(sys.modules)))"
   )
   out = subprocess.run(

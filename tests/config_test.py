@@ -32,7 +32,6 @@ from kdropout_jax import patterns
       lambda: kd.Pooled(pool_size=4, m=5, replacement=False),
       r"m must be <= pool_size without replacement, got m=5, pool_size=4",
     ),
-    (lambda: kd.Gyro(total=8, concurrent=4), r"num_steps must be given"),
     (
       lambda: kd.Gyro(total=4, concurrent=8, num_steps=10),
       r"concurrent must be <= total, got concurrent=8, total=4",
@@ -79,6 +78,11 @@ from kdropout_jax import patterns
 def test_refuses_a_wrong_configuration(build, message):
   with pytest.raises(ValueError, match=message):
     build()
+
+
+def test_gyro_needs_the_steps_that_its_windows_share_out():
+  with pytest.raises(TypeError, match="keyword-only argument: 'num_steps'"):
+    kd.Gyro(total=8, concurrent=4)
 
 
 def test_an_unhashable_custom_function_is_refused():

@@ -238,7 +238,7 @@ class RunConfig(methods.Fields):
     """Returns twelve hex digits that name this configuration."""
     return digest(self.identity())
 
-  def schedule(self, num_steps: int) -> kd_config.Schedule | kd.Guided | None:
+  def schedule(self, num_steps: int) -> kd_config.BuiltIn | kd.Guided | None:
     """Returns the schedule of a run of `num_steps`; None: nothing drops."""
     return methods.schedule(self, num_steps)
 

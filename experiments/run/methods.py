@@ -116,7 +116,7 @@ class Method:
     authors: fields that ``--legacy=authors`` stands for.
   """
 
-  schedule: Callable[[Any, int], kd_config.Schedule | kd.Guided] | None
+  schedule: Callable[[Any, int], kd_config.BuiltIn | kd.Guided] | None
   shown: tuple[str, ...] = ()
   others: tuple[str, ...] = ()
   assigns: bool = False
@@ -253,7 +253,7 @@ def check(config: Fields) -> None:
 
 def schedule(
   config: Fields, num_steps: int
-) -> kd_config.Schedule | kd.Guided | None:
+) -> kd_config.BuiltIn | kd.Guided | None:
   """Returns the schedule of a run of `num_steps`, None for method none."""
   make = METHODS[config.method].schedule
   return None if make is None else make(config, num_steps)

@@ -211,7 +211,6 @@ def _gyro_window(
   stay in the window of the last one.
   """
   num_steps = schedule.num_steps
-  assert num_steps is not None
   q, r = schedule.window_steps
   border = _uint32(r * (q + 1))
   long, short = _uint32(q + 1), _uint32(max(q, 1))

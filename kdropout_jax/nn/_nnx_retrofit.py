@@ -17,6 +17,7 @@ from kdropout_jax._types import Step
 from kdropout_jax._types import UnsupportedError
 from kdropout_jax.nn import _dropout_rules
 from kdropout_jax.nn import _nnx_dropout
+from kdropout_jax.nn import _nnx_forgotten
 from kdropout_jax.nn import _nnx_stacks
 from kdropout_jax.nn import _row_offsets
 from kdropout_jax.nn import _streams
@@ -41,7 +42,8 @@ def retrofit(
 
   Each keeps its rate, its `broadcast_dims` and whether it is deterministic,
   and gets masks of its own: its layer key comes from its path. Call `set_step`
-  at each step, inside the jitted function: a step that was set outside one
+  at each step, inside the jitted function (a second call at one step that
+  was not set again warns, once): a step that was set outside one
   that has the model closed over would be compiled in, and is an error. A module
   that one forward pass calls twice drops the same units twice: give each place
   its own. `nnx.MultiHeadAttention` has a stream of its own and keeps
@@ -137,6 +139,7 @@ def set_step(
     step = np.uint32(int(step) % 2**32)
   if jnp.ndim(step) or not jnp.issubdtype(jnp.result_type(step), jnp.integer):
     raise ValueError(f"step must be an integer, got {step!r}")
+  _nnx_forgotten.was_set()
   dropouts = _scheduled(model)
   for dropout in dropouts:
     shape = dropout.step.shape
@@ -163,6 +166,7 @@ def set_subnets(model: nnx.Module, subnets: Ids) -> None:
   >>> kd.nnx.set_subnets(model, jnp.array([4]))
   """
   subnets = _streams.check_subnets(subnets)
+  _nnx_forgotten.was_set()
   dropouts = _scheduled(model)
   own: list[Any] = [dropout.subnets for dropout in dropouts]
   for variable in own:

@@ -16,6 +16,7 @@ from kdropout_jax._types import Key
 from kdropout_jax._types import UnsupportedError
 from kdropout_jax.masks import schedules
 from kdropout_jax.nn import _nnx_dropout
+from kdropout_jax.nn import _nnx_forgotten
 from kdropout_jax.nn import _subnet_visitor
 from kdropout_jax.nn import _tracing
 
@@ -107,6 +108,8 @@ class ScheduledDropout(nnx.Module):
     else:
       how = _HOW.replace("step", "subnets")
       _tracing.check_step(self.subnets[...], how, "subnets")
+    which = self.step if self.subnets is None else self.subnets
+    _nnx_forgotten.tell(which.get_raw_value(), self.layer_key.get_raw_value())
     key, ids = self.drawn(inputs)
     return self.rule.run(
       inputs,

@@ -1,5 +1,7 @@
 """nnx models of others that follow a schedule."""
 
+import warnings
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,6 +10,7 @@ import pytest
 from flax import nnx
 
 import kdropout_jax as kd
+from kdropout_jax.nn import _nnx_forgotten
 
 KEY = jax.random.key(7)
 SCHEDULE = kd.Sequential(k=4, m=2)
@@ -439,3 +442,45 @@ def test_bad_steps_and_inputs():
     at(model, 0, jnp.ones(FEATURES))
   kd.nnx.set_step(model, 2**32 + 5)
   assert model.first.step[...] == 5
+
+
+def gradients(model, x):
+  return nnx.grad(lambda model: sum(y.sum() for y in model(x)))(model)
+
+
+def test_a_loop_without_set_step_is_told_once():
+  model = retrofit()
+  with warnings.catch_warnings(record=True) as found:
+    warnings.simplefilter("always")
+    for _ in range(3):
+      kd.nnx.set_step(model, 0)  # On purpose: the same number is set again.
+      gradients(model, ones())
+    assert not found
+    for _ in range(3):
+      gradients(model, ones())
+  assert len(found) == 2  # The model has two dropouts.
+  assert all("a second time. Call kd.nnx.set_step" in str(w.message)
+             for w in found)  # fmt: skip
+  assert {w.filename for w in found} == {__file__}
+
+
+def test_a_model_that_is_not_trained_is_told_nothing():
+  model = retrofit()
+  model.eval()
+  with warnings.catch_warnings(action="error"):
+    model(ones()), model(ones())
+
+
+def test_a_compiled_loop_without_set_step_is_told(monkeypatch):
+  monkeypatch.setattr(_nnx_forgotten, "_ever_set", False)
+  with pytest.warns(UserWarning, match="its step was never set"):
+    nnx.jit(gradients)(retrofit(), ones())
+  monkeypatch.setattr(_nnx_forgotten, "_ever_set", False)
+
+  @nnx.jit
+  def step(model, number):
+    kd.nnx.set_step(model, number)
+    return gradients(model, ones())
+
+  with warnings.catch_warnings(action="error"):
+    step(retrofit(), 3)
