@@ -8,6 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 
 _MAX_INT32 = 2**31 - 1
+_KINDS = {
+  "bool": "bool",
+  "integer": "integers",
+  "floating": "floating point",
+  "number": "a real number",
+}
 
 
 def is_tracer(value) -> bool:
@@ -20,6 +26,72 @@ def is_concrete(value) -> bool:
   return isinstance(value, (int, np.integer, np.ndarray)) or (
     isinstance(value, jax.Array) and not is_tracer(value)
   )
+
+
+def shown(value) -> str:
+  """Returns a short text of `value` for an error's message."""
+  if hasattr(value, "shape") and hasattr(value, "dtype"):
+    return f"{value.dtype} {list(value.shape)}"
+  text = repr(value)
+  return text if len(text) <= 200 else f"{type(value).__name__} {text[:200]}..."
+
+
+def check_type(name: str, value, types, rule: str) -> None:
+  """Raises a ValueError unless `value` is an instance of `types`."""
+  if not isinstance(value, types):
+    raise ValueError(f"{name} must be {rule}, got {shown(value)}")
+
+
+def check_callable(name: str, value) -> None:
+  """Raises a ValueError unless `value` can be called."""
+  if not callable(value):
+    raise ValueError(f"{name} must be callable, got {shown(value)}")
+
+
+def check_flag(name: str, value) -> None:
+  """Raises a ValueError unless `value` is True or False."""
+  check_type(name, value, (bool, np.bool_), "True or False")
+
+
+def check_array(
+  name: str, value, axes: str | None = None, kind: str | None = None
+) -> None:
+  """Raises a ValueError unless `value` is an array, perhaps a traced one.
+
+  Args:
+    name: of the argument.
+    value: its value.
+    axes: one letter an axis, such as "B C"; the default is any rank.
+    kind: "bool", "integer", "floating" or "number" (real, not bool); the
+      default is any.
+  """
+  if not _is_array(value):
+    raise ValueError(f"{name} must be an array, got {shown(value)}")
+  if axes is not None and np.ndim(value) != len(axes.split()):
+    raise ValueError(
+      f"{name} must have shape [{', '.join(axes.split())}], got"
+      f" {list(np.shape(value))}"
+    )
+  if kind is not None and not _has_kind(value.dtype, kind):
+    raise ValueError(f"{name} must be {_KINDS[kind]}, got {value.dtype}")
+
+
+def check_tree(name: str, tree, kind: str | None = None) -> None:
+  """Raises a ValueError unless all leaves are arrays or numbers.
+
+  None is a leaf that is not there, as everywhere in JAX; a tree without
+  leaves is one, too.
+  """
+  for leaf in jax.tree.leaves(tree):
+    is_shape = isinstance(leaf, jax.ShapeDtypeStruct)
+    is_number = isinstance(leaf, (bool, int, float, complex))
+    if not (_is_array(leaf) or is_number or is_shape) or (
+      kind is not None and not _has_kind(jnp.result_type(leaf), kind)
+    ):
+      raise ValueError(
+        f"{name} must be a tree of {_KINDS[kind] + ' ' if kind else ''}arrays,"
+        f" got the leaf {shown(leaf)}"
+      )
 
 
 def check_positive(name: str, value: int) -> None:
@@ -50,8 +122,10 @@ def check_leaf(name: str, value) -> None:
   is_empty = isinstance(value, jax.ShapeDtypeStruct) or type(value) is object
   if is_tracer(value) or is_empty:
     return
-  if isinstance(value, bool) or not is_concrete(value):
-    raise ValueError(f"{name} must be an integer, got {value!r}")
+  if isinstance(value, bool) or not (
+    is_concrete(value) and _is_array_like(value)
+  ):
+    raise ValueError(f"{name} must be an integer, got {shown(value)}")
   values = np.asarray(value)
   if not jnp.issubdtype(values.dtype, jnp.integer):
     raise ValueError(f"{name} must be an integer, got {value!r}")
@@ -67,10 +141,24 @@ def check_numbers(
   """Checks a number, or every element of a concrete leaf, never a tracer."""
   if is_tracer(value) or isinstance(value, jax.ShapeDtypeStruct):
     return
-  values = np.asarray(value)
-  is_number = jnp.issubdtype(values.dtype, jnp.number)
-  if not is_number or values.size == 0 or not np.all(ok(values)):
-    raise ValueError(f"{name} must be {rule}, got {value!r}")
+  if _is_array_like(value):
+    values = np.asarray(value)
+    is_real = _has_kind(values.dtype, "number") and values.size
+    if is_real and np.all(ok(values)):
+      return
+  raise ValueError(f"{name} must be {rule}, got {shown(value)}")
+
+
+def check_static_number(name: str, value) -> None:
+  """Raises a ValueError unless `value` is one real number, never a tracer."""
+  is_number = (
+    not is_tracer(value)
+    and _is_array_like(value)
+    and np.ndim(value) == 0
+    and _has_kind(np.asarray(value).dtype, "number")
+  )
+  if not is_number:
+    raise ValueError(f"{name} must be a number, static, got {shown(value)}")
 
 
 def check_scalar(name: str, value) -> None:
@@ -104,7 +192,32 @@ def check_function(name: str, value) -> None:
 
 def check_option(name: str, value, options) -> None:
   """Raises a ValueError unless `value` is one of a Literal's options."""
-  if value not in get_args(options):
+  if not isinstance(value, str) or value not in get_args(options):
     raise ValueError(
       f"{name} must be one of {get_args(options)}, got {value!r}"
     )
+
+
+def _is_array(value) -> bool:
+  """Whether JAX takes `value` for an array: texts and objects it does not."""
+  if isinstance(value, (np.ndarray, np.generic)):
+    return value.dtype.kind not in "OSUMm"
+  return isinstance(value, jax.Array)
+
+
+def _has_kind(dtype, kind: str) -> bool:
+  if kind == "bool":
+    return dtype == np.bool_
+  if kind == "number":
+    return _has_kind(dtype, "integer") or _has_kind(dtype, "floating")
+  parent = jnp.integer if kind == "integer" else jnp.floating
+  return jnp.issubdtype(dtype, parent)
+
+
+def _is_array_like(value) -> bool:
+  # Keys are arrays whose values numpy cannot read.
+  numbers = (bool, int, float, complex, np.generic, np.ndarray)
+  return isinstance(value, numbers) or (
+    isinstance(value, jax.Array)
+    and not jnp.issubdtype(value.dtype, jax.dtypes.extended)
+  )

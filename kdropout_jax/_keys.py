@@ -9,6 +9,7 @@ import hashlib
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, UInt
 
 from kdropout_jax._types import Key
@@ -20,7 +21,7 @@ SUBNETS = "subnets"
 _IMPL = "threefry2x32"
 
 
-def as_threefry(key: Key) -> Key:
+def as_threefry(key: Key, name: str = "key") -> Key:
   """Returns `key` as a typed threefry key of the same batch shape.
 
   Words 0 and 1 of another implementation's key become the threefry key;
@@ -29,6 +30,7 @@ def as_threefry(key: Key) -> Key:
 
   Args:
     key: a typed key, or a legacy uint32 array [..., 2] or [..., 4].
+    name: of the argument, for the message.
 
   Raises:
     ValueError: `key` is no key.
@@ -51,7 +53,7 @@ def as_threefry(key: Key) -> Key:
       return key
     words = jax.random.key_data(key)
   else:
-    words = _legacy_words(key)
+    words = _legacy_words(key, name)
   first = from_words(words[..., :2])
   fold = jax.random.fold_in
   for _ in first.shape:
@@ -59,6 +61,16 @@ def as_threefry(key: Key) -> Key:
   for i in range(2, words.shape[-1]):
     first = fold(first, words[..., i])
   return first
+
+
+def single(key: Key, name: str = "key") -> Key:
+  """Returns `key`, one key and no array of them, as a typed threefry key."""
+  key = as_threefry(key, name)
+  if key.ndim:
+    raise ValueError(
+      f"{name} must be a single key, got shape {tuple(key.shape)}"
+    )
+  return key
 
 
 def from_words(words: UInt[Array, "... 2"]) -> Key:
@@ -78,8 +90,8 @@ def named(key: Key, name: str) -> Key:
   return key
 
 
-def _legacy_words(key) -> Array:
-  words = jnp.asarray(key) if hasattr(key, "dtype") else None
+def _legacy_words(key, name: str) -> Array:
+  words = jnp.asarray(key) if isinstance(key, (jax.Array, np.ndarray)) else None
   if (
     words is None
     or words.dtype != jnp.uint32
@@ -87,7 +99,7 @@ def _legacy_words(key) -> Array:
     or words.shape[-1] not in (2, 4)
   ):
     raise ValueError(
-      "key must be a jax.random key (typed, or legacy uint32 [..., 2] or"
+      f"{name} must be a jax.random key (typed, or legacy uint32 [..., 2] or"
       f" [..., 4]), got {getattr(key, 'dtype', type(key).__name__)}"
       f" {getattr(key, 'shape', '')}".rstrip()
     )

@@ -6,6 +6,7 @@ into T contiguous groups, one a subnet. All sizes are static Python integers.
 """
 
 import dataclasses
+from collections.abc import Mapping
 
 import jax.numpy as jnp
 import numpy as np
@@ -39,6 +40,7 @@ class Masks:
     _checks.check_positive("width", self.width)
     _checks.check_positive("block_size", self.block_size)
     keep = self.keep
+    _checks.check_array("masks' keep", keep)
     if keep.dtype != jnp.bool_:
       raise ValueError(f"masks must be bool, got {keep.dtype}")
     blocks = num_blocks(self.width, self.block_size)
@@ -47,9 +49,14 @@ class Masks:
         f"masks of width {self.width} with block_size {self.block_size}"
         f" must have shape [T, {blocks}], got {tuple(keep.shape)}"
       )
-    if self.num_kept is not None and not 0 <= self.num_kept <= blocks:
+    if self.num_kept is None:
+      return
+    is_integer = type(self.num_kept) is int or isinstance(
+      self.num_kept, np.integer
+    )
+    if not is_integer or not 0 <= self.num_kept <= blocks:
       raise ValueError(
-        f"num_kept must be in [0, {blocks}], got {self.num_kept}"
+        f"num_kept must be in [0, {blocks}], got {_checks.shown(self.num_kept)}"
       )
 
   @property
@@ -91,6 +98,22 @@ def expand(
   return units.reshape(groups, blocks * block_size)[:, :width]
 
 
+def check_masks(masks) -> None:
+  """Raises a ValueError unless `masks` is `Masks`."""
+  _checks.check_type("masks", masks, Masks, "kd.Masks")
+
+
+def check_layers(masks, name: str = "masks") -> None:
+  """Raises a ValueError unless `masks` is ``{layer: Masks}``."""
+  _checks.check_type(name, masks, Mapping, "{layer: Masks}")
+  for layer, mask in masks.items():
+    if not isinstance(layer, str) or not isinstance(mask, Masks):
+      raise ValueError(
+        f"{name} must be {{layer: Masks}}, got {type(mask).__name__} for"
+        f" {layer!r}"
+      )
+
+
 def as_masks(masks: MasksLike, width: int) -> Masks:
   """Returns `masks` as `Masks`, checked against the width that they mask.
 
@@ -102,7 +125,7 @@ def as_masks(masks: MasksLike, width: int) -> Masks:
     ValueError: the dtype is not bool or the width differs.
   """
   if not isinstance(masks, Masks):
-    if getattr(masks, "ndim", None) != 2:
+    if getattr(masks, "ndim", None) != 2 or not hasattr(masks, "dtype"):
       raise ValueError(
         f"masks must be Masks or bool [T, {width}], got"
         f" {getattr(masks, 'shape', type(masks).__name__)}"

@@ -10,7 +10,6 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 from jaxtyping import Array, Bool
 
 from kdropout_jax import _checks
@@ -159,13 +158,7 @@ Pattern = Bernoulli | ExactCount | Blocks | CustomPattern
 
 def check_rate(rate) -> float:
   """Returns `rate` as a float, or raises a ValueError that names the rule."""
-  is_number = isinstance(rate, (float, np.floating)) or _checks.is_concrete(
-    rate
-  )
-  if not is_number or isinstance(rate, bool) or np.ndim(rate):
-    raise ValueError(f"rate must be a number, static, got {rate!r}")
-  if np.asarray(rate).dtype == np.bool_:
-    raise ValueError(f"rate must be a number, static, got {rate!r}")
+  _checks.check_static_number("rate", rate)
   rate = float(rate)
   if not 0.0 <= rate <= 1.0:  # also refuses NaN
     raise ValueError(f"rate must be in [0, 1], got {rate}")

@@ -200,8 +200,9 @@ def summary(
   if _equal(found["reuse"][whole]):
     others = _ranges(found["reuse"][setting] for setting in shorter)
     sentences.append(
-      "In accuracy, with reshuffled batches, 512 subnets for the whole run equal"
-      f" standard dropout to {_EQUAL:g} point: {_ranges([found['reuse'][whole]])}"
+      "In accuracy, with reshuffled batches, 512 subnets for the whole run"
+      f" equal standard dropout to {_EQUAL:g} point:"
+      f" {_ranges([found['reuse'][whole]])}"
       f" points; {', '.join(shorter)}: {others}." + _loss(rows, _k_of(whole))
     )
   return sentences

@@ -5,31 +5,27 @@ from typing import Any
 
 import jax.numpy as jnp
 
+from kdropout_jax import _checks
+
 
 def check_rank(name: str, value: Any, axes: str) -> None:
   """Raises a ValueError unless `value` has one axis a letter of `axes`."""
-  if jnp.ndim(value) != len(axes.split()):
-    raise ValueError(
-      f"{name} must have shape [{', '.join(axes.split())}], got"
-      f" {list(jnp.shape(value))}"
-    )
+  _checks.check_array(name, value, axes)
 
 
 def check_floating(name: str, value: Any) -> None:
   """Raises a ValueError unless `value` holds floating-point numbers."""
-  dtype = jnp.result_type(value)
-  if not jnp.issubdtype(dtype, jnp.floating):
-    raise ValueError(f"{name} must be floating point, got {dtype}")
+  _checks.check_array(name, value, kind="floating")
 
 
 def check_logits(logits: Any, labels: Any, axes: str = "B C") -> None:
   """Raises a ValueError unless logits and integer labels fit each other."""
   check_rank("logits", logits, axes)
   check_floating("logits", logits)
-  check_rank("labels", labels, "B")
-  if not jnp.issubdtype(jnp.result_type(labels), jnp.integer):
-    raise ValueError(f"labels must be integers, got {jnp.result_type(labels)}")
-  rows = jnp.shape(logits)[-2]
+  _checks.check_array("labels", labels, "B", "integer")
+  rows, classes = jnp.shape(logits)[-2:]
+  if classes == 0:
+    raise ValueError("logits must have at least one class, got [..., 0]")
   if jnp.shape(labels)[0] != rows or rows == 0:
     raise ValueError(
       f"labels must have one entry for each of the {rows} rows of logits, and"
@@ -39,6 +35,8 @@ def check_logits(logits: Any, labels: Any, axes: str = "B C") -> None:
 
 def check_same(names: Sequence[str], values: Sequence[Any]) -> None:
   """Raises a ValueError unless all values have one shape."""
+  for name, value in zip(names, values):
+    _checks.check_array(name, value)
   shapes = [jnp.shape(value) for value in values]
   if len(set(shapes)) > 1:
     raise ValueError(

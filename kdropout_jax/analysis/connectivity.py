@@ -43,6 +43,7 @@ def interpolate(start: Any, end: Any, alpha: Float[Array, ""] | float) -> Any:
   {'w': Array([1.], dtype=float32)}
   """
   check_alike(start, end)
+  _check_number("alpha", alpha)
 
   def between(a, b):
     if not jnp.issubdtype(jnp.result_type(a), jnp.inexact):
@@ -73,9 +74,9 @@ def along_line(
   >>> along_line(jnp.sum, jnp.array([0.0]), jnp.array([2.0]), alphas).tolist()
   [0.0, 1.0, 2.0]
   """
+  _checks.check_callable("fn", fn)
   check_alike(start, end)
-  alphas = jnp.asarray(alphas)
-  _shapes.check_rank("alphas", alphas, "n")
+  alphas = _as_numbers("alphas", alphas)
   return jax.lax.map(lambda a: fn(interpolate(start, end, a)), alphas)
 
 
@@ -104,8 +105,7 @@ def barrier(
   2.0
   """
   _checks.check_option("baseline", baseline, Baseline)
-  values, alphas = jnp.asarray(values), jnp.asarray(alphas)
-  _shapes.check_rank("values", values, "n")
+  values, alphas = _as_numbers("values", values), _as_numbers("alphas", alphas)
   _shapes.check_same(("values", "alphas"), (values, alphas))
   if baseline == "mean":
     level = (values[0] + values[-1]) / 2
@@ -116,10 +116,33 @@ def barrier(
 
 def check_alike(start: Any, end: Any) -> None:
   """Raises a ValueError unless two trees have one structure and shapes."""
+  _checks.check_tree("start", start)
+  _checks.check_tree("end", end)
   ours, theirs = jax.tree.structure(start), jax.tree.structure(end)
   if ours != theirs:
     raise ValueError(
       f"start and end must have the same structure, got {ours} and {theirs}"
     )
   for a, b in zip(jax.tree.leaves(start), jax.tree.leaves(end)):
-    _shapes.check_same(("leaves of start", "of end"), (a, b))
+    if jnp.shape(a) != jnp.shape(b):
+      raise ValueError(
+        "leaves of start and of end must have the same shape, got"
+        f" {list(jnp.shape(a))} and {list(jnp.shape(b))}"
+      )
+
+
+def _check_number(name: str, value) -> None:
+  if isinstance(value, bool) or not isinstance(value, (int, float)):
+    _checks.check_array(name, value, "", "number")
+
+
+def _as_numbers(name: str, values) -> Float[Array, "n"]:
+  """Returns numbers [n], at least one, as an array."""
+  if isinstance(values, (list, tuple)):
+    for value in values:
+      _check_number(f"{name}' elements", value)
+    values = jnp.asarray(values)
+  _checks.check_array(name, values, "n", "number")
+  if not values.size:
+    raise ValueError(f"{name} must hold at least one number, got none")
+  return jnp.asarray(values)

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from kdropout_jax import _checks
 from kdropout_jax.analysis import _shapes
 
 __all__ = (
@@ -65,6 +66,7 @@ def feature_sums(
   _shapes.check_floating("features", features)
   if keep is None:
     keep = jnp.ones((features.shape[0], features.shape[2]), jnp.bool_)
+  _checks.check_array("keep", keep, "M F", "bool")
   _shapes.check_same(("keep", "members and units"), (keep, features[:, 0]))
   features = features.astype(jnp.float32)
   units = keep.astype(jnp.float32)
@@ -92,7 +94,7 @@ def disagreement(predictions: Int[Array, "M B"]) -> Float[Array, "M M"]:
   >>> disagreement(jnp.array([[0, 1], [0, 2]]))[0].tolist()
   [0.0, 0.5]
   """
-  _shapes.check_rank("predictions", predictions, "M B")
+  _checks.check_array("predictions", predictions, "M B", "integer")
   differs = lambda a, b: jnp.mean(a != b, dtype=jnp.float32)  # noqa: E731
   return jax.lax.map(
     lambda own: jax.vmap(differs, (None, 0))(own, predictions), predictions
@@ -110,7 +112,7 @@ def error_correlation(correct: Bool[Array, "M B"]) -> Float[Array, "M M"]:
   >>> [round(r, 3) for r in error_correlation(hits)[0].tolist()]
   [1.0, -1.0]
   """
-  _shapes.check_rank("correct", correct, "M B")
+  _checks.check_array("correct", correct, "M B", "bool")
   errors = 1.0 - correct.astype(jnp.float32)
   centred = errors - jnp.mean(errors, axis=1, keepdims=True)
   products = centred @ centred.T
@@ -126,7 +128,7 @@ def double_fault(correct: Bool[Array, "M B"]) -> Float[Array, "M M"]:
   >>> double_fault(jnp.array([[True, False], [False, False]]))[0].tolist()
   [0.5, 0.5]
   """
-  _shapes.check_rank("correct", correct, "M B")
+  _checks.check_array("correct", correct, "M B", "bool")
   wrong = 1.0 - correct.astype(jnp.float32)
   return (wrong @ wrong.T) / correct.shape[1]
 
@@ -140,7 +142,9 @@ def mean_over_pairs(values: Float[Array, "M M"]) -> Float[Array, ""]:
   >>> mean_over_pairs(jnp.array([[0.0, 2.0], [4.0, 0.0]])).tolist()
   3.0
   """
-  _shapes.check_rank("values", values, "M M")
+  _checks.check_array("values", values, "M M", "number")
+  if values.shape[0] != values.shape[1]:
+    raise ValueError(f"values must be square, got {list(values.shape)}")
   pairs = ~jnp.eye(values.shape[0], dtype=jnp.bool_) & ~jnp.isnan(values)
   total = jnp.sum(jnp.where(pairs, values, 0.0))
   return total / jnp.sum(pairs)

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from kdropout_jax import _checks
 from kdropout_jax.analysis import _shapes
 from kdropout_jax.analysis import calibration
 
@@ -107,6 +108,7 @@ def curve(
   _shapes.check_logits(logits, labels, "M B C")
   num_members = logits.shape[0]
   order = jnp.arange(num_members) if order is None else order
+  _checks.check_array("order", order, "M", "integer")
   _shapes.check_same(("order", "members"), (order, logits[:, 0, 0]))
 
   def add(carry, i):
@@ -142,3 +144,5 @@ def _check_members(logits) -> None:
   _shapes.check_floating("logits", logits)
   if logits.shape[0] == 0:
     raise ValueError("logits must hold at least one member, got shape [0, ...]")
+  if logits.shape[2] == 0:
+    raise ValueError("logits must have at least one class, got [..., 0]")

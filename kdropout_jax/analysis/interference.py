@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from kdropout_jax.analysis import _shapes
+from kdropout_jax import _checks
 
 __all__ = (
   "Interference",
@@ -56,7 +56,7 @@ def gradient_cosines(
   >>> gradient_cosines(loss, jnp.zeros(2), args)[0].tolist()
   [1.0, 0.0, -1.0]
   """
-  _num_subnets(args)
+  _check(loss_fn, params, args)
   grads = jax.vmap(jax.grad(loss_fn), (None, 0))(params, args)
   flat = [g.reshape(g.shape[0], -1) for g in jax.tree.leaves(grads)]
   products = sum(g.astype(jnp.float32) @ g.astype(jnp.float32).T for g in flat)
@@ -83,7 +83,7 @@ def measure(
   >>> measure(loss, jnp.zeros(2), jnp.array([[1.0, 0.0], [-1.0, 0.0]]))
   Interference(mean_cosine=Array(-1., ...), alignment=Array(0., ...))
   """
-  num_subnets = _num_subnets(args)
+  num_subnets = _check(loss_fn, params, args)
 
   def add(carry, arg):
     total, units, lengths = carry
@@ -108,6 +108,16 @@ def _norm(tree: Any) -> Float[Array, ""]:
   return jnp.sqrt(sum(jnp.sum(x**2) for x in jax.tree.leaves(tree)))
 
 
+def _check(loss_fn, params, args) -> int:
+  """Returns the number of subnets of checked arguments."""
+  _checks.check_callable("loss_fn", loss_fn)
+  _checks.check_tree("params", params, "floating")
+  if not jax.tree.leaves(params):
+    raise ValueError("params must hold at least one array, got none")
+  _checks.check_tree("args", args)
+  return _num_subnets(args)
+
+
 def _num_subnets(args: Any) -> int:
   leaves = jax.tree.leaves(args)
   if not leaves or any(jnp.ndim(leaf) == 0 for leaf in leaves):
@@ -115,8 +125,9 @@ def _num_subnets(args: Any) -> int:
       "args must be a tree of arrays with a leading axis over subnets, got"
       f" shapes {[jnp.shape(leaf) for leaf in leaves]}"
     )
-  _shapes.check_same(
-    ["leading axes of args"] * len(leaves),
-    [jnp.empty(jnp.shape(leaf)[0]) for leaf in leaves],
-  )
-  return jnp.shape(leaves[0])[0]
+  sizes = sorted({jnp.shape(leaf)[0] for leaf in leaves})
+  if len(sizes) > 1 or sizes == [0]:
+    raise ValueError(
+      f"leading axes of args must have the same shape, not [0], got {sizes}"
+    )
+  return sizes[0]

@@ -56,9 +56,12 @@ def predict(
   >>> predict(certain, jax.random.key(0), 3).log_probs.round().tolist()
   [[-50.0, 0.0]]
   """
-  _checks.check_positive("num_samples", num_samples)
-  keys = jax.random.split(_keys.as_threefry(key), num_samples)
+  _checks.check_callable("logits_fn", logits_fn)
+  _checks.check_int32("num_samples", num_samples)
+  keys = jax.random.split(_keys.single(key), num_samples)
   like = jax.eval_shape(logits_fn, keys[0])
+  if getattr(like, "ndim", None) != 2:
+    raise ValueError(f"logits_fn must return logits [B, C], got {like}")
   start = (
     jnp.full(like.shape, -jnp.inf, jnp.float32),
     jnp.zeros(like.shape[:-1], jnp.float32),

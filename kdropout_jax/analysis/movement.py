@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from kdropout_jax import _checks
 from kdropout_jax.analysis import _shapes
 from kdropout_jax.analysis import connectivity
 
@@ -70,11 +71,13 @@ def of_activations(
   >>> of_activations(jnp.array([[0.0], [2.0]]), jnp.array([[1.0], [3.0]]))
   Movement(absolute=Array(1., ...), relative=Array(1., ...))
   """
-  _shapes.check_rank("before", before, "B F")
+  _checks.check_array("before", before, "B F", "number")
+  _checks.check_array("after", after, "B F", "number")
   _shapes.check_same(("before", "after"), (before, after))
   start = jnp.mean(_float32(before), axis=0)
   end = jnp.mean(_float32(after), axis=0)
   if keep is not None:
+    _checks.check_array("keep", keep, "F", "bool")
     _shapes.check_same(("keep", "units"), (keep, start))
     start, end = (jnp.where(keep, x, 0.0) for x in (start, end))
   return _movement(end - start, start)

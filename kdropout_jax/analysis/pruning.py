@@ -10,10 +10,10 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from kdropout_jax import _checks
-from kdropout_jax.analysis import connectivity
 
 __all__ = (
   "Ticket",
@@ -58,6 +58,7 @@ def full_masks(params: Any) -> Any:
   >>> full_masks({"b": jnp.zeros(2)})
   {'b': Array([ True,  True], dtype=bool)}
   """
+  _checks.check_tree("params", params)
   return jax.tree.map(lambda x: jnp.ones(jnp.shape(x), jnp.bool_), params)
 
 
@@ -69,9 +70,8 @@ def apply(tree: Any, masks: Any) -> Any:
   >>> apply({"w": jnp.ones(2)}, {"w": jnp.array([True, False])})
   {'w': Array([1., 0.], dtype=float32)}
   """
-  return jax.tree.map(
-    lambda x, m: jnp.where(m, x, 0).astype(x.dtype), tree, masks
-  )
+  _check_masks("tree", tree, masks)
+  return _apply(tree, masks)
 
 
 def fraction_left(
@@ -82,6 +82,8 @@ def fraction_left(
   >>> fraction_left({"w": jnp.array([[True, False]]), "b": jnp.ones(9, bool)})
   Array(0.5, dtype=float32)
   """
+  _checks.check_tree("masks", masks, "bool")
+  _checks.check_callable("prunable", prunable)
   leaves = [m for m in jax.tree.leaves(masks) if prunable(m)]
   _check_some(leaves)
   kept = jnp.stack([jnp.sum(m, dtype=jnp.int32) for m in leaves])
@@ -121,8 +123,10 @@ def magnitude_masks(
   """
   check_fraction("fraction", fraction)
   _checks.check_option("scope", scope, Scope)
+  _checks.check_tree("params", params, "number")
+  _checks.check_callable("prunable", prunable)
   masks = full_masks(params) if masks is None else masks
-  connectivity.check_alike(params, masks)
+  _check_masks("params", params, masks)
   leaves, treedef = jax.tree.flatten(params)
   alive = treedef.flatten_up_to(masks)
   chosen = [i for i, leaf in enumerate(leaves) if prunable(leaf)]
@@ -173,6 +177,14 @@ def find_tickets(
   >>> [float(fraction_left(t.masks)) for t in tickets]
   [1.0, 0.5, 0.25]
   """
+  _checks.check_callable("train", train)
+  _checks.check_tree("rewind_to", rewind_to, "number")
+  _checks.check_option("scope", scope, Scope)
+  _checks.check_callable("prunable", prunable)
+  if not isinstance(fractions, (list, tuple, np.ndarray)):
+    raise ValueError(
+      f"fractions must be a list of numbers, got {_checks.shown(fractions)}"
+    )
   for before, after in zip((1.0, *fractions), fractions):
     check_fraction("fractions", after)
     if after >= before:
@@ -186,8 +198,8 @@ def find_tickets(
       masks = magnitude_masks(
         tickets[-1].params, fraction, masks, scope=scope, prunable=prunable
       )
-    trained = train(apply(rewind_to, masks), masks)
-    tickets.append(Ticket(fraction, masks, apply(trained, masks)))
+    trained = train(_apply(rewind_to, masks), masks)
+    tickets.append(Ticket(fraction, masks, _apply(trained, masks)))
   return tickets
 
 
@@ -198,6 +210,7 @@ def count_left(fraction: float, total: int) -> int:
 
 def check_fraction(name: str, fraction: float) -> None:
   """Raises a ValueError unless `fraction` is in (0, 1]."""
+  _checks.check_static_number(name, fraction)
   if not 0 < fraction <= 1:
     raise ValueError(f"{name} must be in (0, 1], got {fraction}")
 
@@ -206,6 +219,27 @@ def _largest(sizes: Float[Array, "n"], fraction: float):
   order = jnp.argsort(-sizes, stable=True)
   flags = jnp.arange(sizes.size) < count_left(fraction, sizes.size)
   return jnp.zeros(sizes.shape, jnp.bool_).at[order].set(flags)
+
+
+def _apply(tree: Any, masks: Any) -> Any:
+  return jax.tree.map(
+    lambda x, m: jnp.where(m, x, 0).astype(x.dtype), tree, masks
+  )
+
+
+def _check_masks(name: str, tree: Any, masks: Any) -> None:
+  """Raises a ValueError unless masks are bool and like the tree."""
+  _checks.check_tree(name, tree)
+  _checks.check_tree("masks", masks)
+  ours, theirs = (
+    jax.tree.map(jnp.shape, t, is_leaf=None) for t in (tree, masks)
+  )
+  if ours != theirs:
+    raise ValueError(
+      f"masks and {name} must have the same structure and shapes, got {theirs}"
+      f" and {ours}"
+    )
+  _checks.check_tree("masks", masks, "bool")
 
 
 def _check_some(found: Sequence[Any]) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from kdropout_jax import _checks
 from kdropout_jax import blocks
 from kdropout_jax.analysis import pruning
 from kdropout_jax.subnets import layouts
@@ -41,6 +42,8 @@ def unit_norms(
   >>> unit_norms(params, layouts.Layout({"w": {1: "h"}}))["h"].tolist()
   [5.0, 1.0]
   """
+  _checks.check_tree("params", params, "number")
+  layouts.check_params(params, layout)
   sides = _sides(params, layout)
   norms = {}
   for layer, squares in sides.items():
@@ -79,6 +82,8 @@ def unit_masks(
   [[True, False]]
   """
   pruning.check_fraction("fraction", fraction)
+  if masks is not None:
+    blocks.check_layers(masks)
   found = {}
   for layer, norms in unit_norms(params, layout).items():
     num_kept = pruning.count_left(fraction, norms.size)
@@ -115,6 +120,7 @@ def parameter_masks(
   >>> parameter_masks(params, layout, masks)["w"].tolist()
   [[True, False]]
   """
+  blocks.check_layers(masks)
   keep = {layer: mask.dense() for layer, mask in masks.items()}
   all_axes = layouts.leaf_axes(params, layout, layouts.widths_of(masks))
   _, leaves, treedef = layouts.flatten(params)
@@ -146,18 +152,8 @@ def _sides(params: Any, layout: layouts.Layout):
   by_path = {"/".join(path): leaf for path, leaf in zip(paths, leaves)}
   sides: dict[str, list[Array]] = {}
   for path, axes in layout.as_dict().items():
-    if path not in by_path:
-      raise ValueError(
-        f"layout names the parameter {path!r}, which is not among"
-        f" {sorted(by_path)[:20]}"
-      )
     leaf = by_path[path]
     for axis, layer in axes.items():
-      if axis >= leaf.ndim:
-        raise ValueError(
-          f"layout of {path!r}: axis {axis} follows {layer!r}, but its shape"
-          f" is {leaf.shape}"
-        )
       others = tuple(i for i in range(leaf.ndim) if i != axis)
       squares = jnp.sum(leaf.astype(jnp.float32) ** 2, axis=others)
       sides.setdefault(layer, []).append(squares)

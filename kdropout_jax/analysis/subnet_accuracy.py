@@ -76,7 +76,7 @@ def logits(
   def fn(weights):
     return _over_rows(lambda rows: apply_fn(weights, rows), x, rows_at_once)
 
-  _checks.check_positive("rows_at_once", rows_at_once)
+  _check(apply_fn, params, masks, x, rows_at_once)
   return _evaluate(fn, params, masks, layout, sizes, byte_budget)
 
 
@@ -126,13 +126,13 @@ def accuracies(
     hits = calibration.correct(scores, labels)
     return jnp.mean(hits, dtype=jnp.float32)
 
-  _checks.check_positive("rows_at_once", rows_at_once)
+  _check(apply_fn, params, masks, x, rows_at_once)
+  _checks.check_array("labels", labels, "B", "integer")
   return _evaluate(fn, params, masks, layout, sizes, byte_budget)
 
 
 def _evaluate(fn, params, masks, layout, sizes, byte_budget: int):
   """Small networks where a layout is given; else full ones, masked."""
-  _check_masks(masks)
   _check_layers(fn, params, masks)
   return subnets.evaluate(
     fn, params, layout, masks, byte_budget=byte_budget, sizes=sizes
@@ -148,6 +148,16 @@ def _over_rows(fn: Callable[[Any], Any], x: Array, size: int):
   out = jax.lax.map(fn, whole)
   out = out.reshape(num_whole * size, *out.shape[2:])
   return jnp.concatenate([out, fn(x[num_whole * size :])]) if rest else out
+
+
+def _check(apply_fn, params, masks, x, rows_at_once) -> None:
+  _checks.check_callable("apply_fn", apply_fn)
+  _checks.check_tree("params", params)
+  _check_masks(masks)
+  _checks.check_array("x", x)
+  if not jnp.ndim(x):
+    raise ValueError("x must have a leading axis of rows, got a single number")
+  _checks.check_positive("rows_at_once", rows_at_once)
 
 
 def _check_masks(masks: Mapping[str, blocks.Masks]) -> None:

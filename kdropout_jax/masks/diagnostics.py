@@ -35,6 +35,7 @@ def density(masks: blocks.Masks) -> Float[Array, "T"]:
   >>> density(blocks.Masks(jnp.array([[True, False]]), width=5, block_size=4))
   Array([0.8], dtype=float32)
   """
+  blocks.check_masks(masks)
   return jnp.mean(masks.dense(), axis=1, dtype=jnp.float32)
 
 
@@ -44,6 +45,7 @@ def overlap(masks: blocks.Masks) -> Float[Array, "T T"]:
   Independent masks of rate p overlap in about ``(1 - p) / (1 + p)``. Two
   masks that keep nothing overlap fully.
   """
+  blocks.check_masks(masks)
   units = masks.dense().astype(jnp.float32)
   both = units @ units.T
   sizes = jnp.sum(units, axis=1)
@@ -79,7 +81,9 @@ def realised_reuse(
   >>> realised_reuse(key, kd.Sequential(k=4, m=2), 10, 8)[1].tolist()
   [4, 4, 4, 4, 2, 2]
   """
-  _checks.check_positive("num_steps", num_steps)
+  config.check_schedule(schedule)
+  _checks.check_int32("num_steps", num_steps)
+  _checks.check_int32("batch_size", batch_size)
   num_slots = schedule.num_concurrent(batch_size)
   slots = np.unique(blocks.row_slots(batch_size, num_slots))
 
@@ -129,6 +133,12 @@ def joint_subnets(layers: Mapping[str, blocks.Masks]) -> list[bytes]:
   Returns:
     T byte strings.
   """
+  blocks.check_layers(layers, "layers")
+  counts = {name: masks.num_subnets for name, masks in layers.items()}
+  if len(set(counts.values())) != 1:
+    raise ValueError(
+      f"layers must be at least one, with the same T in each, got {counts}"
+    )
   packed = [
     np.packbits(np.asarray(masks.keep), axis=1)
     for _, masks in sorted(layers.items())

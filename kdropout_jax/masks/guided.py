@@ -127,6 +127,7 @@ def init(config: Guided) -> State:
   >>> init(Guided(total=2, concurrent=1)).steps.tolist()
   [0, 0]
   """
+  _check_config(config)
   shape = (config.total,)
   return State(
     loss=jnp.zeros(shape, jnp.float32),
@@ -156,13 +157,15 @@ def select(
   >>> sorted(ids.tolist()), state.steps.tolist()
   ([0, 1, 2], [1, 1, 1])
   """
+  _check_config(config)
+  _check_state(state, config)
   for name in ("temperature", "explore"):
     _checks.check_scalar(name, getattr(config, name))
   coin_key, noise_key = jax.random.split(schedules.draw_key(key, step))
   explores = jax.random.bernoulli(
     coin_key, jnp.asarray(config.explore, jnp.float32)
   )
-  weak = weakness(state)
+  weak = _weakness(state)
   logits = (weak - jnp.max(weak)) / jnp.asarray(config.temperature, jnp.float32)
   logits = jnp.where(explores, jnp.zeros_like(logits), logits)
   # The largest of log-weights plus Gumbel noise are a draw, one after
@@ -192,6 +195,15 @@ def update(
   >>> state.loss.tolist()
   [0.0, 3.0]
   """
+  _check_config(config)
+  _check_state(state, config)
+  _checks.check_array("ids", ids, "T", "integer")
+  _checks.check_array("losses", losses, "T", "number")
+  if losses.shape != ids.shape:
+    raise ValueError(
+      f"losses must have one entry for each of the {ids.shape[0]} ids, got"
+      f" {losses.shape[0]}"
+    )
   losses = losses.astype(jnp.float32)
   old, decay = state.loss[ids], jnp.float32(config.decay)
   average = decay * old + (1 - decay) * losses
@@ -206,6 +218,24 @@ def update(
 
 def weakness(state: State) -> Float[Array, "Sigma"]:
   """Returns each subnet's average loss; an unknown one is the weakest's."""
+  _checks.check_type("state", state, State, "a kd.guided.State")
+  return _weakness(state)
+
+
+def _weakness(state: State) -> Float[Array, "Sigma"]:
   known = jnp.where(state.known, state.loss, -jnp.inf)
   worst = jnp.where(jnp.any(state.known), jnp.max(known), jnp.float32(0))
   return jnp.where(state.known, state.loss, worst)
+
+
+def _check_config(config) -> None:
+  _checks.check_type("config", config, Guided, "a kd.Guided")
+
+
+def _check_state(state, config: Guided) -> None:
+  _checks.check_type("state", state, State, "a kd.guided.State")
+  if state.loss.shape != (config.total,):
+    raise ValueError(
+      f"state must be of a schedule with total={config.total}, got"
+      f" {list(state.loss.shape)} losses"
+    )

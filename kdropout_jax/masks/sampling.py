@@ -52,16 +52,19 @@ def subnet_masks(
   """
   patterns.check_pattern(pattern)
   _checks.check_positive("width", width)
-  ids = jnp.asarray(ids)
+  if not isinstance(ids, (list, tuple)):
+    _checks.check_array("ids", ids)
+  try:
+    ids = jnp.asarray(ids)
+  except (TypeError, ValueError, OverflowError) as error:
+    raise ValueError(
+      f"ids must be integers [T], got {_checks.shown(ids)}"
+    ) from error
   if ids.ndim != 1 or not jnp.issubdtype(ids.dtype, jnp.integer):
     raise ValueError(
       f"ids must be integers [T], got {ids.dtype} {tuple(ids.shape)}"
     )
-  layer_key = _keys.as_threefry(layer_key)
-  if layer_key.ndim:
-    raise ValueError(
-      f"layer_key must be a single key, got shape {layer_key.shape}"
-    )
+  layer_key = _keys.single(layer_key, "layer_key")
   mask_keys = jax.vmap(jax.random.fold_in, (None, 0))(
     layer_key, ids.astype(jnp.uint32)
   )
@@ -97,7 +100,8 @@ def layer_masks(
   >>> kd.layer_masks(0, jax.random.key(0), cfg)["h"].keep.shape
   (4, 16)
   """
-  key = _keys.as_threefry(key)
+  _check_config(config)
+  key = _keys.single(key)
   ids = schedules.site_ids(
     step, key, config.schedule, config.batch_size, len(config.widths)
   )
@@ -146,9 +150,12 @@ def masks_for_steps(
   >>> (rows[0] == rows[1]).all(), (rows[1] == rows[2]).all()
   (Array(True, dtype=bool), Array(False, dtype=bool))
   """
-  _checks.check_positive("count", count)
-  key = _keys.as_threefry(key)
-  steps = schedules.check_step(start) + jnp.arange(count, dtype=jnp.uint32)
+  _check_config(config)
+  _checks.check_int32("count", count)
+  key = _keys.single(key)
+  steps = schedules.check_step(start, "start") + jnp.arange(
+    count, dtype=jnp.uint32
+  )
   steps, places = schedules.distinct_steps(steps, config.schedule)
   num_layers = len(config.widths)
   ids = jax.vmap(
@@ -175,6 +182,10 @@ def layer_key(key: Key, name: str) -> Key:
   Layers of equal width get different masks, because their names differ.
   """
   return _keys.named(_keys.as_threefry(key), name)
+
+
+def _check_config(given) -> None:
+  _checks.check_type("config", given, config.MaskConfig, "a kd.MaskConfig")
 
 
 def _sample_bernoulli(

@@ -59,7 +59,7 @@ def subnet_ids(
   config.check_schedule(schedule)
   for name in ("k", "pool_size"):
     _checks.check_scalar(name, getattr(schedule, name, 0))
-  _checks.check_positive("batch_size", batch_size)
+  _checks.check_int32("batch_size", batch_size)
   step = check_step(step)
   if not config.is_built_in(schedule):
     own_key = _keys.as_threefry(key)
@@ -170,7 +170,7 @@ def draw_key(key: Key, step: Step) -> Key:
     key: the run-long key.
     step: number of the training step, from 0.
   """
-  own = _keys.named(_keys.as_threefry(key), _DRAW)
+  own = _keys.named(_keys.single(key), _DRAW)
   return jax.random.fold_in(own, check_step(step))
 
 
@@ -280,26 +280,28 @@ def _integers(key: Key, count: int, stop: Int[Array, "..."]) -> Array:
 
 
 def _draw_key(key: Key, schedule, layer) -> Key:
-  key = _keys.named(_keys.as_threefry(key), _DRAW)
+  key = _keys.named(_keys.single(key), _DRAW)
   if not schedule.per_layer:
     return key
   if layer is None:
     raise custom.needs_layer()
+  if not isinstance(layer, (int, np.integer)) or isinstance(layer, bool):
+    _checks.check_array("layer", layer, "", "integer")
   return jax.random.fold_in(key, layer)
 
 
-def check_step(step: Step) -> UInt[Array, ""]:
-  """Returns `step` as uint32, or raises a ValueError that names the rule."""
+def check_step(step: Step, name: str = "step") -> UInt[Array, ""]:
+  """Returns a step as uint32, or raises a ValueError that names the rule."""
   if isinstance(step, (int, np.integer)) and not isinstance(step, bool):
     if step < 0:
-      raise ValueError(f"step must be >= 0, got {step}")
+      raise ValueError(f"{name} must be >= 0, got {step}")
     return _uint32(int(step) % 2**32)
   dtype = getattr(step, "dtype", None)
   if dtype is None or not jnp.issubdtype(dtype, jnp.integer):
-    raise ValueError(f"step must be an integer, got {step!r}")
+    raise ValueError(f"{name} must be an integer, got {_checks.shown(step)}")
   if step.ndim != 0:  # pyright: ignore[reportAttributeAccessIssue]
     raise ValueError(
-      f"step must be a scalar, got shape {step.shape}; vmap over many"  # pyright: ignore[reportAttributeAccessIssue]
+      f"{name} must be a scalar, got shape {step.shape}; vmap over many"  # pyright: ignore[reportAttributeAccessIssue]
     )
   return jnp.asarray(step).astype(jnp.uint32)
 

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool
 
+from kdropout_jax import _checks
 from kdropout_jax import blocks
 
 Axes = dict[int, str]
@@ -41,7 +42,7 @@ class Layout:
   axes: Any
 
   def __post_init__(self):
-    items = self.axes.items() if isinstance(self.axes, Mapping) else self.axes
+    items = _pairs("axes", self.axes)
     entries = [(_path_name(path), _check_axes(path, a)) for path, a in items]
     object.__setattr__(self, "axes", tuple(sorted(e for e in entries if e[1])))
 
@@ -113,6 +114,8 @@ def leaf_axes(tree: Any, layout: Layout, widths: Mapping[str, int]):
     ValueError: the layout names a parameter, an axis or a layer that is not
       there, or an axis does not hold the layer's units.
   """
+  check_layout(layout)
+  _checks.check_tree("params", tree)
   _check_layers(layout, widths)
   paths, leaves, _ = flatten(tree)
   owners = [tuple(path.split("/")) for path, _ in layout.axes]
@@ -162,25 +165,57 @@ def selection(
   return jnp.any(flags, axis=0)
 
 
-def check_types(optimizer: Any, layout: Any) -> None:
-  """Raises a ValueError for a wrong optimizer or layout."""
-  if not hasattr(optimizer, "init") or not hasattr(optimizer, "update"):
+def check_optimizer(optimizer: Any) -> None:
+  """Raises a ValueError unless `optimizer` has what optax asks of one."""
+  methods = (getattr(optimizer, name, None) for name in ("init", "update"))
+  if not all(map(callable, methods)):
     raise ValueError(
       "optimizer must be an optax transformation with init and update, got"
-      f" {optimizer!r}"
+      f" {_checks.shown(optimizer)}"
     )
-  if not isinstance(layout, Layout):
-    raise ValueError(f"layout must be a kd.subnets.Layout, got {layout!r}")
+
+
+def check_layout(layout: Any) -> None:
+  """Raises a ValueError unless `layout` is a `Layout`."""
+  _checks.check_type("layout", layout, Layout, "a kd.subnets.Layout")
+
+
+def check_types(optimizer: Any, layout: Any) -> None:
+  """Raises a ValueError for a wrong optimizer or layout."""
+  check_optimizer(optimizer)
+  check_layout(layout)
+
+
+def check_params(params: Any, layout: Layout) -> None:
+  """Raises a ValueError unless `params` has all that the layout names.
+
+  A path that only ends in a parameter's is not it: variables would pass for
+  parameters whose units are never cut.
+  """
+  check_layout(layout)
+  _checks.check_tree("params", params)
+  paths, leaves, _ = flatten(params)
+  shapes = {"/".join(p): jnp.shape(leaf) for p, leaf in zip(paths, leaves)}
+  for path, axes in layout.axes:
+    if path not in shapes:
+      hint = ""
+      if f"params/{path}" in shapes:
+        hint = ": give variables['params'], not variables"
+      raise ValueError(
+        f"layout names the parameter {path!r}, which is not among those of"
+        f" params, {sorted(shapes)[:20]}{hint}"
+      )
+    for axis, layer in axes:
+      if axis >= len(shapes[path]):
+        raise ValueError(
+          f"layout of {path!r}: axis {axis} follows {layer!r}, but its shape"
+          f" in params is {shapes[path]}"
+        )
 
 
 def widths_of(masks: Mapping[str, blocks.Masks]) -> dict[str, int]:
   """Returns ``{layer: units}``; a ValueError where a value is no `Masks`."""
-  for layer, mask in masks.items():
-    if not isinstance(mask, blocks.Masks):
-      raise ValueError(
-        f"masks must be {{layer: Masks}}, got {type(mask).__name__} for"
-        f" {layer!r}"
-      )
+  blocks.check_layers(masks)
   return {layer: mask.width for layer, mask in masks.items()}
 
 
@@ -204,12 +239,32 @@ def _misfit(shape, axes: Axes, widths: Mapping[str, int]) -> str:
   return ""
 
 
+def _pairs(name: str, items) -> list[tuple[Any, Any]]:
+  """Returns the items of a mapping, or pairs as they are."""
+  if isinstance(items, Mapping):
+    return list(items.items())
+  is_list = isinstance(items, (tuple, list))
+  if not is_list or any(
+    not isinstance(item, (tuple, list)) or len(item) != 2 for item in items
+  ):
+    raise ValueError(
+      f"{name} must be {{parameter: {{axis: layer}}}}, got"
+      f" {_checks.shown(items)}"
+    )
+  return [(first, second) for first, second in items]
+
+
 def _path_name(path) -> str:
+  if not isinstance(path, (str, tuple, list)) or not path:
+    raise ValueError(
+      "axes must name parameters by paths, such as 'Dense_0/kernel', got"
+      f" {_checks.shown(path)}"
+    )
   return path if isinstance(path, str) else "/".join(map(str, path))
 
 
 def _check_axes(path, axes) -> tuple[tuple[int, str], ...]:
-  items = axes.items() if isinstance(axes, Mapping) else axes
+  items = _pairs(f"axes of {path!r}", axes)
   for axis, layer in items:
     if isinstance(axis, bool) or not isinstance(axis, int) or axis < 0:
       raise ValueError(
