@@ -92,8 +92,8 @@ def test_masks_that_are_sampled_before_the_loop_are_the_same(monkeypatch):
 @pytest.mark.parametrize(
   ("schedule", "fields", "match"),
   [
-    (kd.Guided(total=8, concurrent=2), {}, "kd.Gyro, got Guided"),
-    (None, {}, "kd.Gyro, got NoneType"),
+    (kd.Guided(total=8, concurrent=2), {}, "without a state, got Guided"),
+    (None, {}, "without a state, got NoneType"),
     (
       kd.Sequential(k=2, m=2),
       {"assign": lambda inputs, labels: labels % 2},
