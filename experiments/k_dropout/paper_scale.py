@@ -9,7 +9,6 @@ nothing: half a minute, nearly all of it the bootstrap over seeds and images.
 
 import pathlib
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from absl import flags as absl_flags
@@ -17,13 +16,11 @@ from absl import flags as absl_flags
 from experiments.cells import flags as experiment_flags
 from experiments.cells import imported
 from experiments.cells import rows as cell_rows
-from experiments.judge import contrasts
 from experiments.judge import statistics
-from experiments.judge import verdicts as verdicts_lib
 from experiments.k_dropout import claims
-from experiments.k_dropout import paper
+from experiments.k_dropout import paper_scale_figure
+from experiments.k_dropout import paper_scale_words
 from experiments.k_dropout import sizes
-from experiments.report import columns
 from experiments.report import figures
 from experiments.report import rows as rows_lib
 from experiments.report import study
@@ -50,60 +47,6 @@ ORDERS = {
 
 _SHORT = {"every_epoch": "reshuffled", "rows": "rows", "once": "frozen"}
 
-_MANY = {"method": "sequential", "m": 512}
-
-
-def _contrast(
-  name: str, text: str, a, b, same=(), settings=()
-) -> contrasts.Claim:
-  return contrasts.Claim(
-    name=name,
-    paper="k-dropout",
-    source="after the runs",
-    text=text,
-    measure="accuracy",
-    a=a,
-    b=b,
-    same=same,
-    settings=settings,
-  )
-
-
-AFTERWARDS = (
-  _contrast(
-    "tie",
-    "512 subnets: rows permuted minus frozen (each image tied to its mask)",
-    _MANY | {"shuffle": "rows"},
-    _MANY | {"shuffle": "once"},
-    ("k",),
-  ),
-  _contrast(
-    "batch",
-    "512 subnets: reshuffled minus rows permuted (the batch frozen alone)",
-    _MANY | {"shuffle": "every_epoch"},
-    _MANY | {"shuffle": "rows"},
-    ("k",),
-  ),
-  _contrast(
-    "reuse",
-    "512 subnets minus standard dropout, reshuffled",
-    _MANY | {"shuffle": "every_epoch"},
-    {"method": "standard", "shuffle": "every_epoch"},
-    settings=("k",),
-  ),
-  _contrast(
-    "order",
-    "frozen minus reshuffled",
-    {"shuffle": "once"},
-    {"shuffle": "every_epoch"},
-    ("method", "k", "m"),
-  ),
-)
-"""Contrasts that nobody fixed before the runs; they get no verdict."""
-
-_EQUAL = 1.0
-"""Points; the margin of the claim on pools of 200."""
-
 
 def report(file: pathlib.Path, folder: pathlib.Path) -> study.Report:
   """Imports the runs of a file into a folder and returns what they say."""
@@ -116,8 +59,8 @@ def report(file: pathlib.Path, folder: pathlib.Path) -> study.Report:
   for number, (row, run) in enumerate(zip(rows, found.runs)):
     row["chosen_before"] = number < before
     row["test_loss"] = run.result["test_loss"][0]
-  seen = afterwards(rows, hits)
-  said = summary(rows, seen)
+  seen = paper_scale_words.afterwards(rows, hits)
+  said = paper_scale_words.summary(rows, seen)
   return study.Report(
     name="paper_scale",
     title="The paper's network at the paper's scale",
@@ -131,8 +74,13 @@ def report(file: pathlib.Path, folder: pathlib.Path) -> study.Report:
     },
     claims=claims.named(*CLAIMS),
     hits=hits,
-    notes=[*said, *_provenance(found), _FEW, _AFTER_WORDS, _after_table(seen)],
-    draw=figures.drawing(panels(rows), columns=2),
+    notes=[
+      *said,
+      *_provenance(found),
+      _FEW,
+      *paper_scale_words.contrasts_in_words(seen),
+    ],
+    draw=figures.drawing(paper_scale_figure.panels(rows), columns=2),
     made={name: found.made["every_run"][name] for name in _PASSPORT},
   )
 
@@ -160,116 +108,6 @@ def table(rows: Sequence[rows_lib.Row], batch_size: int) -> tables.Table:
   losses = (f"test loss, {words}" for words in _SHORT.values())
   header = ["dropout", "subnets", *ORDERS.values(), *losses]
   return [*header, "minutes of five runs"], lines
-
-
-def afterwards(
-  rows: Sequence[rows_lib.Row], hits
-) -> list[verdicts_lib.Verdict]:
-  """Returns intervals of the contrasts that were seen after the runs."""
-  return study.judge(AFTERWARDS, rows, scale="paper", hits=hits)
-
-
-def summary(
-  rows: Sequence[rows_lib.Row], seen: Sequence[verdicts_lib.Verdict]
-) -> list[str]:
-  """Returns the main findings in sentences, each where its interval says so."""
-  judged = study.judge(claims.named(*CLAIMS), rows, scale="paper")
-  outcome = {verdict.claim.name: verdict.outcome for verdict in judged}
-  found = {verdict.claim.name: verdict.findings for verdict in seen}
-  frozen = [
-    outcome[f"large_m_{what}_once"]
-    for what in ("hurts_at_large_k", "is_below_none")
-  ]
-  reproduced = all(one == verdicts_lib.HOLDS for one in frozen)
-  tie = all((f.interval_95 or (0, 0))[0] > 0 for f in found["tie"].values())
-  sentences = [
-    "Under the authors' frozen batches 512 subnets at large k are"
-    + ("" if reproduced else " not")
-    + " below one subnet and below no dropout: that result of the paper is"
-    + ("" if reproduced else " not")
-    + " reproduced."
-  ]
-  if reproduced and tie:
-    sentences.append(
-      "It is gone when the rows of the same frozen batches meet other masks:"
-      f" {_ranges(found['tie'].values())} points better. So it is the tie of an"
-      " image to its mask, by which each of 512 subnets sees 97 images, not the"
-      " reuse of masks." + _fit(rows)
-    )
-  whole, *shorter = sorted(found["reuse"], key=_k_of, reverse=True)
-  if _equal(found["reuse"][whole]):
-    others = _ranges(found["reuse"][setting] for setting in shorter)
-    sentences.append(
-      "In accuracy, with reshuffled batches, 512 subnets for the whole run equal"
-      f" standard dropout to {_EQUAL:g} point: {_ranges([found['reuse'][whole]])}"
-      f" points; {', '.join(shorter)}: {others}." + _loss(rows, _k_of(whole))
-    )
-  return sentences
-
-
-def panels(rows: Sequence[rows_lib.Row]) -> list[figures.Panel]:
-  """Returns a panel an order of the batches, and the pools."""
-  first = paper.FIGURE_1_KS.index(485)  # Ours start there.
-  ks = paper.FIGURE_1_KS[first:]
-  one, many = (paper.FIGURE_1_SEQUENTIAL[m][first:] for m in (1, 512))
-  frozen = {
-    **_by_k(rows, "once", ""),
-    **_by_k(rows, "rows", ", rows permuted"),
-  }
-  pools = [r for r in rows if r["method"] == "pooled"]
-  shared: dict[str, Any] = dict(
-    y_label="test accuracy (%)\nmean and 95 % t interval",
-    log_x=True,
-    band="interval",
-    y_range=(48, 61.5),
-  )
-  k = "steps k of a subnet (T / 60, T / 6, the whole run T)"
-  pool_x, pool_y = paper.FIGURE_1_POOL_SIZES[1:5], paper.FIGURE_1_POOLED[8][1:5]
-  return [
-    figures.Panel(
-      title="batches reshuffled each epoch",
-      x_label=k,
-      lines=_by_k(rows, "every_epoch", ""),
-      levels=_levels(rows, "every_epoch"),
-      **shared,
-    ),
-    figures.Panel(
-      title="frozen batches, as in the authors' code",
-      x_label=k,
-      lines=frozen,
-      levels=_levels(rows, "once"),
-      paper={
-        "paper: 1 subnet at a time": (ks, one),
-        "paper: 512": (ks, many),
-      },
-      **shared,
-    ),
-    figures.Panel(
-      title="pools, batches reshuffled",
-      x_label="subnets in the pool",
-      lines={"8 subnets at a time": rows_lib.curve(pools, "pool_size")},
-      levels=_levels(rows, "every_epoch"),
-      paper={"paper: 8 (frozen)": (pool_x, pool_y)},
-      **shared,
-    ),
-  ]
-
-
-def _by_k(rows, order: str, words: str):
-  chosen = [
-    r for r in rows if (r["method"], r["shuffle"]) == ("sequential", order)
-  ]
-  names = {1: "1 subnet at a time", 512: "512"}
-  return {
-    names[m] + words: rows_lib.curve(same, "k")
-    for (m,), same in sorted(rows_lib.group(chosen, "m").items())
-  }
-
-
-def _levels(rows, order: str) -> dict[str, float]:
-  means = rows_lib.means(rows, "method", "shuffle")
-  names = {"none": "no dropout", "standard": "standard dropout"}
-  return {words: means[name, order] for name, words in names.items()}
 
 
 def _place(row: rows_lib.Row):
@@ -305,61 +143,6 @@ def _mean_loss(same: Sequence[rows_lib.Row]) -> str:
   return f"{np.mean([r['test_loss'] for r in same]):.2f}" if same else ""
 
 
-def _ranges(findings) -> str:
-  """Returns the means of all settings with their intervals."""
-  return ", ".join(
-    columns.interval(statistics.t_interval(np.array(f.differences)))
-    for f in findings
-  )
-
-
-def _k_of(setting: str) -> int:
-  return int(setting.removeprefix("k="))
-
-
-def _equal(finding: verdicts_lib.Finding) -> bool:
-  values = np.array(finding.differences)
-  return statistics.p_equivalent(values, _EQUAL) < 0.05
-
-
-def _fit(rows: Sequence[rows_lib.Row]) -> str:
-  """Says how much of its own training set the whole network gets right."""
-  means = rows_lib.means(
-    [r for r in rows if r["method"] == "sequential"],
-    *("shuffle", "k", "m"),
-    measure="train_accuracy",
-  )
-  last = max(k for _, k, _ in means)
-  frozen, free = (means[order, last, 512] for order in ("once", "rows"))
-  return (
-    f" At k = {last:,} the whole network is right on {frozen:.0f} % of its own"
-    f" training images, on {free:.0f} % with rows permuted."
-  )
-
-
-def _loss(rows: Sequence[rows_lib.Row], k: int) -> str:
-  """Says what reusing masks costs in log loss, where it costs."""
-  free = [r for r in rows if r["shuffle"] == "every_epoch"]
-  standard = [r for r in free if r["method"] == "standard"]
-  many = [r for r in free if (r.get("k"), r.get("m")) == (k, 512)]
-  lost = rows_lib.differences(many, standard, "test_loss")
-  if statistics.t_interval(lost).low <= 0:
-    return ""
-  pools = [
-    f"a pool of {size} {columns.paired(differences)}"
-    for (size,), same in sorted(
-      rows_lib.group(
-        [r for r in free if r["method"] == "pooled"], "pool_size"
-      ).items()
-    )
-    if (differences := rows_lib.differences(same, standard, "test_loss")).size
-  ]
-  return (
-    f" In test loss they do not: {columns.paired(lost)} nats;"
-    f" {', '.join(pools)}."
-  )
-
-
 def _setting(found: imported.Runs) -> str:
   return (
     study.describe(found.runs[0].cell).partition("Accuracies")[0]
@@ -389,33 +172,6 @@ _FEW = (
   " 512, large k is T / 6 and T, pools ran with m = 8. The transition cannot be"
   " told: the smallest k here, 485, is behind already."
 )
-
-_AFTER_WORDS = (
-  "Contrasts that were written down after the runs were seen, without"
-  " verdicts. The first two are those that the runs at the cpu scale suggested;"
-  " they were made on data of their own."
-)
-
-
-def _after_table(seen: Sequence[verdicts_lib.Verdict]) -> str:
-  header = ("a minus b", "setting", "seeds", "d", "95 % t", "seeds and images")
-  return tables.text(
-    header,
-    [
-      [
-        verdict.claim.text,
-        setting,
-        str(f.num_seeds),
-        f"{f.mean:+.2f}",
-        *(
-          f"[{low:+.2f}, {high:+.2f}]"
-          for low, high in filter(None, (f.interval_95, f.bootstrap))
-        ),
-      ]
-      for verdict in seen
-      for setting, f in verdict.findings.items()
-    ],
-  )
 
 
 def main(argv: list[str]) -> None:

@@ -38,6 +38,16 @@ REVISIONS = (
     " be caused; the contrast between orders was exploratory, and the paper's"
     " scale has confirmed it",
   ),
+  Revision(
+    "2026-11-26",
+    "subnets trained first and last end better than those between (figure 3;"
+    " cpu scale)",
+    "holds",
+    ("primacy", "recency"),
+    "one number pooled both ends, so that recency alone made it hold; two"
+    " claims now, at figure 3's shares of the run (T / 12 and T / 6), on"
+    " the runs that were there",
+  ),
 )
 
 
