@@ -169,5 +169,5 @@ def _speed(found: page_lib.Found) -> list[str]:
 
 
 PAPER = page_lib.Paper(
-  _INTRODUCTION, EXPERIMENTS, _before, _after, _TIMED, arms.judged
+  _INTRODUCTION, EXPERIMENTS, _before, _after, _TIMED, revisions.judged
 )

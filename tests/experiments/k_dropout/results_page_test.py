@@ -91,6 +91,9 @@ def test_verdicts_are_counted_and_say_their_scale(tmp_path):
   first, *_ = lines_with(page, "pools help (here)")
   cells = [cell.strip() for cell in first.split("|")[1:-1]]
   assert cells[1:] == ["**holds**", "cpu", "pooled", "so"]
+  # Restarts are cells of the sweeps: judged there, once.
+  file.rename(tmp_path / "restarts.json")
+  assert not lines_with(page_of(tmp_path), "pools help (here)")
 
 
 def test_the_papers_scale_stands_in_a_column_of_its_own(tmp_path):
