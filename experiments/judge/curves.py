@@ -25,6 +25,24 @@ def u_shape(accuracies: Float[np.ndarray, "S n"]) -> Float[np.ndarray, "S"]:
   Raises:
     ValueError: fewer than three subnets.
   """
+  first, last = arms(accuracies)
+  return (first + last) / 2  # The ends are equally many.
+
+
+def arms(
+  accuracies: Float[np.ndarray, "S n"],
+) -> tuple[Float[np.ndarray, "S"], Float[np.ndarray, "S"]]:
+  """Returns the two arms of the U apart, each minus the middle.
+
+  Primacy, the first sixth minus the middle, and recency, the last sixth minus
+  it, one number a seed each.
+
+  Args:
+    accuracies: [S, n], final accuracy of each subnet by its index, n >= 3.
+
+  Raises:
+    ValueError: fewer than three subnets.
+  """
   values = np.asarray(accuracies, np.float64)
   num_subnets = values.shape[-1]
   if values.ndim != 2 or num_subnets < 3:
@@ -32,8 +50,9 @@ def u_shape(accuracies: Float[np.ndarray, "S n"]) -> Float[np.ndarray, "S"]:
       f"accuracies must be [S, n] with n >= 3, got shape {values.shape}"
     )
   sixth = max(1, num_subnets // 6)
-  ends = np.concatenate([values[:, :sixth], values[:, -sixth:]], axis=1)
-  return ends.mean(axis=1) - values[:, sixth:-sixth].mean(axis=1)
+  middle = values[:, sixth:-sixth].mean(axis=1)
+  first, last = values[:, :sixth], values[:, -sixth:]
+  return first.mean(axis=1) - middle, last.mean(axis=1) - middle
 
 
 def slope_per_doubling(

@@ -16,7 +16,10 @@ subnets" are absolute.
 
 from collections.abc import Iterable
 
+import numpy as np
+
 from experiments.judge import contrasts
+from experiments.judge import curves
 from experiments.judge.contrasts import Claim
 from experiments.k_dropout import paper
 
@@ -209,17 +212,30 @@ _SEQUENTIALS = (
 
 _LARGE_WINDOWS = (("k_over_T", ">=", 1 / 60 - 1e-9), ("k_over_T", "<=", 0.17))
 
+_FIGURE_3_WINDOWS = (
+  ("k_over_T", ">=", 1 / 12 - 1e-9),
+  ("k_over_T", "<=", 1 / 6 + 1e-9),
+)
+
 _DYNAMICS = (
-  Claim(
-    name="u_shape",
-    paper=_PAPER,
-    source="figure 3",
-    text="subnets trained first and last end better than those between",
-    measure="u_shape",
-    a=_SEQUENTIAL | {"m": 1},
-    where=_LARGE_WINDOWS,
-    settings=("k_over_T",),
-    paper_difference=2.4,
+  *(
+    Claim(
+      name=name,
+      paper=_PAPER,
+      source="figure 3",
+      text=f"subnets trained {which} end better than those between",
+      measure=name,
+      a=_SEQUENTIAL | {"m": 1, "optimizer": "adam"},
+      where=_FIGURE_3_WINDOWS,
+      settings=("k_over_T",),
+      paper_difference=_smallest(
+        float(curves.arms(np.array([values]))[arm][0])
+        for values in paper.FIGURE_3.values()
+      ),
+    )
+    for arm, (name, which) in enumerate(
+      (("primacy", "first"), ("recency", "last"))
+    )
   ),
   Claim(
     name="first_subnet_keeps",

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from experiments.cells import finished
 from experiments.cells import networks
 from experiments.judge import curves as curves_lib
+from experiments.k_dropout import arms
 from experiments.k_dropout import paper as paper_lib
 from experiments.k_dropout import sizes
 from experiments.report import figures
@@ -198,6 +199,12 @@ def rows(found: Sequence[Followed]) -> list[rows_lib.Row]:
       slopes = curves_lib.slope_per_doubling(ks, values)
       result += _per_seed(own, found[0].seeds, name, slopes)
   return result
+
+
+def arm_rows(label: str, one: Followed) -> list[rows_lib.Row]:
+  """Returns both arms of the U, in points, for each seed."""
+  share = one.k / one.num_steps
+  return arms.rows(label, one.k, share, one.seeds, one.boxes.trained)
 
 
 def draw(

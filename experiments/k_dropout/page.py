@@ -1,7 +1,12 @@
 """What the page over the k-dropout paper's results says."""
 
+import numpy as np
+
+from experiments.judge import curves
+from experiments.k_dropout import arms
 from experiments.k_dropout import comparison
 from experiments.k_dropout import frozen_batches
+from experiments.k_dropout import paper
 from experiments.k_dropout import revisions
 from experiments.report import page as page_lib
 from experiments.report import tables
@@ -60,6 +65,7 @@ def _before(found: page_lib.Found) -> list[str]:
       comparison.rows(found),
     ),
     *_frozen(found),
+    *_arms(found),
     *_speed(found),
   ]
 
@@ -103,6 +109,29 @@ def _frozen(found: page_lib.Found) -> list[str]:
   ]
 
 
+def _arms(found: page_lib.Found) -> list[str]:
+  """Primacy and recency apart, with the controls."""
+  own = found.get(arms.NAME)
+  rows = arms.of_numbers(own) if own else []
+  if not rows:
+    return []
+  return [
+    "## The U of figure 3, an arm at a time",
+    "Final accuracy of the subnets trained first, and last, minus those"
+    " between, in points with 95 % t intervals. The paper's, with Adam:"
+    f" {_paper_arms()}.",
+    arms.table(rows),
+  ]
+
+
+def _paper_arms() -> str:
+  return "; ".join(
+    f"{first:+.1f} and {last:+.1f} at k = {k:,}"
+    for k, values in paper.FIGURE_3.items()
+    for (first,), (last,) in [curves.arms(np.array([values]))]
+  )
+
+
 def _speed(found: page_lib.Found) -> list[str]:
   """Cells an hour, of each scale that was timed."""
   lines = [
@@ -139,4 +168,6 @@ def _speed(found: page_lib.Found) -> list[str]:
   ]
 
 
-PAPER = page_lib.Paper(_INTRODUCTION, EXPERIMENTS, _before, _after, _TIMED)
+PAPER = page_lib.Paper(
+  _INTRODUCTION, EXPERIMENTS, _before, _after, _TIMED, revisions.judged
+)

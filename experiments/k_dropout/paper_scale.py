@@ -9,7 +9,6 @@ nothing: half a minute, nearly all of it the bootstrap over seeds and images.
 
 import pathlib
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from absl import flags as absl_flags
@@ -17,13 +16,11 @@ from absl import flags as absl_flags
 from experiments.cells import flags as experiment_flags
 from experiments.cells import imported
 from experiments.cells import rows as cell_rows
-from experiments.judge import contrasts
 from experiments.judge import statistics
-from experiments.judge import verdicts as verdicts_lib
 from experiments.k_dropout import claims
-from experiments.k_dropout import paper
+from experiments.k_dropout import paper_scale_figure
+from experiments.k_dropout import paper_scale_words
 from experiments.k_dropout import sizes
-from experiments.report import columns
 from experiments.report import figures
 from experiments.report import rows as rows_lib
 from experiments.report import study
@@ -50,60 +47,6 @@ ORDERS = {
 
 _SHORT = {"every_epoch": "reshuffled", "rows": "rows", "once": "frozen"}
 
-_MANY = {"method": "sequential", "m": 512}
-
-
-def _contrast(
-  name: str, text: str, a, b, same=(), settings=()
-) -> contrasts.Claim:
-  return contrasts.Claim(
-    name=name,
-    paper="k-dropout",
-    source="after the runs",
-    text=text,
-    measure="accuracy",
-    a=a,
-    b=b,
-    same=same,
-    settings=settings,
-  )
-
-
-AFTERWARDS = (
-  _contrast(
-    "tie",
-    "512 subnets: rows permuted minus frozen (each image tied to its mask)",
-    _MANY | {"shuffle": "rows"},
-    _MANY | {"shuffle": "once"},
-    ("k",),
-  ),
-  _contrast(
-    "batch",
-    "512 subnets: reshuffled minus rows permuted (the batch frozen alone)",
-    _MANY | {"shuffle": "every_epoch"},
-    _MANY | {"shuffle": "rows"},
-    ("k",),
-  ),
-  _contrast(
-    "reuse",
-    "512 subnets minus standard dropout, reshuffled",
-    _MANY | {"shuffle": "every_epoch"},
-    {"method": "standard", "shuffle": "every_epoch"},
-    settings=("k",),
-  ),
-  _contrast(
-    "order",
-    "frozen minus reshuffled",
-    {"shuffle": "once"},
-    {"shuffle": "every_epoch"},
-    ("method", "k", "m"),
-  ),
-)
-"""Contrasts that nobody fixed before the runs; they get no verdict."""
-
-_EQUAL = 1.0
-"""Points; the margin of the claim on pools of 200."""
-
 
 def report(file: pathlib.Path, folder: pathlib.Path) -> study.Report:
   """Imports the runs of a file into a folder and returns what they say."""
@@ -116,8 +59,8 @@ def report(file: pathlib.Path, folder: pathlib.Path) -> study.Report:
   for number, (row, run) in enumerate(zip(rows, found.runs)):
     row["chosen_before"] = number < before
     row["test_loss"] = run.result["test_loss"][0]
-  seen = afterwards(rows, hits)
-  said = summary(rows, seen)
+  seen = paper_scale_words.afterwards(rows, hits)
+  said = paper_scale_words.summary(rows, seen)
   return study.Report(
     name="paper_scale",
     title="The paper's network at the paper's scale",
@@ -131,8 +74,13 @@ def report(file: pathlib.Path, folder: pathlib.Path) -> study.Report:
     },
     claims=claims.named(*CLAIMS),
     hits=hits,
-    notes=[*said, *_provenance(found), _FEW, _AFTER_WORDS, _after_table(seen)],
-    draw=figures.drawing(panels(rows), columns=2),
+    notes=[
+      *said,
+      *_provenance(found),
+      _FEW,
+      *paper_scale_words.contrasts_in_words(seen),
+    ],
+    draw=figures.drawing(paper_scale_figure.panels(rows), columns=2),
     made={name: found.made["every_run"][name] for name in _PASSPORT},
   )
 
@@ -162,6 +110,7 @@ def table(rows: Sequence[rows_lib.Row], batch_size: int) -> tables.Table:
   return [*header, "minutes of five runs"], lines
 
 
+<<<<<<< HEAD
 def afterwards(
   rows: Sequence[rows_lib.Row], hits
 ) -> list[verdicts_lib.Verdict]:
@@ -273,6 +222,8 @@ def _levels(rows, order: str) -> dict[str, float]:
   return {words: means[name, order] for name, words in names.items()}
 
 
+=======
+>>>>>>> science
 def _place(row: rows_lib.Row):
   kinds = ("none", "standard", "sequential", "pooled")
   return (
@@ -306,61 +257,6 @@ def _mean_loss(same: Sequence[rows_lib.Row]) -> str:
   return f"{np.mean([r['test_loss'] for r in same]):.2f}" if same else ""
 
 
-def _ranges(findings) -> str:
-  """Returns the means of all settings with their intervals."""
-  return ", ".join(
-    columns.interval(statistics.t_interval(np.array(f.differences)))
-    for f in findings
-  )
-
-
-def _k_of(setting: str) -> int:
-  return int(setting.removeprefix("k="))
-
-
-def _equal(finding: verdicts_lib.Finding) -> bool:
-  values = np.array(finding.differences)
-  return statistics.p_equivalent(values, _EQUAL) < 0.05
-
-
-def _fit(rows: Sequence[rows_lib.Row]) -> str:
-  """Says how much of its own training set the whole network gets right."""
-  means = rows_lib.means(
-    [r for r in rows if r["method"] == "sequential"],
-    *("shuffle", "k", "m"),
-    measure="train_accuracy",
-  )
-  last = max(k for _, k, _ in means)
-  frozen, free = (means[order, last, 512] for order in ("once", "rows"))
-  return (
-    f" At k = {last:,} the whole network is right on {frozen:.0f} % of its own"
-    f" training images, on {free:.0f} % with rows permuted."
-  )
-
-
-def _loss(rows: Sequence[rows_lib.Row], k: int) -> str:
-  """Says what reusing masks costs in log loss, where it costs."""
-  free = [r for r in rows if r["shuffle"] == "every_epoch"]
-  standard = [r for r in free if r["method"] == "standard"]
-  many = [r for r in free if (r.get("k"), r.get("m")) == (k, 512)]
-  lost = rows_lib.differences(many, standard, "test_loss")
-  if statistics.t_interval(lost).low <= 0:
-    return ""
-  pools = [
-    f"a pool of {size} {columns.paired(differences)}"
-    for (size,), same in sorted(
-      rows_lib.group(
-        [r for r in free if r["method"] == "pooled"], "pool_size"
-      ).items()
-    )
-    if (differences := rows_lib.differences(same, standard, "test_loss")).size
-  ]
-  return (
-    f" In test loss they do not: {columns.paired(lost)} nats;"
-    f" {', '.join(pools)}."
-  )
-
-
 def _setting(found: imported.Runs) -> str:
   return (
     study.describe(found.runs[0].cell).partition("Accuracies")[0]
@@ -390,33 +286,6 @@ _FEW = (
   " 512, large k is T / 6 and T, pools ran with m = 8. The transition cannot be"
   " told: the smallest k here, 485, is behind already."
 )
-
-_AFTER_WORDS = (
-  "Contrasts that were written down after the runs were seen, without"
-  " verdicts. The first two are those that the runs at the cpu scale suggested;"
-  " they were made on data of their own."
-)
-
-
-def _after_table(seen: Sequence[verdicts_lib.Verdict]) -> str:
-  header = ("a minus b", "setting", "seeds", "d", "95 % t", "seeds and images")
-  return tables.text(
-    header,
-    [
-      [
-        verdict.claim.text,
-        setting,
-        str(f.num_seeds),
-        f"{f.mean:+.2f}",
-        *(
-          f"[{low:+.2f}, {high:+.2f}]"
-          for low, high in filter(None, (f.interval_95, f.bootstrap))
-        ),
-      ]
-      for verdict in seen
-      for setting, f in verdict.findings.items()
-    ],
-  )
 
 
 def main(argv: list[str]) -> None:

@@ -4,14 +4,14 @@
 
 About 3 minutes of two cores at the cpu scale, where sweeps have not trained
 the same cells before. Expected: short windows and pools lie among the points
-of standard dropout, all of them above no dropout.
+of standard dropout, all of them above no dropout. It judges no claim: its runs
+are those of the sweeps, which judge them already.
 """
 
 from experiments.cells import experiment
 from experiments.cells import flags as experiment_flags
 from experiments.cells import rows as cell_rows
 from experiments.cells import sweeps
-from experiments.k_dropout import claims
 from experiments.k_dropout import grids
 from experiments.k_dropout import paper
 from experiments.k_dropout import sizes
@@ -23,8 +23,6 @@ from experiments.report import study
 from experiments.run import flags
 
 experiment_flags.define()
-
-CLAIMS = ("pool_50_is_close", "every_pool_helps", "sixty_subnets_suffice")
 
 _SETTING = ("method", "k", "pool_size", "m")
 
@@ -54,8 +52,6 @@ def measure(scale: sizes.Scale, store: sweeps.Store) -> study.Report:
     ),
     rows=rows,
     numbers={"points": points},
-    claims=claims.named(*CLAIMS),
-    hits=cell_rows.hits(cells, store.folder),
     draw=figures.drawing([_panel(points, scale, depth)]),
   )
 

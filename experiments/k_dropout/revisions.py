@@ -6,6 +6,7 @@ verdict stays here beside the new one.
 
 from typing import NamedTuple
 
+from experiments.k_dropout import arms
 from experiments.report import page as page_lib
 from experiments.report import tables
 
@@ -38,7 +39,36 @@ REVISIONS = (
     " be caused; the contrast between orders was exploratory, and the paper's"
     " scale has confirmed it",
   ),
+  Revision(
+    "2026-11-26",
+    "subnets trained first and last end better than those between (figure 3;"
+    " cpu scale)",
+    "holds",
+    ("primacy", "recency"),
+    "one number pooled both ends, so that recency alone made it hold; two"
+    " claims now, at figure 3's shares of the run (T / 12 and T / 6), on"
+    " the runs that were there",
+  ),
+  Revision(
+    "2026-11-26",
+    "pools of 50 are within 1.5 points; every pool beats no dropout; 60 subnets"
+    " suffice (restarts; cpu scale)",
+    "cannot be told; holds; cannot be told",
+    "not judged a second time",
+    "its runs are cells of the sweeps, with their seeds, so that one run stood"
+    " under two verdicts",
+  ),
 )
+
+_JUDGED_ELSEWHERE = "restarts"
+
+
+def judged(found: page_lib.Found) -> page_lib.Found:
+  """Returns the numbers of all experiments with the verdicts of today."""
+  again = found.get(_JUDGED_ELSEWHERE)
+  if again:
+    found = {**found, _JUDGED_ELSEWHERE: {**again, "verdicts": []}}
+  return arms.judged(found)
 
 
 def section(found: page_lib.Found) -> list[str]:

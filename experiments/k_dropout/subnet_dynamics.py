@@ -21,6 +21,7 @@ from experiments.cells import experiment
 from experiments.cells import finished
 from experiments.cells import flags as experiment_flags
 from experiments.cells import sweeps
+from experiments.k_dropout import arms
 from experiments.k_dropout import claims
 from experiments.k_dropout import dynamics
 from experiments.k_dropout import sizes
@@ -34,7 +35,7 @@ experiment_flags.define()
 FLAGS = absl_flags.FLAGS
 
 CLAIMS = (
-  "u_shape",
+  *arms.CLAIMS,
   "first_subnet_keeps",
   "later_subnets_lose",
   "several_first_keep",
@@ -76,6 +77,12 @@ def measure(scale: sizes.Scale, store: sweeps.Store) -> study.Report:
     for method in ("none", "standard")
   }
   first = found["adam"][0]
+  both_arms = [
+    row
+    for label, many in found.items()
+    for one in many
+    for row in dynamics.arm_rows(label, one)
+  ]
   with_paper = scale.name == "paper" and depth == 3
   return study.Report(
     name="subnet_dynamics",
@@ -88,7 +95,7 @@ def measure(scale: sizes.Scale, store: sweeps.Store) -> study.Report:
         *(_line(label, one) for label, many in found.items() for one in many),
       ],
     ),
-    rows=dynamics.rows(found["adam"]),
+    rows=[*dynamics.rows(found["adam"]), *both_arms],
     numbers={
       "followed": {
         label: [one.as_json() for one in many] for label, many in found.items()
@@ -102,7 +109,8 @@ def measure(scale: sizes.Scale, store: sweeps.Store) -> study.Report:
       " accuracy of subnet 0 minus that at its window's end. Later lose: the"
       " same, negated, over the subnets between the first and the last; both"
       f" on {first.watched} images. Box plots: all subnets that were trained,"
-      f" {scale.num_random} random ones a seed."
+      f" {scale.num_random} random ones a seed.",
+      arms.table(both_arms),
     ],
     draw=lambda path: dynamics.draw(path, found, references, with_paper),
   )

@@ -25,6 +25,7 @@ class Paper:
     before: sections between what was run and the verdicts.
     after: sections below the verdicts.
     further: names of files whose numbers the sections read, too.
+    judged: judges what was measured before its claims were.
   """
 
   introduction: str
@@ -32,13 +33,13 @@ class Paper:
   before: Callable[[Found], Sequence[str]]
   after: Callable[[Found], Sequence[str]]
   further: Sequence[str] = ()
+  judged: Callable[[Found], Found] = lambda found: found
 
 
 def text(paper: Paper, folder: pathlib.Path) -> str:
   """Returns the page over what lies in `folder`."""
-  found = {
-    name: read(folder, name) for name in (*paper.experiments, *paper.further)
-  }
+  names = (*paper.experiments, *paper.further)
+  found = paper.judged({name: read(folder, name) for name in names})
   ours = {name: found[name] for name in paper.experiments}
   parts = [
     paper.introduction,

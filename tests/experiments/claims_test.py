@@ -269,7 +269,7 @@ def test_the_table_and_the_json_hold_every_setting():
 def test_claims_are_named_once_and_found():
   counts = collections.Counter(claim.name for claim in CLAIMS)
   assert set(counts.values()) == {1}
-  assert claims.named("u_shape")[0].measure == "u_shape"
+  assert claims.named("recency")[0].measure == "recency"
   with pytest.raises(ValueError, match="claim must be one of .*got 'v_shape'"):
     claims.named("v_shape")
 

@@ -85,6 +85,9 @@ def test_u_shape_by_hand():
   row = [5, 3, 1, 1, 1, 1, 1, 1, 1, 1, 2, 4]
   flat = [2.0] * 12
   np.testing.assert_allclose(curves.u_shape(np.array([row, flat])), [2.5, 0.0])
+  first, last = curves.arms(np.array([row, flat]))
+  np.testing.assert_allclose(first, [3.0, 0.0])
+  np.testing.assert_allclose(last, [2.0, 0.0])
   # Three subnets: ends of one each.
   np.testing.assert_allclose(curves.u_shape(np.array([[4.0, 1.0, 2.0]])), [2.0])
 

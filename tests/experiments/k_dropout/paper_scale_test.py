@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 from experiments.judge import statistics
+from experiments.k_dropout import claims
 from experiments.k_dropout import paper_scale
+from experiments.k_dropout import paper_scale_words
 from experiments.report import study
 
 PAGE = pathlib.Path("docs/results/k-dropout/paper_scale.json")
@@ -31,8 +33,8 @@ def no_bootstrap(monkeypatch):
 
 
 def said(rows):
-  seen = paper_scale.afterwards(rows, hits=None)
-  return " ".join(paper_scale.summary(rows, seen))
+  seen = paper_scale_words.afterwards(rows, hits=None)
+  return " ".join(paper_scale_words.summary(rows, seen))
 
 
 def chosen(rows, **fields):
@@ -96,9 +98,7 @@ def test_the_table_says_what_was_not_run_and_what_was_chosen_first(rows):
 
 
 def test_verdicts_are_the_rules_own(committed, rows):
-  judged = study.judge(
-    paper_scale.claims.named(*paper_scale.CLAIMS), rows, scale="paper"
-  )
+  judged = study.judge(claims.named(*paper_scale.CLAIMS), rows, scale="paper")
   assert [v.outcome for v in judged] == [
     v["outcome"] for v in committed["verdicts"]
   ]

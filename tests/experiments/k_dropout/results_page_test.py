@@ -50,6 +50,32 @@ def test_numbers_stand_beside_the_papers(tmp_path):
   assert pool.split("|")[3].strip() == "not run"
 
 
+def test_the_u_is_judged_an_arm_at_a_time(tmp_path):
+  # Recency alone: six subnets of 200 steps, the last four points better.
+  noise = [0.0, 0.01, -0.01, 0.02, -0.02]
+  trained = [[0.3 + n, *[0.3] * 4, 0.34 + n] for n in noise]
+  write(tmp_path, "subnet_dynamics", [])
+  file = tmp_path / "subnet_dynamics.json"
+  numbers = json.loads(file.read_text())
+  numbers["seeds"] = list(range(5))
+  one = {"k": 200, "steps": [600, 1200], "trained": trained}
+  numbers["numbers"]["followed"] = {"adam": [one]}
+  pooled = {"claim": {"name": "u_shape", "text": "pooled", "source": "here"}}
+  numbers["verdicts"] = [pooled | {"outcome": "holds", "reason": "so"}]
+  file.write_text(json.dumps(numbers))
+  page = page_of(tmp_path)
+  (last,) = lines_with(page, "trained last end better")
+  (first,) = lines_with(page, "trained first end better")
+  assert "**holds**" in last and "**cannot be told**" in first
+  assert not lines_with(page, "pooled (here)")
+  # sd .0158 over sqrt(5), times 2.776: 1.96 points.
+  (arms,) = lines_with(page, "| adam")
+  cells = [cell.strip() for cell in arms.split("|")[4:6]]
+  assert cells == ["+0.00 [-1.96, +1.96]", "+4.00 [+2.04, +5.96]"]
+  (old,) = lines_with(page, "primacy: cannot be told; recency: holds")
+  assert "| holds " in old
+
+
 def test_verdicts_are_counted_and_say_their_scale(tmp_path):
   write(tmp_path, "pooled", [])
   file = tmp_path / "pooled.json"
@@ -65,6 +91,9 @@ def test_verdicts_are_counted_and_say_their_scale(tmp_path):
   first, *_ = lines_with(page, "pools help (here)")
   cells = [cell.strip() for cell in first.split("|")[1:-1]]
   assert cells[1:] == ["**holds**", "cpu", "pooled", "so"]
+  # Restarts are cells of the sweeps: judged there, once.
+  file.rename(tmp_path / "restarts.json")
+  assert not lines_with(page_of(tmp_path), "pools help (here)")
 
 
 def test_the_papers_scale_stands_in_a_column_of_its_own(tmp_path):
