@@ -42,7 +42,7 @@ class Masks:
     keep = self.keep
     _checks.check_array("masks' keep", keep)
     if keep.dtype != jnp.bool_:
-      raise ValueError(f"masks must be bool, got keep of {keep.dtype}")
+      raise ValueError(f"masks must be bool, got {keep.dtype} keep")
     blocks = num_blocks(self.width, self.block_size)
     if keep.ndim != 2 or keep.shape[1] != blocks:
       raise ValueError(

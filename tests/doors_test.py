@@ -440,6 +440,6 @@ def test_everything_public_is_tried():
 
 
 def test_right_arguments_belong_to_the_functions():
-  for place, (function, right) in _calls().items():
-    inspect.signature(function).bind_partial(**right)
-    assert place
+  for function, right in _calls().values():
+    known = inspect.signature(function).parameters
+    assert set(right) <= set(known), function
