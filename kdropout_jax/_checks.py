@@ -76,6 +76,14 @@ def check_array(
     raise ValueError(f"{name} must be {_KINDS[kind]}, got {value.dtype}")
 
 
+def as_array(name: str, value) -> jax.Array:
+  """Returns what JAX takes for an array as one, or raises a ValueError."""
+  try:
+    return jnp.asarray(value)
+  except (TypeError, ValueError, OverflowError) as error:
+    raise ValueError(f"{name} must be an array, got {shown(value)}") from error
+
+
 def check_tree(name: str, tree, kind: str | None = None) -> None:
   """Raises a ValueError unless all leaves are arrays or numbers.
 
@@ -84,13 +92,25 @@ def check_tree(name: str, tree, kind: str | None = None) -> None:
   """
   for leaf in jax.tree.leaves(tree):
     is_shape = isinstance(leaf, jax.ShapeDtypeStruct)
-    is_number = isinstance(leaf, (bool, int, float, complex))
+    is_number = isinstance(leaf, (float, complex)) or (
+      isinstance(leaf, int) and -_MAX_INT32 <= leaf <= _MAX_INT32
+    )
     if not (_is_array(leaf) or is_number or is_shape) or (
       kind is not None and not _has_kind(jnp.result_type(leaf), kind)
     ):
       raise ValueError(
         f"{name} must be a tree of {_KINDS[kind] + ' ' if kind else ''}arrays,"
         f" got the leaf {shown(leaf)}"
+      )
+
+
+def check_arrays(name: str, tree) -> None:
+  """Raises a ValueError unless all leaves are arrays of real numbers."""
+  check_tree(name, tree, "number")
+  for leaf in jax.tree.leaves(tree):
+    if isinstance(leaf, (bool, int, float, complex)):
+      raise ValueError(
+        f"{name} must be a tree of arrays, got the leaf {shown(leaf)}"
       )
 
 

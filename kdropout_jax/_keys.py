@@ -91,7 +91,7 @@ def named(key: Key, name: str) -> Key:
 
 
 def _legacy_words(key, name: str) -> Array:
-  words = jnp.asarray(key) if isinstance(key, (jax.Array, np.ndarray)) else None
+  words = key if isinstance(key, (jax.Array, np.ndarray)) else None
   if (
     words is None
     or words.dtype != jnp.uint32
@@ -103,4 +103,4 @@ def _legacy_words(key, name: str) -> Array:
       f" [..., 4]), got {getattr(key, 'dtype', type(key).__name__)}"
       f" {getattr(key, 'shape', '')}".rstrip()
     )
-  return words
+  return jnp.asarray(words)

@@ -37,12 +37,12 @@ class Masks:
   num_kept: int | None = None
 
   def __post_init__(self):
-    _checks.check_positive("width", self.width)
+    _checks.check_int32("width", self.width)
     _checks.check_positive("block_size", self.block_size)
     keep = self.keep
     _checks.check_array("masks' keep", keep)
     if keep.dtype != jnp.bool_:
-      raise ValueError(f"masks must be bool, got {keep.dtype}")
+      raise ValueError(f"masks must be bool, got {keep.dtype} keep")
     blocks = num_blocks(self.width, self.block_size)
     if keep.ndim != 2 or keep.shape[1] != blocks:
       raise ValueError(

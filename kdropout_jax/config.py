@@ -69,7 +69,7 @@ class Sequential:
 
   def __post_init__(self):
     _checks.check_leaf("k", self.k)
-    _checks.check_positive("m", self.m)
+    _checks.check_int32("m", self.m)
 
   def num_concurrent(self, batch_size: int) -> int:
     """Returns T, the number of subnets in one step."""
@@ -113,7 +113,8 @@ class Pooled:
 
   def __post_init__(self):
     _checks.check_leaf("pool_size", self.pool_size)
-    _checks.check_positive("m", self.m)
+    _checks.check_int32("m", self.m)
+    _checks.check_flag("replacement", self.replacement)
     if not self.replacement and _checks.is_concrete(self.pool_size):
       if np.any(np.asarray(self.pool_size) < self.m):
         raise ValueError(
@@ -274,14 +275,21 @@ class MaskConfig:
   def __post_init__(self):
     check_schedule(self.schedule)
     patterns.check_pattern(self.pattern)
-    _checks.check_positive("batch_size", self.batch_size)
+    _checks.check_int32("batch_size", self.batch_size)
     widths = self.widths
     pairs = widths.items() if isinstance(widths, Mapping) else widths
+    is_pairs = isinstance(widths, (Mapping, tuple, list))
+    if not is_pairs or any(
+      not isinstance(pair, (tuple, list)) or len(pair) != 2 for pair in pairs
+    ):
+      raise ValueError(
+        f"widths must be {{layer name: units}}, got {_checks.shown(widths)}"
+      )
     pairs = tuple(sorted((str(name), width) for name, width in pairs))
     if not pairs:
       raise ValueError("widths must name at least one layer, got none")
     for name, width in pairs:
-      _checks.check_positive(f"widths[{name!r}]", width)
+      _checks.check_int32(f"widths[{name!r}]", width)
     object.__setattr__(self, "widths", pairs)
 
 

@@ -61,6 +61,8 @@ def drop_connect(
   Array([[2.]], dtype=float32)
   """
   x = functional.check_inputs(x)
+  w = _checks.as_array("w", w)
+  b = None if b is None else _checks.as_array("b", b)
   _check_operands(x, w, b)
   rate = patterns.check_rate(rate)
   _checks.check_option("rescale", rescale, functional.Rescale)

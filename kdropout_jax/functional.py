@@ -253,6 +253,12 @@ def assign_rows(
   for name, value in (("num_subnets", num_subnets), ("batch_size", batch_size)):
     _checks.check_int32(name, value)
   _checks.check_option("row_layout", row_layout, RowLayout)
+  if type(num_rows) is not int or num_rows != 0:  # a part may be empty
+    _checks.check_int32("num_rows", num_rows)
+  if num_rows > batch_size:
+    raise ValueError(
+      f"num_rows must be <= batch_size = {batch_size}, got {num_rows}"
+    )
   first = _check_first_row(first_row, num_rows, batch_size)
   rows = first + jnp.arange(num_rows, dtype=jnp.int32)
   if row_layout == "tiled":
@@ -284,7 +290,7 @@ def _check_first_row(first_row, num_rows: int, batch_size: int):
 
 def check_inputs(x) -> Array:
   """Returns `x` as an array, or raises a ValueError that names the rule."""
-  x = jnp.asarray(x)
+  x = _checks.as_array("x", x)
   if not jnp.issubdtype(x.dtype, jnp.floating):
     raise ValueError(f"x must be floating point, got {x.dtype}")
   if x.ndim < 2:

@@ -170,9 +170,11 @@ def pruned(
   >>> optax.apply_updates(params, opt.update(ones, state, params)[0])["w"]
   Array([2., 0.], dtype=float32)
   """
+  layouts.check_optimizer(optimizer)
   inner = optax.with_extra_args_support(optimizer)
 
   def init(params):
+    _checks.check_tree("params", params)
     masks = jax.tree.map(lambda p: jnp.ones(p.shape, jnp.bool_), params)
     return PrunedState(inner.init(params), masks)
 
@@ -197,6 +199,7 @@ def _selector(
 ) -> Callable[[Any, Any], Any]:
   """Returns a function that takes new leaves where kept, old ones elsewhere."""
   widths = layouts.widths_of(masks)
+  layouts.check_params(params, layout)
   layouts.leaf_axes(params, layout, widths)  # layout and masks fit
   owners, owned, _ = layouts.flatten(params)
   axes_of = {tuple(path.split("/")): dict(axes) for path, axes in layout.axes}
@@ -232,7 +235,7 @@ def _norm_scale(weights, axes: tuple[int, ...], limit: float):
 
 
 def _check_limit(limit) -> None:
-  if isinstance(limit, (bool, np.bool_)) or jnp.ndim(limit):
+  if isinstance(limit, (bool, np.bool_, list, tuple)) or np.ndim(limit):
     raise ValueError(f"limit must be a positive finite number, got {limit!r}")
   _checks.check_numbers(
     "limit",
@@ -245,7 +248,8 @@ def _check_limit(limit) -> None:
 def _check_axes(axes) -> tuple[int, ...] | None:
   if axes is None:
     return None
-  axes = (axes,) if isinstance(axes, int) else tuple(axes)
+  is_many = isinstance(axes, (list, tuple))
+  axes = tuple(axes) if is_many else (axes,)
   if not axes or not all(type(axis) is int for axis in axes):
     raise ValueError(f"axes must be integers, at least one, got {axes!r}")
   return axes

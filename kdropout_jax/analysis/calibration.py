@@ -127,7 +127,7 @@ def expected_calibration_error(
   0.5
   """
   _shapes.check_logits(logits, labels)
-  _checks.check_positive("num_bins", num_bins)
+  _checks.check_int32("num_bins", num_bins)
   probs = jax.nn.softmax(logits.astype(jnp.float32))
   confidence = jnp.max(probs, axis=-1)
   hit = correct(logits, labels).astype(jnp.float32)

@@ -114,19 +114,23 @@ def barrier(
   return jnp.max(values - line)
 
 
-def check_alike(start: Any, end: Any) -> None:
+def check_alike(
+  start: Any, end: Any, names: tuple[str, str] = ("start", "end")
+) -> None:
   """Raises a ValueError unless two trees have one structure and shapes."""
-  _checks.check_tree("start", start)
-  _checks.check_tree("end", end)
+  first, second = names
+  _checks.check_tree(first, start)
+  _checks.check_tree(second, end)
   ours, theirs = jax.tree.structure(start), jax.tree.structure(end)
   if ours != theirs:
     raise ValueError(
-      f"start and end must have the same structure, got {ours} and {theirs}"
+      f"{first} and {second} must have the same structure, got {ours} and"
+      f" {theirs}"
     )
   for a, b in zip(jax.tree.leaves(start), jax.tree.leaves(end)):
     if jnp.shape(a) != jnp.shape(b):
       raise ValueError(
-        "leaves of start and of end must have the same shape, got"
+        f"leaves of {first} and of {second} must have the same shape, got"
         f" {list(jnp.shape(a))} and {list(jnp.shape(b))}"
       )
 

@@ -47,7 +47,7 @@ def of_weights(before: Any, after: Any) -> Movement:
   >>> of_weights({"w": jnp.array([3.0, 4.0])}, {"w": jnp.array([3.0, 3.0])})
   Movement(absolute=Array(1., ...), relative=Array(0.2, ...))
   """
-  connectivity.check_alike(before, after)
+  connectivity.check_alike(before, after, ("before", "after"))
   return _movement(
     jax.tree.map(lambda a, b: _float32(b) - _float32(a), before, after), before
   )

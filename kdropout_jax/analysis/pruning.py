@@ -49,7 +49,9 @@ class Ticket(NamedTuple):
 
 def is_matrix(param: Any) -> bool:
   """Returns whether a parameter has two axes or more: a kernel."""
-  return jnp.ndim(param) >= 2
+  if not hasattr(param, "ndim"):
+    _checks.check_type("param", param, (int, float, complex), "an array")
+  return np.ndim(param) >= 2
 
 
 def full_masks(params: Any) -> Any:
@@ -85,7 +87,7 @@ def fraction_left(
   _checks.check_tree("masks", masks, "bool")
   _checks.check_callable("prunable", prunable)
   leaves = [m for m in jax.tree.leaves(masks) if prunable(m)]
-  _check_some(leaves)
+  _check_some(leaves, "masks")
   kept = jnp.stack([jnp.sum(m, dtype=jnp.int32) for m in leaves])
   return jnp.sum(kept) / sum(m.size for m in leaves)
 
@@ -123,7 +125,7 @@ def magnitude_masks(
   """
   check_fraction("fraction", fraction)
   _checks.check_option("scope", scope, Scope)
-  _checks.check_tree("params", params, "number")
+  _checks.check_arrays("params", params)
   _checks.check_callable("prunable", prunable)
   masks = full_masks(params) if masks is None else masks
   _check_masks("params", params, masks)
@@ -178,7 +180,7 @@ def find_tickets(
   [1.0, 0.5, 0.25]
   """
   _checks.check_callable("train", train)
-  _checks.check_tree("rewind_to", rewind_to, "number")
+  _checks.check_arrays("rewind_to", rewind_to)
   _checks.check_option("scope", scope, Scope)
   _checks.check_callable("prunable", prunable)
   if not isinstance(fractions, (list, tuple, np.ndarray)):
@@ -191,6 +193,9 @@ def find_tickets(
       raise ValueError(
         f"fractions must fall from below 1, got {list(fractions)}"
       )
+  _check_some(
+    [x for x in jax.tree.leaves(rewind_to) if prunable(x)], "rewind_to"
+  )
   masks = full_masks(rewind_to)
   tickets = []
   for fraction in (1.0, *fractions):
@@ -205,6 +210,8 @@ def find_tickets(
 
 def count_left(fraction: float, total: int) -> int:
   """Returns how many of `total` a fraction leaves: rounded, at least one."""
+  check_fraction("fraction", fraction)
+  _checks.check_positive("total", total)
   return max(1, int(fraction * total + 0.5))
 
 
@@ -229,7 +236,7 @@ def _apply(tree: Any, masks: Any) -> Any:
 
 def _check_masks(name: str, tree: Any, masks: Any) -> None:
   """Raises a ValueError unless masks are bool and like the tree."""
-  _checks.check_tree(name, tree)
+  _checks.check_arrays(name, tree)
   _checks.check_tree("masks", masks)
   ours, theirs = (
     jax.tree.map(jnp.shape, t, is_leaf=None) for t in (tree, masks)
@@ -242,6 +249,6 @@ def _check_masks(name: str, tree: Any, masks: Any) -> None:
   _checks.check_tree("masks", masks, "bool")
 
 
-def _check_some(found: Sequence[Any]) -> None:
+def _check_some(found: Sequence[Any], name: str = "params") -> None:
   if not found:
-    raise ValueError("params must hold at least one prunable parameter")
+    raise ValueError(f"{name} must hold at least one prunable parameter")

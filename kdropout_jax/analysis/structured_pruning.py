@@ -42,7 +42,7 @@ def unit_norms(
   >>> unit_norms(params, layouts.Layout({"w": {1: "h"}}))["h"].tolist()
   [5.0, 1.0]
   """
-  _checks.check_tree("params", params, "number")
+  _checks.check_arrays("params", params)
   layouts.check_params(params, layout)
   sides = _sides(params, layout)
   norms = {}
@@ -120,6 +120,7 @@ def parameter_masks(
   >>> parameter_masks(params, layout, masks)["w"].tolist()
   [[True, False]]
   """
+  _checks.check_arrays("params", params)
   blocks.check_layers(masks)
   keep = {layer: mask.dense() for layer, mask in masks.items()}
   all_axes = layouts.leaf_axes(params, layout, layouts.widths_of(masks))

@@ -128,6 +128,11 @@ def accuracies(
 
   _check(apply_fn, params, masks, x, rows_at_once)
   _checks.check_array("labels", labels, "B", "integer")
+  if labels.shape[0] != x.shape[0]:
+    raise ValueError(
+      f"labels must have one entry for each of the {x.shape[0]} rows of x, got"
+      f" {labels.shape[0]}"
+    )
   return _evaluate(fn, params, masks, layout, sizes, byte_budget)
 
 
@@ -155,8 +160,11 @@ def _check(apply_fn, params, masks, x, rows_at_once) -> None:
   _checks.check_tree("params", params)
   _check_masks(masks)
   _checks.check_array("x", x)
-  if not jnp.ndim(x):
-    raise ValueError("x must have a leading axis of rows, got a single number")
+  if not jnp.ndim(x) or not x.shape[0]:
+    raise ValueError(
+      "x must have a leading axis of rows, at least one, got shape"
+      f" {list(jnp.shape(x))}"
+    )
   _checks.check_positive("rows_at_once", rows_at_once)
 
 

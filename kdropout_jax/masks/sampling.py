@@ -51,7 +51,7 @@ def subnet_masks(
   [3, 3, 3]
   """
   patterns.check_pattern(pattern)
-  _checks.check_positive("width", width)
+  _checks.check_int32("width", width)
   if not isinstance(ids, (list, tuple)):
     _checks.check_array("ids", ids)
   try:

@@ -1,10 +1,13 @@
 """The key of every layer of a linen model; public as ``kd.linen``."""
 
+from collections.abc import Mapping
+
 import jax
 from flax import linen as nn
 from flax import traverse_util
 from flax.core import scope as flax_scope
 
+from kdropout_jax import _checks
 from kdropout_jax import _keys
 from kdropout_jax import config
 from kdropout_jax._types import Key
@@ -49,6 +52,10 @@ def layer_keys(
   ...                          key=jax.random.key(0)))
   ['layers_0']
   """
+  _checks.check_type("model", model, nn.Module, "a linen module")
+  _checks.check_type("variables", variables, Mapping, "a dict of variables")
+  _checks.check_tree("variables", variables)
+  key = _keys.single(key)
   kwargs.pop("mutable", None)
   refused = None
   for carrier in (None, "params", "intermediates", *variables):

@@ -8,14 +8,15 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Bool
 
+from kdropout_jax import _checks
 from kdropout_jax import blocks
 from kdropout_jax.ops import problems
 
 
 def operands(x, w, b) -> tuple[Array, Array, Array | None]:
   """Returns the operands as arrays of their common dtype, checked."""
-  x, w = jnp.asarray(x), jnp.asarray(w)
-  b = None if b is None else jnp.asarray(b)
+  x, w = _checks.as_array("x", x), _checks.as_array("w", w)
+  b = None if b is None else _checks.as_array("b", b)
   check_operands(x, w, b)
   dtype = jnp.result_type(x, w)
   return x.astype(dtype), w.astype(dtype), b if b is None else b.astype(dtype)

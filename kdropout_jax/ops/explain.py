@@ -2,8 +2,10 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import DTypeLike
 
+from kdropout_jax import _checks
 from kdropout_jax import blocks
 from kdropout_jax.ops import arguments
 from kdropout_jax.ops import dispatch
@@ -43,7 +45,14 @@ def explain(
   dx: dense; nothing was timed on tpu
   dw: dense; nothing was timed on tpu
   """
-  platform = platform or jax.default_backend()
+  for name, shape in (("x_shape", x_shape), ("w_shape", w_shape)):
+    is_shape = isinstance(shape, (tuple, list)) and len(shape) >= 2
+    if not is_shape or not all(
+      isinstance(n, (int, np.integer)) and 0 <= n < 2**31 for n in shape
+    ):
+      raise ValueError(f"{name} must be a shape, got {_checks.shown(shape)}")
+  platform = jax.default_backend() if platform is None else platform
+  _checks.check_type("platform", platform, str, "a platform's name")
   platform = {"gpu": "cuda"}.get(platform, platform)
   if platform not in dispatch.PLATFORMS:
     raise ValueError(

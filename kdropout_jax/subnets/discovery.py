@@ -9,6 +9,7 @@ import jax
 import numpy as np
 from flax import linen as nn
 
+from kdropout_jax import _checks
 from kdropout_jax._types import UnsupportedError
 from kdropout_jax.subnets.layouts import Layout
 from kdropout_jax.subnets.probing import layouts as probing
@@ -58,6 +59,7 @@ def layout(
   >>> kd.subnets.layout(net, variables, x).as_dict()["layers_3/kernel"]
   {0: 'layers_2'}
   """
+  _checks.check_flag("check", check)
   called = _called(model, variables, args, kwargs)
   _check_statistics(called)
   found, widths = reading.read(called.run, called.params)
@@ -76,6 +78,13 @@ def layout(
 def _called(model, variables, args, kwargs) -> probing.Called:
   if isinstance(model, nn.Module):
     kwargs = {"rngs": _rngs()} | kwargs
+    _checks.check_type("variables", variables, Mapping, "a dict of variables")
+    _checks.check_tree("variables", variables)
+    if "params" not in variables:
+      raise ValueError(
+        f"variables must have the collection 'params', got {sorted(variables)}"
+      )
+    variables = nn.meta.unbox(variables)  # boxes say where arrays lie
   else:  # flax.nnx is imported only for those who use it
     name = "kdropout_jax.subnets.nnx_models"
     model = importlib.import_module(name).functional(model, variables)

@@ -61,6 +61,10 @@ def evaluate(
   [0.0, 1.0, 2.0]
   """
   _checks.check_positive("byte_budget", byte_budget)
+  _checks.check_callable("fn", fn)
+  _checks.check_tree("params", params)
+  if layout is not None:
+    layouts.check_layout(layout)
   count = _num_subnets(masks)
   if layout is None and sizes is not None:
     raise ValueError("sizes has no effect without a layout: leave it out")

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from jax.experimental import layout as layout_lib
 from jaxtyping import Array, Int
 
+from kdropout_jax import _checks
 from kdropout_jax import blocks
 from kdropout_jax.subnets import indexing
 from kdropout_jax.subnets import layouts
@@ -101,6 +102,7 @@ def put(tree: Any, small: Any, layout: layouts.Layout, tables: Tables) -> Any:
   _check_single(tables)
   axes = layouts.leaf_axes(tree, layout, indexing.widths(tables))
   leaves, treedef = jax.tree.flatten(tree)
+  _checks.check_tree("small", small)
   if jax.tree.structure(small) != treedef:
     raise ValueError(
       f"small must have the structure of params, {treedef}, got"

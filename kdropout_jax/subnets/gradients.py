@@ -75,8 +75,9 @@ def value_and_grad(
   (4.0, [1.0, 3.0])
   """
   _checks.check_option("row_layout", row_layout, functional.RowLayout)
-  if not isinstance(layout, layouts.Layout):
-    raise ValueError(f"layout must be a kd.subnets.Layout, got {layout!r}")
+  _checks.check_callable("loss_fn", loss_fn)
+  _checks.check_flag("has_aux", has_aux)
+  layouts.check_layout(layout)
 
   def run(params: Any, masks: Mapping[str, blocks.Masks], *rows: Any):
     groups = _Groups.of(rows, masks, row_layout)

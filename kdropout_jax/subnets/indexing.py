@@ -18,7 +18,6 @@ from kdropout_jax import _checks
 from kdropout_jax import _pytrees
 from kdropout_jax import blocks
 from kdropout_jax._types import UnsupportedError
-from kdropout_jax.subnets import layouts
 
 Sizes = Mapping[str, int]
 """{layer: units N of the small network}, where masks vary in their count."""
@@ -71,8 +70,15 @@ _pytrees.register(Table, ("units", "place", "live", "fits", "masks"))
 def make_tables(
   masks: Mapping[str, blocks.Masks], sizes: Sizes | None = None
 ) -> dict[str, Table]:
-  """Returns ``{layer: Table}`` for masks of T subnets."""
-  layouts.widths_of(masks)
+  """Returns ``{layer: Table}`` for masks of T subnets.
+
+  Raises:
+    ValueError: masks or sizes that are none, or do not fit each other.
+    UnsupportedError: the count of kept units varies and `sizes` is missing.
+  """
+  blocks.check_layers(masks)
+  if sizes is not None:
+    _checks.check_type("sizes", sizes, Mapping, "{layer: units} or None")
   for layer in sizes or {}:
     if layer not in masks:
       raise ValueError(
@@ -101,7 +107,7 @@ def max_sizes(masks: Mapping[str, blocks.Masks]) -> dict[str, int]:
   >>> kd.subnets.max_sizes({"h": kd.Masks(keep, 3)})
   {'h': 2}
   """
-  layouts.widths_of(masks)
+  blocks.check_layers(masks)
   return {layer: _max_count(layer, mask) for layer, mask in masks.items()}
 
 
@@ -114,6 +120,17 @@ def _max_count(layer: str, mask: blocks.Masks) -> int:
     )
   units = np.repeat(np.asarray(mask.keep), mask.block_size, axis=1)
   return max(1, int(units[:, : mask.width].sum(axis=1).max(initial=0)))
+
+
+def check_tables(tables) -> None:
+  """Raises a ValueError unless `tables` is ``{layer: Table}``."""
+  _checks.check_type("tables", tables, Mapping, "{layer: Table}")
+  for layer, table in tables.items():
+    if not isinstance(table, Table):
+      raise ValueError(
+        f"tables must be {{layer: Table}}, got {type(table).__name__} for"
+        f" {layer!r}"
+      )
 
 
 def check_single(layer: str, table: Table) -> None:

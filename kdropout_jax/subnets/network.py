@@ -6,6 +6,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
+from kdropout_jax import _checks
 from kdropout_jax import blocks
 from kdropout_jax.nn import _subnet_visitor
 from kdropout_jax.subnets import indexing
@@ -28,6 +29,7 @@ def small_network(
   Raises:
     ValueError: tables of several subnets.
   """
+  indexing.check_tables(tables)
   for layer, table in tables.items():
     indexing.check_single(layer, table)
 
@@ -87,6 +89,7 @@ def sample_masks(fn: Callable[..., Any], *args: Any) -> dict[str, blocks.Masks]:
   >>> kd.subnets.sample_masks(fn, jnp.arange(3))["h"].keep.shape
   (3, 6)
   """
+  _checks.check_callable("fn", fn)
   masks: dict[str, blocks.Masks] = {}
 
   def visit(layer, dropout, x):

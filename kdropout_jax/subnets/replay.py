@@ -21,8 +21,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
+from kdropout_jax import _checks
 from kdropout_jax._types import Step
 from kdropout_jax.subnets import layouts
 
@@ -63,17 +65,36 @@ def catch_up(
   >>> params["w"].tolist()
   [-0.75, -0.75]
   """
+  layouts.check_optimizer(optimizer)
+  layouts.check_params(params, layout)
+  _checks.check_tree("opt_state", opt_state)
+  num_updates = _check_count(num_updates)
   chunks = _Chunks.of(params, opt_state, layout)
   if not chunks.followed:
     return params, opt_state
-  results = jax.lax.platform_dependent(
-    cuda=lambda: _as_a_whole(optimizer, chunks, num_updates),
-    default=lambda: _by_chunks(optimizer, chunks, num_updates),
-  )
+  try:
+    results = jax.lax.platform_dependent(
+      cuda=lambda: _as_a_whole(optimizer, chunks, num_updates),
+      default=lambda: _by_chunks(optimizer, chunks, num_updates),
+    )
+  except (AttributeError, IndexError, TypeError, ValueError) as error:
+    raise ValueError(
+      "opt_state must be what optimizer.init makes of params, got a tree that"
+      f" its update does not take: {error}"
+    ) from error
   leaves = list(chunks.leaves)
   for i, result in zip(chunks.followed, results):
     leaves[i] = result
   return jax.tree.unflatten(chunks.treedef, leaves)
+
+
+def _check_count(num_updates):
+  is_integer = isinstance(num_updates, (int, np.integer))
+  if not is_integer or isinstance(num_updates, bool):
+    _checks.check_array("num_updates", num_updates, "", "integer")
+  elif not 0 <= num_updates < 2**31:
+    raise ValueError(f"num_updates must be in [0, 2**31), got {num_updates}")
+  return num_updates
 
 
 @dataclasses.dataclass

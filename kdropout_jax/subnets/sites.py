@@ -168,6 +168,7 @@ def _call_resized(module: nn.Module, next_fun, args, kwargs):
   params = module.variables.get("params", {})
   features = getattr(module, "features", None)
   kernel = params.get("kernel") if hasattr(params, "get") else None
+  kernel = nn.meta.unbox(kernel)  # in its box it has no shape
   if not isinstance(features, int) or kernel is None:
     return next_fun(*args, **kwargs)
   if kernel.shape[-1] == features:

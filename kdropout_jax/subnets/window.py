@@ -89,7 +89,13 @@ class WindowTrainer:
     _checks.check_option(
       "dropped_weights", self.dropped_weights, DroppedWeights
     )
+    _checks.check_callable("loss_fn", self.loss_fn)
     layouts.check_types(self.optimizer, self.layout)
+    if self.sizes is not None:
+      _checks.check_type("sizes", self.sizes, Mapping, "{layer: units} or None")
+    _checks.check_flag("has_aux", self.has_aux)
+    if self.reduce_grads is not None:
+      _checks.check_callable("reduce_grads", self.reduce_grads)
 
   def check(self, params: Any, *args: Any) -> None:
     """Refuses what would not be masked training, decided by numbers.

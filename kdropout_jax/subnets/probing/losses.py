@@ -1,12 +1,13 @@
 """A probe of the loss: its gradient on dropped weights must be exactly 0."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from kdropout_jax import _checks
 from kdropout_jax._types import UnsupportedError
 from kdropout_jax.subnets import extraction
 from kdropout_jax.subnets import indexing
@@ -42,6 +43,10 @@ def check_loss(
     UnsupportedError: the loss holds a penalty on all weights, or the layout
       does not describe the model.
   """
+  _checks.check_callable("loss_fn", loss_fn)
+  layouts.check_params(params, layout)
+  if sizes is not None:
+    _checks.check_type("sizes", sizes, Mapping, "{layer: units} or None")
   params, args = precision.widened((_shaken(params), args), jnp.float32)
 
   def probe(params, *args):

@@ -19,6 +19,7 @@ _SEED = 0  # values of probes decide nothing but whether two ways agree
 _MAX_SIZE = 256
 _SCALES = (1.0, 1e3)
 _TOLERANCE = 1e-10
+_COLD = (0, 1)  # zero gradients are the first that a dropped weight sees
 _NUM_UPDATES = ((2, 1), (16, 16), (128, 128))  # the last two where it waits
 
 
@@ -30,7 +31,8 @@ def check_optimizer(
   In float64, on small arrays of the parameters' structure, every leaf cut
   along the layout's axes: dense updates, then one with zero gradients on the
   dropped part, of the whole against the parts, with weights and gradients at
-  scales 1 and 1e3. A single cold update would pass clipping after momentum.
+  scales 1 and 1e3. A single cold update would pass clipping after momentum,
+  and a warm one what makes NaN of zero gradients in its first state.
   More updates follow where no weight moves (warm-up, averaged gradients).
 
   Args:
@@ -39,14 +41,16 @@ def check_optimizer(
     layout: which axes follow which layer.
 
   Raises:
+    ValueError: a wrong optimizer or layout, or params without what it names.
     UnsupportedError: whole and parts differ, or no weight ever moves.
   """
   layouts.check_types(optimizer, layout)
+  layouts.check_params(params, layout)
   with jax.enable_x64(True):
     trees = _toy(params, layout)
     compare = jax.jit(
-      lambda w, g, n: _compare(optimizer, trees, w, g, n),
-      static_argnums=2,
+      lambda w, g, d, n: _compare(optimizer, trees, w, g, d, n),
+      static_argnums=3,
     )
     for weight_scale in _SCALES:
       for grad_scale in _SCALES:
@@ -77,9 +81,12 @@ def _toy(params, layout: layouts.Layout):
 
 
 def _check_scale(compare, weight_scale: float, grad_scale: float) -> None:
-  for num_updates in _NUM_UPDATES:
+  for num_dense, num_masked in (_COLD, *_NUM_UPDATES):
     try:
-      movement, difference = compare(weight_scale, grad_scale, num_updates)
+      # One program for any `num_dense`: compiling is what a probe costs.
+      movement, difference = compare(
+        weight_scale, grad_scale, num_dense, num_masked
+      )
     except Exception as error:  # whatever an optimizer says to small arrays
       raise UnsupportedError(
         "the optimizer does not run on a part of the weights, as extraction"
@@ -94,7 +101,7 @@ def _check_scale(compare, weight_scale: float, grad_scale: float) -> None:
         " clipping after decay or momentum, trust ratios, factored moments and"
         " projections are not"
       )
-    if movement > 0:
+    if movement > 0 and num_dense:
       return
   raise UnsupportedError(
     "the optimizer cannot be probed: it moves no weight in its first"
@@ -102,10 +109,9 @@ def _check_scale(compare, weight_scale: float, grad_scale: float) -> None:
   )
 
 
-def _compare(optimizer, trees, weight_scale, grad_scale, num_updates):
+def _compare(optimizer, trees, weight_scale, grad_scale, num_dense, num_masked):
   """Returns how far weights moved, and the worst difference / tolerance."""
   params, first, second, layout, masks = trees
-  num_dense, num_masked = num_updates
   tables = indexing.make_tables(masks)
   take = functools.partial(extraction.take, layout=layout, tables=tables)
   put = functools.partial(extraction.put, layout=layout, tables=tables)
