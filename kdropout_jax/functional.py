@@ -94,7 +94,7 @@ def spatial_dropout(
   Raises:
     ValueError: `x` has no axis between rows and channels.
   """
-  if jnp.ndim(x) < 3:
+  if _checks.as_array("x", x).ndim < 3:
     raise ValueError(
       "x of spatial dropout must be [B, ..., C] of rank 3 or more, got shape"
       f" {jnp.shape(x)}"

@@ -30,6 +30,7 @@ _MODULES = {
 # What the library hands out; nobody builds it to call something with it.
 _RESULTS = {
   "UnsupportedError",
+  "ScheduleProtocol",
   "KeptOnlyState",
   "PrunedState",
   "State",
@@ -54,6 +55,7 @@ _MODELS = {
   "intercept",
   "retrofit",
   "set_step",
+  "set_subnets",
   "visitable",
 }
 
@@ -81,6 +83,10 @@ _JUNK = (
 
 
 @functools.cache
+def _no_ids(step, key):
+  del step, key
+
+
 def _calls():
   """Returns {(module, name): (function, right arguments)}."""
   key = jax.random.key(0)
@@ -127,6 +133,7 @@ def _calls():
     ("kd", "Bernoulli"): {"rate": 0.5},
     ("kd", "Blocks"): {"rate": 0.5, "block_size": 2, "exact": True},
     ("kd", "CustomPattern"): {"fn": lambda key, width: None, "rate": 0.5},
+    ("kd", "CustomSchedule"): {"fn": _no_ids, "concurrent": 2},
     ("kd", "ExactCount"): {"rate": 0.5},
     ("kd", "Guided"): {
       "total": 4,

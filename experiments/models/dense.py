@@ -52,7 +52,7 @@ class Call:
     if not self.train or self.subnets is None or site.rate in (0.0, 1.0):
       return None
     # A module of nnx has made its pattern already.
-    pattern = site.site.pattern if hasattr(site, "site") else None
+    pattern = site.rule.pattern if hasattr(site, "rule") else None
     pattern = pattern or site.pattern(site.rate)
     varies = pattern.num_kept(width) is None
     if varies and (self.implementation == "auto" or rank > 2):

@@ -67,7 +67,7 @@ def value_and_grad(
   >>> layout = kd.subnets.Layout({"w": {0: "h"}})
   >>> drop = kd.linen.Dropout(0.5, name="h")
   >>> def losses(params, x):
-  ...   return drop.apply({}, x[:, None] * params["w"], True).sum(1)
+  ...   return drop.apply({}, x[:, None] * params["w"][None], True).sum(1)
   >>> masks = {"h": kd.Masks(jnp.eye(2, dtype=bool), 2, num_kept=1)}
   >>> step = kd.subnets.value_and_grad(losses, layout)
   >>> value, grads = step({"w": jnp.ones(2)}, masks, jnp.array([1.0, 3.0]))

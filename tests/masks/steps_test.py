@@ -89,7 +89,7 @@ def test_refuses_a_wrong_count_and_start():
   config = config_of(kd.Standard())
   with pytest.raises(ValueError, match="count must be >= 1, got 0"):
     kd.masks_for_steps(0, 0, _KEY, config)
-  with pytest.raises(ValueError, match="step must be >= 0, got -1"):
+  with pytest.raises(ValueError, match="start must be >= 0, got -1"):
     kd.masks_for_steps(-1, 2, _KEY, config)
 
 

@@ -78,8 +78,8 @@ class Network(nnx.Module):
       site = dropout(rngs=rngs)
       # The rule of the masks on either side: those of a model's sites agree.
       rows = {
-        "row_layout": site.site.row_layout,
-        "batch_size": site.site.batch_size,
+        "row_layout": site.rule.row_layout,
+        "batch_size": site.rule.batch_size,
       }
       hidden_layer = layer(size, hidden, activation="relu", **rows)
       setattr(self, f"hidden_{i}", hidden_layer)
