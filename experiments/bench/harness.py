@@ -14,14 +14,20 @@ State = tuple[Any, Any]
 """Parameters, and the optimizer's state."""
 
 
+def row_losses(
+  logits: Float[Array, "B C"], labels: Int[Array, "B"]
+) -> Float[Array, "B"]:
+  """Returns the cross entropy of each row, in float32."""
+  return optax.softmax_cross_entropy_with_integer_labels(
+    logits.astype(jnp.float32), labels
+  )
+
+
 def cross_entropy(
   logits: Float[Array, "B C"], labels: Int[Array, "B"]
 ) -> Float[Array, ""]:
   """Returns the mean cross entropy of a batch, in float32."""
-  losses = optax.softmax_cross_entropy_with_integer_labels(
-    logits.astype(jnp.float32), labels
-  )
-  return losses.mean()
+  return row_losses(logits, labels).mean()
 
 
 def update(

@@ -159,9 +159,7 @@ def small(
 
   def losses(params, x, labels):
     logits: Any = model.apply({"params": params}, x, train=True)
-    return optax.softmax_cross_entropy_with_integer_labels(
-      logits.astype(jnp.float32), labels
-    )
+    return harness.row_losses(logits, labels)
 
   value_and_grad = kd.subnets.value_and_grad(losses, layout)
 
