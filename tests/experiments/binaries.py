@@ -116,6 +116,7 @@ def main() -> None:
   import grain  # noqa: F401
   import matplotlib.pyplot  # noqa: F401
   import orbax.checkpoint  # noqa: F401
+  import scipy.stats  # noqa: F401
 
   # The first thing that a module of ours imports, by way of its parents.
   import kdropout_jax  # noqa: F401

@@ -130,7 +130,14 @@ def test_ids_have_length_t_and_type_uint32(schedule):
   assert ids.dtype == jnp.uint32
 
 
-@pytest.mark.parametrize("schedule", _ALL, ids=repr)
+@pytest.mark.parametrize(
+  "schedule",
+  [
+    pytest.param(s, marks=pytest.mark.slow if i % 2 else ())
+    for i, s in enumerate(_ALL)
+  ],
+  ids=repr,
+)
 def test_eager_jit_vmap_scan_and_pmap_agree(schedule):
   steps = jnp.arange(8)
 

@@ -33,7 +33,14 @@ def config_of(schedule):
   return kd.MaskConfig(schedule, kd.ExactCount(0.5), widths, batch_size=8)
 
 
-@pytest.mark.parametrize("schedule", _SCHEDULES, ids=repr)
+@pytest.mark.parametrize(
+  "schedule",
+  [
+    pytest.param(s, marks=() if i % 2 else pytest.mark.slow)
+    for i, s in enumerate(_SCHEDULES)
+  ],
+  ids=repr,
+)
 def test_slice_s_is_what_step_s_trains(schedule):
   config, count = config_of(schedule), 7
 

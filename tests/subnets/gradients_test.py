@@ -71,7 +71,7 @@ BLOCKS = functools.partial(kd.Blocks, block_size=3)  # 20 = 6 * 3 + 2
 @pytest.mark.parametrize(
   ("pattern", "rescale", "ids", "rows"),
   [
-    (kd.ExactCount, "expected", [3], 6),
+    pytest.param(*(kd.ExactCount, "expected", [3], 6), marks=pytest.mark.slow),
     (kd.ExactCount, "at_test", [0, 4, 9], 6),  # equal groups
     (kd.ExactCount, "realised", [0, 4, 9], 7),  # groups of 3, 2 and 2 rows
     (BLOCKS, "expected", [0, 7], 6),  # a ragged last block

@@ -34,7 +34,9 @@ def warm(optimizer):
   return params, state
 
 
-@pytest.mark.parametrize("num_updates", [0, 1, 37])
+@pytest.mark.parametrize(
+  "num_updates", [0, pytest.param(1, marks=pytest.mark.slow), 37]
+)
 @pytest.mark.parametrize("chunk_bytes", [64, 1 << 20, "gpu"])
 def test_catch_up_is_so_many_updates(monkeypatch, num_updates, chunk_bytes):
   if chunk_bytes == "gpu":

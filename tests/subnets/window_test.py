@@ -81,10 +81,10 @@ def save_and_restore(window):
   "name",
   [
     pytest.param("sgd", marks=pytest.mark.slow),
-    "momentum",
+    pytest.param("momentum", marks=pytest.mark.slow),
     pytest.param("adam", marks=pytest.mark.slow),
     "adamw",
-    "rmsprop",
+    pytest.param("rmsprop", marks=pytest.mark.slow),
   ],
 )
 def test_windows_are_masked_training_in_float64(name):

@@ -39,7 +39,15 @@ def train(program, schedule, cuts, site):
   return jax.tree.map(np.asarray, (state, sums))
 
 
-@pytest.mark.parametrize("case", _CASES)
+@pytest.mark.parametrize(
+  "case",
+  [
+    case
+    if case in ("layers", "tiled")
+    else pytest.param(case, marks=pytest.mark.slow)
+    for case in _CASES
+  ],
+)
 def test_masks_are_those_of_each_step(case, monkeypatch):
   """And cuts, which move the chunks, change no bit."""
   monkeypatch.setattr(ahead, "_MAX_STEPS", 3)

@@ -103,7 +103,9 @@ def by_hand(task, member, num_steps):
   return params, memory
 
 
-@pytest.mark.parametrize("row_layout", ["contiguous", "tiled"])
+@pytest.mark.parametrize(
+  "row_layout", ["contiguous", pytest.param("tiled", marks=pytest.mark.slow)]
+)
 def test_a_program_trains_what_a_walk_by_hand_trains(row_layout):
   program = make(row_layout=row_layout)
   state, members, data = start(program, CONFIG)

@@ -177,7 +177,7 @@ def masks_of_a_step(worker, state, start, count, data):
 @pytest.mark.parametrize(
   ("row_layout", "rescale"),
   [
-    ("contiguous", "expected"),
+    pytest.param("contiguous", "expected", marks=pytest.mark.slow),
     ("contiguous", "realised"),
     ("tiled", "expected"),
   ],

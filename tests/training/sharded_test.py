@@ -80,7 +80,7 @@ def assert_close(got, expected):
 
 @pytest.mark.parametrize(
   "num_subnets",
-  [2, pytest.param(4, marks=pytest.mark.slow), 8],
+  [*(pytest.param(t, marks=pytest.mark.slow) for t in (2, 4)), 8],
   ids="T={}".format,
 )
 def test_jit_trains_what_pmap_does_with_columns_split(num_subnets):
@@ -117,7 +117,7 @@ def test_without_columns_jit_trains_the_bits_of_pmap():
 @pytest.mark.parametrize(
   ("row_layout", "rescale"),
   [
-    ("contiguous", "expected"),
+    pytest.param("contiguous", "expected", marks=pytest.mark.slow),
     ("contiguous", "realised"),
     ("tiled", "expected"),
   ],

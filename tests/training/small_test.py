@@ -49,7 +49,7 @@ CASES = {
 @pytest.mark.parametrize(
   "name",
   [
-    name if i < 2 else pytest.param(name, marks=pytest.mark.slow)
+    name if i < 1 else pytest.param(name, marks=pytest.mark.slow)
     for i, name in enumerate(CASES)
   ],
 )

@@ -160,6 +160,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 def test_worker_processes_read_the_same_order(tmp_path):
   data.prepare("digits", tmp_path, progress=False)
   script = tmp_path / "workers.py"

@@ -91,6 +91,7 @@ def call(samples, tmp_path):
   return run
 
 
+@pytest.mark.slow
 def test_the_binary_scores_squad_and_continues(call, capsys):
   fields = dict(num_test=4, fixed_rows=8, checkpoint_every=2)
   first = call(**fields)[0]

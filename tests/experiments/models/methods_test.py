@@ -120,8 +120,17 @@ def train_two_steps(name, method, key):
   return start, variables, losses, grads
 
 
-@pytest.mark.parametrize("method", ["none", *_SCHEDULES])
-@pytest.mark.parametrize("name", list(_TINY))
+def each_model_and_method():
+  """Every pair; slow are the models whose layers others have as well."""
+  often = ("kdropout_mlp", "lenet", "bert")
+  for name in _TINY:
+    for method in ("none", *_SCHEDULES):
+      often_run = name in often or method == "blockwise"
+      marks = () if often_run else pytest.mark.slow
+      yield pytest.param(name, method, marks=marks)
+
+
+@pytest.mark.parametrize(("name", "method"), each_model_and_method())
 def test_every_model_trains_with_every_method(name, method, key):
   start, end, losses, _ = train_two_steps(name, method, key)
   assert np.isfinite(losses).all()

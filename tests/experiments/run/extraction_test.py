@@ -46,6 +46,7 @@ def interrupt(run):
   return [loop.Hook(stop, steps=frozenset([7]))]
 
 
+@pytest.mark.slow
 def test_a_run_of_extracted_windows_is_the_masked_run(tmp_path):
   (masked,) = runner.run(config_of(), tmp_path / "a", progress=False)
   extract = config_of(subnet_training="extract")

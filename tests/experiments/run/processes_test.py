@@ -58,6 +58,7 @@ def wait_for_records(process, workdir, count):
     time.sleep(0.005)
 
 
+@pytest.mark.slow
 def test_a_killed_run_ends_with_the_bits_of_an_unbroken_one(tmp_path):
   """SIGKILL at whatever step it is at, Ctrl-C, then the same command again."""
   flags = ["--num_steps=1000", "--checkpoint_every=30", "--num_devices=1"]
