@@ -28,7 +28,9 @@ _field = fields.field
 class Fields:
   """What a run says about its dropout; each field is a flag."""
 
-  method: str = _field("standard", choices=lambda: METHODS)
+  method: str = _field(
+    "standard", "which subnets train", choices=lambda: METHODS
+  )
   k: int = _field(97, "steps that a subnet trains", rule=fields.AT_LEAST_1)
   m: int = _field(8, "subnets of one step", rule=fields.AT_LEAST_1)
   pool_size: int = _field(50, "subnets in the pool", rule=fields.AT_LEAST_1)
@@ -47,7 +49,9 @@ class Fields:
     0.25, "share of the steps drawn uniformly", rule=fields.NOT_ZERO
   )
   scheduling: str = _field(
-    "consecutive", choices=get_args(kd_config.Scheduling)
+    "consecutive",
+    "order of a run's subnets",
+    choices=get_args(kd_config.Scheduling),
   )
   rows_per_subnet: int | None = _field(
     None,
@@ -60,18 +64,26 @@ class Fields:
   )
   per_layer: bool = _field(False, "each layer draws its own subnets")
   assignment: str = _field(
-    "rows", "which subnet an example trains, by its", choices=ASSIGNMENTS
+    "rows", "what gives an example its subnet", choices=ASSIGNMENTS
   )
   rate: float = _field(0.5, "probability of DROPPING a unit", rule=fields.SHARE)
-  pattern: str = _field("bernoulli", choices=lambda: PATTERNS)
+  pattern: str = _field(
+    "bernoulli", "what a mask keeps", choices=lambda: PATTERNS
+  )
   block_size: int = _field(
     32,
     "blocks: units of a block",
     rule=fields.AT_LEAST_1,
     used=(lambda c: c.pattern == "blocks", "pattern=blocks"),
   )
-  rescale: str = _field("expected", choices=get_args(functional.Rescale))
-  row_layout: str = _field("contiguous", choices=get_args(functional.RowLayout))
+  rescale: str = _field(
+    "expected", "by which share", choices=get_args(functional.Rescale)
+  )
+  row_layout: str = _field(
+    "contiguous",
+    "which rows a subnet takes",
+    choices=get_args(functional.RowLayout),
+  )
   subnet_training: str = _field(
     "masked",
     "small: train the subnets of each step as small networks, with full-size"

@@ -3,10 +3,11 @@
 import dataclasses
 
 import pytest
+from absl import flags
 
 import kdropout_jax as kd
 from experiments.run import config as config_lib
-from experiments.run import fields
+from experiments.run import flags as flags_lib
 from experiments.run import methods
 from experiments.run import optimizers
 
@@ -188,9 +189,11 @@ def test_a_new_method_is_one_entry(monkeypatch):
 
 
 def test_help_names_the_methods_and_the_choices():
-  told = {f.name: fields.help_of(f) for f in dataclasses.fields(Config)}
-  assert told["method"].endswith("pooled, gyro or guided")
-  assert told["optimizer"] == "adam, sgd or rmsprop"
+  flags_lib.define_config()
+  told = {f.name: flags.FLAGS[f.name].help for f in dataclasses.fields(Config)}
+  assert told["method"].startswith("<none|standard|sequential|pooled|gyro|")
+  assert told["optimizer"].startswith("<adam|sgd|rmsprop>")
+  assert told["k"].startswith("sequential: ")
   assert methods.users("m") == ("sequential", "pooled")
 
 
