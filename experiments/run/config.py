@@ -226,7 +226,7 @@ class RunConfig(methods.Fields):
         values = fields.integers(one.name, getattr(self, one.name))
         object.__setattr__(self, one.name, values)
     fields.check(self)
-    if self.num_steps is not None and self.epochs != _DEFAULTS["epochs"]:
+    if self.num_steps is not None and self.epochs != DEFAULTS["epochs"]:
       raise ValueError(
         f"give epochs or num_steps, not both: got epochs={self.epochs},"
         f" num_steps={self.num_steps}"
@@ -239,7 +239,7 @@ class RunConfig(methods.Fields):
     return {
       name: list(value) if isinstance(value, tuple) else value
       for name, value in dataclasses.asdict(self).items()
-      if value != _DEFAULTS[name]
+      if value != DEFAULTS[name]
     }
 
   def digest(self) -> str:
@@ -276,10 +276,23 @@ class RunConfig(methods.Fields):
     return range(self.seed, self.seed + self.seeds)
 
 
+def is_used(values: Any, name: str) -> bool:
+  """Returns whether a run of these values has a use for a field.
+
+  Args:
+    values: has the fields of a `RunConfig`.
+    name: of the field.
+  """
+  own = RunConfig.__dataclass_fields__[name].metadata["used"]
+  rule = methods.USED_IF.get(name, own)
+  return rule is None or bool(rule[0](values))
+
+
 def digest(identity: Any) -> str:
   """Returns twelve hex digits of plain data, the same on every machine."""
   text = json.dumps(identity, sort_keys=True)
   return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-_DEFAULTS = {f.name: f.default for f in dataclasses.fields(RunConfig)}
+DEFAULTS = {f.name: f.default for f in dataclasses.fields(RunConfig)}
+"""{field: its default}."""

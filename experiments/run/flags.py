@@ -87,6 +87,18 @@ def run_config(**overrides: Any) -> config_lib.RunConfig:
   Raises:
     ValueError: wrong values, or flags that contradict each other.
   """
+  return config_lib.RunConfig(**run_values(**overrides))
+
+
+def run_values(**overrides: Any) -> dict[str, Any]:
+  """Returns the fields that the flags say, not checked against each other.
+
+  Args:
+    **overrides: fields that do not come from a flag.
+
+  Raises:
+    ValueError: a preset, or a legacy, that does not fit.
+  """
   values = {
     field.name: FLAGS[field.name].value
     for field in dataclasses.fields(config_lib.RunConfig)
@@ -99,7 +111,32 @@ def run_config(**overrides: Any) -> config_lib.RunConfig:
     found = _from_preset(name, {**values, **overrides})
     values |= {k: v for k, v in found.items() if k in values}
   values |= _from_legacy(str(FLAGS["legacy"].value), {**values, **overrides})
-  return config_lib.RunConfig(**values, **overrides)
+  return {**values, **overrides}
+
+
+def read(name: str, word: str) -> Any:
+  """Returns the value of a field that `word` stands for.
+
+  A list has its integers joined by +; "none" is what a field without a value
+  has.
+
+  Raises:
+    ValueError: it stands for none.
+  """
+  if word == "none" and config_lib.DEFAULTS[name] is None:
+    return None
+  if isinstance(config_lib.DEFAULTS[name], tuple):
+    return fields.integers(name, word.split("+"))
+  try:
+    return FLAGS[name].parser.parse(word)
+  except (TypeError, ValueError) as error:
+    raise ValueError(f"{name}={word}: {error}") from None
+
+
+def given() -> list[str]:
+  """Returns the flags of a run that are not left at their defaults."""
+  names = ("preset", "legacy", *config_lib.DEFAULTS)
+  return [n for n in names if not FLAGS[n].using_default_value]
 
 
 def _from_preset(name: str, values: dict[str, Any]) -> dict[str, Any]:
