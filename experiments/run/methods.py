@@ -7,7 +7,7 @@ of tables, and which runs share a program.
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, get_args
 
 import kdropout_jax as kd
@@ -20,6 +20,8 @@ SUBNET_TRAININGS = ("masked", "small", "extract")
 DROPPED_WEIGHTS = ("caught_up", "frozen")
 ASSIGNMENTS = ("rows", "label")
 LEGACY = ("none", "authors")
+
+_MAX_WINDOWS = 60  # More lines would make a figure grey.
 
 _field = fields.field
 
@@ -269,6 +271,24 @@ def schedule(
   """Returns the schedule of a run of `num_steps`, None for method none."""
   make = METHODS[config.method].schedule
   return None if make is None else make(config, num_steps)
+
+
+def window_starts(config: Fields, num_steps: int) -> Sequence[int]:
+  """Returns the steps at which a run's subnets are replaced.
+
+  None where its subnets change at each step, and where there are so many
+  windows that a figure would show a grey area.
+  """
+  starts: Sequence[int] = ()
+  if config.method == "sequential":
+    starts = range(config.k, num_steps, config.k)
+  elif config.method == "gyro" and config.scheduling == "consecutive":
+    count = -(-config.total // config.concurrent)
+    steps, longer = divmod(num_steps, count)
+    if count <= _MAX_WINDOWS:
+      starts = [w * steps + min(w, longer) for w in range(1, count)]
+  is_seen = len(starts) <= _MAX_WINDOWS and num_steps >= 2 * len(starts)
+  return tuple(starts) if is_seen else ()
 
 
 def site(config: Fields) -> functools.partial:
