@@ -80,11 +80,13 @@ def bands(
     mean, spread = values.mean(axis=1), values.std(axis=1)
     axes.plot(x, mean, color=colour, label=label)
     axes.fill_between(x, mean - spread, mean + spread, color=colour, alpha=0.15)
-  for place in marks:
-    axes.axvline(place, color="black", lw=0.5, alpha=0.25, zorder=0)
+  for i, place in enumerate(marks):
+    label = None if i else "a window starts"
+    axes.axvline(place, color="#d55e00", lw=0.8, alpha=0.4, label=label)
   if y_from is not None:
     axes.set_ylim(bottom=y_from)
   axes.set(xlabel=x_label, ylabel=y_label, title=title)
-  axes.grid(alpha=0.3)
+  # Beside marks, lines of a grid would pass for some.
+  axes.grid(alpha=0.3, axis="y" if marks else "both")
   axes.legend(frameon=False)
   drawing.savefig(path, dpi=150)
