@@ -19,6 +19,7 @@ from experiments.report import figures
 from experiments.report import rows as rows_lib
 from experiments.report import study
 from experiments.report import tables
+from experiments.report import verdict_table
 
 _CLAIMS = tuple(
   claim for claim in claims.CLAIMS if claim.measure == "speedup_percent"
@@ -87,7 +88,7 @@ def iterations(rows: Sequence[dict[str, Any]], device: str) -> list[str]:
       if device.startswith("cpu")
       else "."
     ),
-    verdicts_lib.table(judge(rows)),
+    verdict_table.text(judge(rows)),
   ]
 
 

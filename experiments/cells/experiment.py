@@ -18,6 +18,7 @@ from experiments.cells import flags
 from experiments.cells import sizes
 from experiments.cells import sweeps
 from experiments.report import study
+from experiments.run import config as config_lib
 
 FLAGS = absl_flags.FLAGS
 
@@ -81,6 +82,7 @@ def share(
   train: Callable[[], object],
   done: Callable[[], str],
   report: Callable[[], study.Report],
+  scale: str | None = None,
 ) -> None:
   """Trains the ``--shard`` of a list of cells; without it, reports them all.
 
@@ -91,6 +93,7 @@ def share(
     train: trains the shard.
     done: what became of it, in words.
     report: what all the cells say.
+    scale: name of the scale; default ``--scale``.
   """
   if FLAGS.dry_run:
     print(plan())
@@ -101,7 +104,7 @@ def share(
   if FLAGS.shard != _WHOLE:
     print(f"shard {FLAGS.shard} is done{done()}")
     return
-  _write(report(), folder, minutes)
+  _write(report(), folder, minutes, scale)
 
 
 def share_cells(
@@ -109,6 +112,9 @@ def share_cells(
   name: str,
   cells: sweeps.Cells,
   report: Callable[[], study.Report],
+  *,
+  scale: str | None = None,
+  label: Callable[[config_lib.RunConfig], str] | None = None,
 ) -> None:
   """Trains and reports, as `share`, a list of cells."""
 
@@ -120,11 +126,12 @@ def share_cells(
     store.folder,
     name,
     plan=lambda: estimates.describe(
-      cells, store.folder, store.max_members, FLAGS.shard
+      cells, store.folder, store.max_members, FLAGS.shard, label
     ),
     train=lambda: store.train(cells, FLAGS.shard),
     done=done,
     report=report,
+    scale=scale,
   )
 
 
@@ -132,7 +139,16 @@ def _minutes(folder: pathlib.Path, name: str, began: float) -> float:
   return study.add_minutes(folder, name, time.perf_counter() - began)
 
 
-def _write(found: study.Report, folder: pathlib.Path, minutes: float) -> None:
+def _write(
+  found: study.Report,
+  folder: pathlib.Path,
+  minutes: float,
+  scale: str | None = None,
+) -> None:
   study.write(
-    found, folder, scale=FLAGS.scale, minutes=minutes, publish=FLAGS.publish
+    found,
+    folder,
+    scale=scale or FLAGS.scale,
+    minutes=minutes,
+    publish=FLAGS.publish,
   )

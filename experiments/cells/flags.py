@@ -39,13 +39,11 @@ def define_out() -> None:
 def define() -> None:
   """Defines the flags of an experiment; names that are there already stay."""
   define_results()
+  flags.define_seeds()
   if "max_members" in FLAGS:
     return
   absl_flags.DEFINE_integer(
     "max_members", None, "cells of one program, at most; default the scale's"
-  )
-  absl_flags.DEFINE_integer(
-    "num_seeds", None, "seeds of a cell; default the scale's"
   )
   absl_flags.DEFINE_integer(
     "depth", None, "hidden layers, 2 (the paper's text) or 3 (its code)"
@@ -78,16 +76,16 @@ def scale[S: sizes.Size](scales: Mapping[str, S]) -> S:
 
 
 def num_seeds() -> int | None:
-  """Returns the seeds of a cell; None: the scale's own.
+  """Returns ``--seeds``; None: the scale's own.
 
   Raises:
     ValueError: there is none.
   """
-  count = FLAGS.num_seeds
+  count = FLAGS.seeds
   if count is not None and count < 1:
-    raise ValueError(f"num_seeds must be >= 1, got {count}")
+    raise ValueError(f"seeds must be >= 1, got {count}")
   if count is not None:
-    footprint.check_cells("num_seeds", count)
+    footprint.check_cells("seeds", count)
   return count
 
 

@@ -1,8 +1,11 @@
 """How many seeds a difference needs before a verdict can be told."""
 
 import math
+from typing import Any
 
-from scipy import stats
+import numpy as np
+
+_TAIL = 0.025  # of the 95 % interval
 
 
 def power(
@@ -18,10 +21,10 @@ def power(
   """
   if num_seeds < 2:
     return 0.0
-  degrees = num_seeds - 1
-  critical = stats.t.ppf((1 + level) / 2, degrees)
-  shift = difference / sd * math.sqrt(num_seeds)
-  return float(stats.nct.sf(critical, degrees, shift))
+  tail = (1 - level) / 2
+  return float(
+    _tests().power(difference / sd, num_seeds, tail, alternative="larger")
+  )
 
 
 def smallest_difference(
@@ -46,16 +49,7 @@ def smallest_difference(
       f"sd must be > 0 and num_seeds >= 2, got {sd} and {num_seeds}"
     )
   _check_power(power_wanted)
-  low, high = 0.0, sd
-  while power(high, sd, num_seeds) < power_wanted:
-    high *= 2
-  while high - low > 1e-6 * sd:
-    middle = (low + high) / 2
-    if power(middle, sd, num_seeds) < power_wanted:
-      low = middle
-    else:
-      high = middle
-  return high
+  return sd * _solve(nobs=num_seeds, power=power_wanted)
 
 
 def seeds_needed(
@@ -72,17 +66,22 @@ def seeds_needed(
       f"difference and sd must be > 0, got {difference} and {sd}"
     )
   _check_power(power_wanted)
-  high = 2
-  while power(difference, sd, high) < power_wanted:
-    high *= 2
-  low = high // 2
-  while high - low > 1:
-    middle = (low + high) // 2
-    if power(difference, sd, middle) < power_wanted:
-      low = middle
-    else:
-      high = middle
-  return high
+  if power(difference, sd, 2) >= power_wanted:
+    return 2
+  return math.ceil(_solve(effect_size=difference / sd, power=power_wanted))
+
+
+def _solve(**known: float) -> float:
+  """Returns what is left open: the effect's size or the number of seeds."""
+  found = _tests().solve_power(alpha=_TAIL, alternative="larger", **known)
+  return float(np.squeeze(found))
+
+
+def _tests() -> Any:
+  # Imported where it is used: statsmodels takes seconds.
+  from statsmodels.stats import power as of_tests
+
+  return of_tests.TTestPower()
 
 
 def _check_power(power_wanted: float) -> None:

@@ -16,7 +16,7 @@ at another scale than the paper's: cannot be told.
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -224,37 +224,3 @@ def _combine(claim: contrasts.Claim, findings: Mapping[str, Finding]):
   if holding >= needed:
     return HOLDS, reason
   return (FAILS if failing > total - needed else UNKNOWN), reason
-
-
-def table(verdicts: Sequence[Verdict]) -> str:
-  """Formats verdicts in Markdown: a row a claim, and one a setting."""
-  lines = [
-    "| claim | rule | setting | seeds | d | 95 % interval | bootstrap | p |"
-    " verdict | because |",
-    "|---|---|---|---|---|---|---|---|---|---|",
-  ]
-  for verdict in verdicts:
-    claim = verdict.claim
-    rule = claim.rule
-    if claim.margin is not None:
-      rule = f"{rule} ({claim.margin:g})"
-    findings = verdict.findings
-    if len(findings) != 1:
-      lines.append(
-        f"| {claim.name}: {claim.text} | {rule} | all settings | | | | | |"
-        f" **{verdict.outcome}** | {verdict.reason} |"
-      )
-    for setting, f in findings.items():
-      mean = "" if f.mean is None else f"{f.mean:+.2f}"
-      p = "" if f.p is None else f"{f.p:.3f}"
-      title = f"{claim.name}: {claim.text}" if len(findings) == 1 else ""
-      lines.append(
-        f"| {title} | {rule} | {setting} | {f.num_seeds} | {mean} |"
-        f" {_bounds(f.interval_95)} | {_bounds(f.bootstrap)} | {p} |"
-        f" {f.outcome} | {f.reason} |"
-      )
-  return "\n".join(lines)
-
-
-def _bounds(interval: tuple[float, float] | None) -> str:
-  return "" if interval is None else "[{:+.2f}, {:+.2f}]".format(*interval)

@@ -27,7 +27,9 @@ from experiments.run import flags
 
 _NUM_BATCHES = 4
 
-absl_flags.DEFINE_string("order", "every_epoch", "order of the batches")
+absl_flags.DEFINE_enum(
+  "order", "every_epoch", sizes.ORDERS, "order of the batches"
+)
 experiment_flags.define()
 
 FLAGS = absl_flags.FLAGS

@@ -22,8 +22,16 @@ COLOURS = (
 Curve = tuple[Sequence[float], Float[np.ndarray, "points S"]]
 
 
-def curves(path: pathlib.Path, log: pathlib.Path) -> None:
-  """Draws a run's accuracies from its metrics; nothing where it has none."""
+def curves(
+  path: pathlib.Path, log: pathlib.Path, marks: Sequence[int] = ()
+) -> None:
+  """Draws a run's accuracies from its metrics; nothing where it has none.
+
+  Args:
+    path: the PNG.
+    log: the metrics.
+    marks: steps to mark, such as the first of each window.
+  """
   records = metrics.read_jsonl(log)
   found = {
     name: accuracy_curve(records, name)
@@ -31,7 +39,7 @@ def curves(path: pathlib.Path, log: pathlib.Path) -> None:
     if records and name in records[-1]
   }
   if found:
-    bands(path, found, x_label="step", y_label="accuracy")
+    bands(path, found, x_label="step", y_label="accuracy", marks=marks)
 
 
 def accuracy_curve(
@@ -51,6 +59,7 @@ def bands(
   y_label: str,
   title: str = "",
   y_from: float | None = None,
+  marks: Sequence[int] = (),
 ) -> None:
   """Draws each curve's mean over seeds, and a band of one deviation.
 
@@ -61,6 +70,7 @@ def bands(
     y_label: what y is.
     title: above the figure.
     y_from: lower end of the y axis; default as the curves need.
+    marks: places on x, thin vertical lines.
   """
   from matplotlib import figure
 
@@ -70,9 +80,13 @@ def bands(
     mean, spread = values.mean(axis=1), values.std(axis=1)
     axes.plot(x, mean, color=colour, label=label)
     axes.fill_between(x, mean - spread, mean + spread, color=colour, alpha=0.15)
+  for i, place in enumerate(marks):
+    label = None if i else "a window starts"
+    axes.axvline(place, color="#d55e00", lw=0.8, alpha=0.4, label=label)
   if y_from is not None:
     axes.set_ylim(bottom=y_from)
   axes.set(xlabel=x_label, ylabel=y_label, title=title)
-  axes.grid(alpha=0.3)
+  # Beside marks, lines of a grid would pass for some.
+  axes.grid(alpha=0.3, axis="y" if marks else "both")
   axes.legend(frameon=False)
   drawing.savefig(path, dpi=150)

@@ -18,6 +18,7 @@ from experiments.judge import verdicts as verdicts_lib
 from experiments.report import passport
 from experiments.report import rows as rows_lib
 from experiments.report import tables
+from experiments.report import verdict_table
 from kdropout_jax.training import files
 
 
@@ -223,7 +224,7 @@ def _page(
   if report.draw is not None:
     parts.append(f"![{report.title}]({report.name}.png)")
   if verdicts:
-    parts.append("## Verdicts\n\n" + verdicts_lib.table(verdicts))
+    parts.append("## Verdicts\n\n" + verdict_table.text(verdicts))
   return "\n\n".join(parts) + "\n"
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import tabulate
 
 from kdropout_jax.training import files
 
@@ -18,16 +19,11 @@ def text(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
   """Returns a Markdown table whose columns are aligned.
 
   >>> print(text(("method", "n"), [("none", "1")]))
-  | method | n |
-  | ------ | - |
-  | none   | 1 |
+  | method   | n   |
+  |----------|-----|
+  | none     | 1   |
   """
-  widths = [max(map(len, column)) for column in zip(header, *rows)]
-  rule = ["-" * width for width in widths]
-  return "\n".join(
-    "| " + " | ".join(c.ljust(w) for c, w in zip(row, widths)) + " |"
-    for row in (header, rule, *rows)
-  )
+  return tabulate.tabulate(rows, header, "github", disable_numparse=True)
 
 
 def mean_and_deviation(values: npt.ArrayLike, digits: int = 4) -> str:

@@ -13,9 +13,13 @@ import jax
 
 import kdropout_jax as kd
 from experiments import models
+from experiments.data import packets
+from experiments.data import pixels as pixels_lib
+from experiments.models import inits
 from experiments.run import fields
 from experiments.run import methods
 from kdropout_jax import config as kd_config
+from kdropout_jax.ops import dispatch
 from kdropout_jax.training import rng
 
 check_choice = fields.check_choice
@@ -64,7 +68,7 @@ class RunConfig(methods.Fields):
     rule=fields.AT_LEAST_1,
   )
   pixels: str = _field(
-    "signed", "images: unit, signed, mean, channels or standardise"
+    "signed", "images: how pixels become floats", choices=pixels_lib.MODES
   )
   mean_pool: int = _field(
     1,
@@ -82,7 +86,9 @@ class RunConfig(methods.Fields):
   multi_class: bool = _field(
     False, "packets: classes of attack, not only normal or attack"
   )
-  packet_scaling: str = _field("log", "packets: log or minmax, of numbers")
+  packet_scaling: str = _field(
+    "log", "packets: of numbers", choices=packets.SCALINGS
+  )
   vocabulary: str | None = _field(
     None, "text: WordPiece vocabulary file; default learnt and kept", str
   )
@@ -99,7 +105,7 @@ class RunConfig(methods.Fields):
     rule=fields.AT_LEAST_1,
   )
 
-  model: str = _field("mlp", choices=models.names)
+  model: str = _field("mlp", "the network", choices=models.names)
   hidden: int | None = _field(
     None,
     "units of a hidden layer; default the model's own",
@@ -121,7 +127,7 @@ class RunConfig(methods.Fields):
     rule=fields.AT_LEAST_1,
   )
   init: str | None = _field(
-    None, "torch_linear, glorot, he or lecun; default the model's own", str
+    None, "initialiser; default the model's own", str, choices=inits.NAMES
   )
   pretrained: str | None = _field(
     None,
@@ -130,11 +136,11 @@ class RunConfig(methods.Fields):
     used=(lambda c: c.model == "bert", "model=bert"),
   )
   implementation: str = _field(
-    "auto", "of masked products: auto, dense, compact or triton"
+    "auto", "of masked products", choices=get_args(dispatch.Implementation)
   )
-  precision: str = _field("float32", choices=PRECISIONS)
+  precision: str = _field("float32", "of products", choices=PRECISIONS)
 
-  optimizer: str = _field("adam", choices=OPTIMIZERS)
+  optimizer: str = _field("adam", "what steps", choices=OPTIMIZERS)
   learning_rate: float = _field(5e-4, "learning rate", rule=fields.ABOVE_0)
   momentum: float = _field(
     0.9,
@@ -183,7 +189,9 @@ class RunConfig(methods.Fields):
     0, "the first seed", rule=(lambda v: 0 <= v < 2**31, "in [0, 2**31)")
   )
   seeds: int = _field(
-    1, "seeds, trained side by side in one program", rule=fields.AT_LEAST_1
+    1,
+    "how many seeds; the flag is `flags.define_seeds`'s",
+    rule=fields.AT_LEAST_1,
   )
   shuffle: str = _field(
     "every_epoch",
@@ -218,7 +226,7 @@ class RunConfig(methods.Fields):
         values = fields.integers(one.name, getattr(self, one.name))
         object.__setattr__(self, one.name, values)
     fields.check(self)
-    if self.num_steps is not None and self.epochs != _DEFAULTS["epochs"]:
+    if self.num_steps is not None and self.epochs != DEFAULTS["epochs"]:
       raise ValueError(
         f"give epochs or num_steps, not both: got epochs={self.epochs},"
         f" num_steps={self.num_steps}"
@@ -231,7 +239,7 @@ class RunConfig(methods.Fields):
     return {
       name: list(value) if isinstance(value, tuple) else value
       for name, value in dataclasses.asdict(self).items()
-      if value != _DEFAULTS[name]
+      if value != DEFAULTS[name]
     }
 
   def digest(self) -> str:
@@ -268,10 +276,23 @@ class RunConfig(methods.Fields):
     return range(self.seed, self.seed + self.seeds)
 
 
+def is_used(values: Any, name: str) -> bool:
+  """Returns whether a run of these values has a use for a field.
+
+  Args:
+    values: has the fields of a `RunConfig`.
+    name: of the field.
+  """
+  own = RunConfig.__dataclass_fields__[name].metadata["used"]
+  rule = methods.USED_IF.get(name, own)
+  return rule is None or bool(rule[0](values))
+
+
 def digest(identity: Any) -> str:
   """Returns twelve hex digits of plain data, the same on every machine."""
   text = json.dumps(identity, sort_keys=True)
   return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-_DEFAULTS = {f.name: f.default for f in dataclasses.fields(RunConfig)}
+DEFAULTS = {f.name: f.default for f in dataclasses.fields(RunConfig)}
+"""{field: its default}."""

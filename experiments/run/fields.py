@@ -41,7 +41,7 @@ def field(
 
   Args:
     default: its value where no flag says another.
-    help_text: of the flag; choices that it does not name are added.
+    help_text: of the flag, which lists its choices itself.
     kind: its type; default the default's. A tuple holds integers.
     rule: what a value must be; None is always allowed.
     choices: the values of a string, or a function that returns them.
@@ -55,24 +55,6 @@ def field(
     "used": used,
   }
   return dataclasses.field(default=default, metadata=metadata)
-
-
-def help_of(one: dataclasses.Field) -> str:
-  """Returns the help of a field's flag."""
-  text, choices = one.metadata["help"], _choices(one)
-  if all(choice in text for choice in choices):
-    return text
-  return ": ".join(part for part in (text, in_words(choices)) if part)
-
-
-def in_words(names: Iterable[str]) -> str:
-  """Returns ``a, b or c``.
-
-  >>> in_words(["adam", "sgd", "rmsprop"])
-  'adam, sgd or rmsprop'
-  """
-  *others, last = names
-  return f"{', '.join(others)} or {last}" if others else last
 
 
 def check(config: Any) -> None:
@@ -131,14 +113,15 @@ def _declared(config: Any) -> list[dataclasses.Field]:
   return [f for f in dataclasses.fields(config) if f.metadata]
 
 
-def _choices(one: dataclasses.Field) -> tuple[str, ...]:
+def choices_of(one: dataclasses.Field) -> tuple[str, ...]:
+  """Returns what a field may be; nothing where no list says it."""
   choices: Any = one.metadata["choices"] or ()
   found: Any = choices() if callable(choices) else choices
   return tuple(found)
 
 
 def _check_value(one: dataclasses.Field, value: Any) -> None:
-  kind, choices = one.metadata["kind"], _choices(one)
+  kind, choices = one.metadata["kind"], choices_of(one)
   if choices:
     check_choice(one.name, value, choices)
   values = value if kind is tuple else (value,)

@@ -6,7 +6,7 @@ Importing this module defines them; only binaries under `experiments` do.
 import dataclasses
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -26,6 +26,15 @@ FLAGS = flags.FLAGS
 
 def define_run() -> None:
   """Defines the flags of a run; a name that is there already stays."""
+  define_config()
+  if "data_workers" not in FLAGS:
+    _define_processes()
+  define_machine()
+
+
+def define_config() -> None:
+  """Defines the flags that decide what is computed."""
+  define_seeds()
   for field in dataclasses.fields(config_lib.RunConfig):
     if field.name not in FLAGS:
       _define(field)
@@ -34,15 +43,24 @@ def define_run() -> None:
       "preset", None, "a paper's settings, which flags that are given override"
     )
   if "legacy" not in FLAGS:
-    flags.DEFINE_string(
+    _define_choice(
       "legacy",
       "none",
-      "gyro: none, or authors (their code: --replacement --per_layer"
-      " --rescale=realised)",
+      methods.LEGACY,
+      "gyro: authors is their code, --replacement --per_layer"
+      " --rescale=realised",
     )
-  if "data_workers" not in FLAGS:
-    _define_processes()
-  define_machine()
+
+
+def define_seeds() -> None:
+  """Defines ``--seeds``, which is a count in every binary."""
+  if "seeds" not in FLAGS:
+    flags.DEFINE_integer(
+      "seeds",
+      None,
+      "how many seeds each setting trains with, side by side in one program;"
+      " default 1, or as many as --scale has",
+    )
 
 
 def define_machine() -> None:
@@ -69,17 +87,56 @@ def run_config(**overrides: Any) -> config_lib.RunConfig:
   Raises:
     ValueError: wrong values, or flags that contradict each other.
   """
+  return config_lib.RunConfig(**run_values(**overrides))
+
+
+def run_values(**overrides: Any) -> dict[str, Any]:
+  """Returns the fields that the flags say, not checked against each other.
+
+  Args:
+    **overrides: fields that do not come from a flag.
+
+  Raises:
+    ValueError: a preset, or a legacy, that does not fit.
+  """
   values = {
     field.name: FLAGS[field.name].value
     for field in dataclasses.fields(config_lib.RunConfig)
     if field.name not in overrides
   }
+  if values.get("seeds", 1) is None:
+    values["seeds"] = 1
   name = FLAGS["preset"].value
   if name is not None:
     found = _from_preset(name, {**values, **overrides})
     values |= {k: v for k, v in found.items() if k in values}
   values |= _from_legacy(str(FLAGS["legacy"].value), {**values, **overrides})
-  return config_lib.RunConfig(**values, **overrides)
+  return {**values, **overrides}
+
+
+def read(name: str, word: str) -> Any:
+  """Returns the value of a field that `word` stands for.
+
+  A list has its integers joined by +; "none" is what a field without a value
+  has.
+
+  Raises:
+    ValueError: it stands for none.
+  """
+  if word == "none" and config_lib.DEFAULTS[name] is None:
+    return None
+  if isinstance(config_lib.DEFAULTS[name], tuple):
+    return fields.integers(name, word.split("+"))
+  try:
+    return FLAGS[name].parser.parse(word)
+  except (TypeError, ValueError) as error:
+    raise ValueError(f"{name}={word}: {error}") from None
+
+
+def given() -> list[str]:
+  """Returns the flags of a run that are not left at their defaults."""
+  names = ("preset", "legacy", *config_lib.DEFAULTS)
+  return [n for n in names if not FLAGS[n].using_default_value]
 
 
 def _from_preset(name: str, values: dict[str, Any]) -> dict[str, Any]:
@@ -96,7 +153,6 @@ def _from_legacy(name: str, values: dict[str, Any]) -> dict[str, Any]:
   Raises:
     ValueError: another method, or a flag that says otherwise.
   """
-  config_lib.check_choice("legacy", name, methods.LEGACY)
   if name == "none":
     return {}
   config_lib.check_choice("method", values["method"], methods.METHODS)
@@ -235,7 +291,7 @@ def _define(field: dataclasses.Field) -> None:
   name, kind = field.name, field.metadata["kind"]
   default: Any = field.default
   users = methods.users(name)
-  help_text = fields.help_of(field)
+  help_text, choices = field.metadata["help"], fields.choices_of(field)
   if users:
     help_text = f"{', '.join(users)}: {help_text}"
   if kind is bool:
@@ -246,8 +302,31 @@ def _define(field: dataclasses.Field) -> None:
     flags.DEFINE_float(name, default, help_text)
   elif kind is tuple:
     flags.DEFINE_list(name, [str(v) for v in default], help_text)
+  elif choices:
+    _define_choice(name, default, choices, help_text)
   else:
     flags.DEFINE_string(name, default, help_text)
+
+
+class _Choices(flags.EnumParser):
+  """One of a few words; a wrong one is told which are near."""
+
+  def __init__(self, name: str, choices: Sequence[str]):
+    super().__init__(list(choices))
+    self._name = name
+
+  def parse(self, argument: str) -> str:
+    fields.check_choice(self._name, argument, self.enum_values)
+    return argument
+
+
+def _define_choice(
+  name: str, default: str | None, choices: Sequence[str], help_text: str
+) -> None:
+  """Defines a flag whose choices ``--help`` lists."""
+  flag = flags.EnumFlag(name, default, help_text, list(choices))
+  flag.parser = _Choices(name, choices)
+  flags.DEFINE_flag(flag)
 
 
 def _define_processes() -> None:

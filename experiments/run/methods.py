@@ -7,7 +7,7 @@ of tables, and which runs share a program.
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, get_args
 
 import kdropout_jax as kd
@@ -21,6 +21,8 @@ DROPPED_WEIGHTS = ("caught_up", "frozen")
 ASSIGNMENTS = ("rows", "label")
 LEGACY = ("none", "authors")
 
+_MAX_WINDOWS = 60  # More lines would make a figure grey.
+
 _field = fields.field
 
 
@@ -28,7 +30,9 @@ _field = fields.field
 class Fields:
   """What a run says about its dropout; each field is a flag."""
 
-  method: str = _field("standard", choices=lambda: METHODS)
+  method: str = _field(
+    "standard", "which subnets train", choices=lambda: METHODS
+  )
   k: int = _field(97, "steps that a subnet trains", rule=fields.AT_LEAST_1)
   m: int = _field(8, "subnets of one step", rule=fields.AT_LEAST_1)
   pool_size: int = _field(50, "subnets in the pool", rule=fields.AT_LEAST_1)
@@ -47,7 +51,9 @@ class Fields:
     0.25, "share of the steps drawn uniformly", rule=fields.NOT_ZERO
   )
   scheduling: str = _field(
-    "consecutive", choices=get_args(kd_config.Scheduling)
+    "consecutive",
+    "order of a run's subnets",
+    choices=get_args(kd_config.Scheduling),
   )
   rows_per_subnet: int | None = _field(
     None,
@@ -60,18 +66,26 @@ class Fields:
   )
   per_layer: bool = _field(False, "each layer draws its own subnets")
   assignment: str = _field(
-    "rows", "which subnet an example trains, by its", choices=ASSIGNMENTS
+    "rows", "what gives an example its subnet", choices=ASSIGNMENTS
   )
   rate: float = _field(0.5, "probability of DROPPING a unit", rule=fields.SHARE)
-  pattern: str = _field("bernoulli", choices=lambda: PATTERNS)
+  pattern: str = _field(
+    "bernoulli", "what a mask keeps", choices=lambda: PATTERNS
+  )
   block_size: int = _field(
     32,
     "blocks: units of a block",
     rule=fields.AT_LEAST_1,
     used=(lambda c: c.pattern == "blocks", "pattern=blocks"),
   )
-  rescale: str = _field("expected", choices=get_args(functional.Rescale))
-  row_layout: str = _field("contiguous", choices=get_args(functional.RowLayout))
+  rescale: str = _field(
+    "expected", "by which share", choices=get_args(functional.Rescale)
+  )
+  row_layout: str = _field(
+    "contiguous",
+    "which rows a subnet takes",
+    choices=get_args(functional.RowLayout),
+  )
   subnet_training: str = _field(
     "masked",
     "small: train the subnets of each step as small networks, with full-size"
@@ -257,6 +271,24 @@ def schedule(
   """Returns the schedule of a run of `num_steps`, None for method none."""
   make = METHODS[config.method].schedule
   return None if make is None else make(config, num_steps)
+
+
+def window_starts(config: Fields, num_steps: int) -> Sequence[int]:
+  """Returns the steps at which a run's subnets are replaced.
+
+  None where its subnets change at each step, and where there are so many
+  windows that a figure would show a grey area.
+  """
+  starts: Sequence[int] = ()
+  if config.method == "sequential":
+    starts = range(config.k, num_steps, config.k)
+  elif config.method == "gyro" and config.scheduling == "consecutive":
+    count = -(-config.total // config.concurrent)
+    steps, longer = divmod(num_steps, count)
+    if count <= _MAX_WINDOWS:
+      starts = [w * steps + min(w, longer) for w in range(1, count)]
+  is_seen = len(starts) <= _MAX_WINDOWS and num_steps >= 2 * len(starts)
+  return tuple(starts) if is_seen else ()
 
 
 def site(config: Fields) -> functools.partial:

@@ -18,6 +18,7 @@ from jax.experimental import multihost_utils
 from experiments.report import passport
 from experiments.report import plots
 from experiments.run import config as config_lib
+from experiments.run import methods
 from experiments.run import progress as progress_lib
 from experiments.run import setup as setup_lib
 from experiments.run import snapshots
@@ -202,7 +203,9 @@ class Run:
     checkpoints.close()
     result = self._result(state, bar.examples_per_second(), measure)
     if jax.process_index() == 0:
-      plots.curves(self.folder / "curves.png", self.folder / METRICS)
+      plots.curves(
+        self.folder / "curves.png", self.folder / METRICS, self._window_starts()
+      )
       workdirs.write_result(self.folder, result)
     return result
 
@@ -249,6 +252,12 @@ class Run:
   def _checkpoint_every(self) -> int:
     tenth = -(-self.setup.num_steps // 10)
     return self.configs[0].checkpoint_every or tenth
+
+  def _window_starts(self) -> Sequence[int]:
+    """Returns the first step of each window, where all members share them."""
+    num_steps = self.setup.num_steps
+    found = [methods.window_starts(c, num_steps) for c in self.configs]
+    return found[0] if all(f == found[0] for f in found) else ()
 
   def _result(
     self, state: Any, rate: float, measure: MeasureFn

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from absl import app
+from absl import flags
 
 _HELP = {"help", "helpshort", "helpfull", "helpxml", "?"}
 
@@ -16,9 +17,13 @@ def run(main: Callable[[list[str]], Any]) -> None:
 
 def _parse(argv: list[str]) -> list[str]:
   try:
-    return app.parse_flags_with_usage(argv)
+    return flags.FLAGS(argv)
+  except flags.Error as error:
+    # A line, as for all that a user gets wrong, and not absl's three.
+    print(f"{type(error).__name__}: {error}", file=sys.stderr)
+    sys.exit(2)
   except SystemExit:
-    # absl has said why: for a wrong flag, or because it was asked to.
+    # absl has said why: it was asked to.
     if {arg.lstrip("-") for arg in argv[1:]} & _HELP:
       sys.exit(0)
     raise

@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import optax
 from jaxtyping import Array, Bool, Float, Int
 
 from kdropout_jax import _checks
@@ -83,8 +84,10 @@ def negative_log_likelihood(
   0.693147...
   """
   _shapes.check_logits(logits, labels)
-  log_probs = jax.nn.log_softmax(logits.astype(jnp.float32))
-  return -jnp.mean(jnp.take_along_axis(log_probs, labels[:, None], axis=1))
+  losses = optax.softmax_cross_entropy_with_integer_labels(
+    logits.astype(jnp.float32), labels
+  )
+  return jnp.mean(losses)
 
 
 def brier_score(

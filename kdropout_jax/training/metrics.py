@@ -17,6 +17,8 @@ from kdropout_jax.training import files
 
 Record = Mapping[str, Any]
 
+_SPLITS = ("train", "valid", "test")
+
 
 class Writer(Protocol):
   """What takes records."""
@@ -62,6 +64,9 @@ class JsonlWriter:
 class TensorBoardWriter:
   """Writes records as TensorBoard events: the mean over members.
 
+  Tags are in groups: ``train_loss`` becomes ``train/loss``, likewise valid and
+  test; what is of no split, such as ``epoch``, becomes ``run/epoch``.
+
   Args:
     folder: where the event files go.
     resume_step: events of later steps are hidden.
@@ -89,7 +94,7 @@ class TensorBoardWriter:
         # What is None in a plain record is NaN here.
         mean = float(np.mean(np.asarray(value, np.float64)))
         if np.isfinite(mean):
-          self._writer.add_scalar(name, mean, step)
+          self._writer.add_scalar(_tag(name), mean, step)
 
   def close(self) -> None:
     """Flushes and closes the file."""
@@ -123,6 +128,14 @@ def read_jsonl(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
   text = path.read_text(errors="replace") if path.exists() else ""
   found = (_record(line) for line in text.split("\n"))
   return [record for record in found if record is not None]
+
+
+def _tag(name: str) -> str:
+  """Returns the tag of a metric, "group/name"."""
+  split, _, rest = name.partition("_")
+  if split in _SPLITS and rest:
+    return f"{split}/{rest}"
+  return name if "/" in name else f"run/{name}"
 
 
 def _record(line: str) -> dict[str, Any] | None:

@@ -47,7 +47,8 @@ def test_every_binary_says_how_it_is_started():
 def run_gpu_suite(*flags):
   """On a host with a GPU: it has jax, flax, optax, matplotlib and triton."""
   absent = (
-    "grain,tensorflow_datasets,array_record,tensorboardX,tokenizers,scipy"
+    "grain,tensorflow_datasets,array_record,tensorboardX,tokenizers,scipy,"
+    "statsmodels"
   )
   command = ["-m", "tests.experiments.bare", absent, "experiments.gpu_suite"]
   process = subprocess.run(

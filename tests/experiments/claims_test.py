@@ -12,6 +12,7 @@ from experiments.gyro import claims as gyro_claims
 from experiments.judge import contrasts
 from experiments.judge import verdicts
 from experiments.k_dropout import claims
+from experiments.report import verdict_table
 
 CLAIMS = (*claims.CLAIMS, *gyro_claims.CLAIMS)
 
@@ -257,13 +258,24 @@ def test_shares_of_the_run_match_to_rounding():
 def test_the_table_and_the_json_hold_every_setting():
   found = {"m=8": seeds(3, 0.5), "m=1": seeds(3, 0.5, 4)}
   verdict = verdicts.judge(SUPERIOR, found, at_paper_scale=True)
-  text = verdicts.table([verdict])
-  assert "| m=8 | 5 | +3.00 | [+2.50, +3.50] |" in text
-  assert "| m=1 | 4 |" in text and "**cannot be told**" in text
+  text = verdict_table.text([verdict])
+  cells = [[c.strip() for c in row.split("|")] for row in text.splitlines()]
+  assert ["m=8", "5", "+3.00", "[+2.50, +3.50]"] in [row[3:7] for row in cells]
+  assert "4" in [row[4] for row in cells] and "**cannot be told**" in text
   assert len({line.count("|") for line in text.splitlines()}) == 1
   data = json.loads(json.dumps(verdict.as_json()))
   assert data["findings"]["m=8"]["outcome"] == "holds"
   assert data["claim"]["name"] == "planted"
+
+
+@pytest.mark.parametrize(("num_seeds", "is_table"), [(4, False), (5, True)])
+def test_fewer_than_five_seeds_have_no_table(num_seeds, is_table):
+  found = {"m=8": seeds(3, 0.5, num_seeds), "m=1": np.ones(2)}
+  verdict = verdicts.judge(SUPERIOR, found, at_paper_scale=True)
+  text = verdict_table.text([verdict])
+  assert ("|" in text) == is_table
+  if not is_table:
+    assert text.count("\n") == 0 and "no claim has more than 4" in text
 
 
 def test_claims_are_named_once_and_found():

@@ -64,7 +64,7 @@ def test_a_users_mistake_ends_in_a_line_not_a_traceback():
   assert (
     done.stderr.strip()
     .splitlines()[-1]
-    .startswith("ValueError: method must be one of")
+    .startswith("IllegalFlagValueError: flag --method=polled: method must be")
   )
   assert "did you mean pooled" in done.stderr
   assert "Traceback" not in done.stderr

@@ -56,6 +56,7 @@ def test_tensorboard_gets_the_mean_over_members(tmp_path):
   writer.write(5, {"loss": np.array([1.0, 3.0]), "note": "text"})
   # A run whose loss becomes NaN still says so itself: no error here.
   writer.write(6, {"loss": np.array([1.0, np.nan]), "accuracy": np.nan})
+  writer.write(7, {"train_loss": 1.0, "test_exact_match": 3.0, "valid/x": 4.0})
   writer.close()
   (path,) = tmp_path.glob("events.*")
   data, found = path.read_bytes(), []
@@ -66,7 +67,14 @@ def test_tensorboard_gets_the_mean_over_members(tmp_path):
   values = [
     (e.step, v.tag, v.simple_value) for e in found for v in e.summary.value
   ]
-  assert values == [(5, "loss", 2.0)]
+  assert values == [
+    (5, "run/loss", 2.0),
+    *(
+      (7, "train/loss", 1.0),
+      (7, "test/exact_match", 3.0),
+      (7, "valid/x", 4.0),
+    ),
+  ]
 
 
 def test_without_tensorboardx_the_error_names_the_extra(tmp_path, monkeypatch):

@@ -205,7 +205,7 @@ def test_diversity_ends_with_its_report(call, workdir):
   [
     (dict(depth=3), "depth must be left alone here"),
     (dict(rows=["tony"]), "rows must be one of .*did you mean tiny"),
-    (dict(num_seeds=0), "num_seeds must be >= 1, got 0"),
+    (dict(seeds=0), "seeds must be >= 1, got 0"),
     (dict(scale="huge"), "scale must be one of paper, cpu, smoke"),
   ],
 )

@@ -232,7 +232,7 @@ def test_the_binary_reports_a_finished_grid(call, tmp_path, capsys):
     dataclasses.replace(grid_cells.SIZES["smoke"], seeds=2)
   )
   plant(cells, tmp_path, lambda cell: 0.5, steps=25)
-  call(workdir=str(tmp_path), num_seeds=2)
+  call(workdir=str(tmp_path), seeds=2)
   text = (tmp_path / "gyro.md").read_text()
   assert text in capsys.readouterr().out
   for words in ("Table 6, mlp2 on digits", "## Verdicts", "86.20", "50.00"):

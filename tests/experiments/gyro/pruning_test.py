@@ -285,8 +285,8 @@ def test_pruning_ends_with_its_report(call, workdir, capsys, tiny):
   assert "20 % of the units" in capsys.readouterr().out
   assert not (workdir / "pruning.json").exists()
   for shard in ("1/2", "0/2"):
-    call(pruning.main, shard=shard, num_seeds=1)
-  call(pruning.main, num_seeds=1)
+    call(pruning.main, shard=shard, seeds=1)
+  call(pruning.main, seeds=1)
   found = json.loads((workdir / "pruning.json").read_text())
   rows = found["numbers"]["rows"]
   assert len(rows) == 2 * 2 * 3  # methods, kinds, per cents left

@@ -105,8 +105,8 @@ def test_the_footprint_is_that_of_the_parameters(monkeypatch):
 def test_a_list_of_cells_has_a_footprint_too():
   cell_flags.define()
   cell_flags.FLAGS.mark_as_parsed()
-  with flagsaver.flagsaver(num_seeds=99_999_999_999):
-    with pytest.raises(ValueError, match="GiB: num_seeds=99,999,999,999"):
+  with flagsaver.flagsaver(seeds=99_999_999_999):
+    with pytest.raises(ValueError, match="GiB: seeds=99,999,999,999"):
       cell_flags.num_seeds()
 
 

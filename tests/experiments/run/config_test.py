@@ -2,11 +2,13 @@
 
 import dataclasses
 
+import jax
 import pytest
+from absl import flags
 
 import kdropout_jax as kd
 from experiments.run import config as config_lib
-from experiments.run import fields
+from experiments.run import flags as flags_lib
 from experiments.run import methods
 from experiments.run import optimizers
 
@@ -188,9 +190,11 @@ def test_a_new_method_is_one_entry(monkeypatch):
 
 
 def test_help_names_the_methods_and_the_choices():
-  told = {f.name: fields.help_of(f) for f in dataclasses.fields(Config)}
-  assert told["method"].endswith("pooled, gyro or guided")
-  assert told["optimizer"] == "adam, sgd or rmsprop"
+  flags_lib.define_config()
+  told = {f.name: flags.FLAGS[f.name].help for f in dataclasses.fields(Config)}
+  assert told["method"].startswith("<none|standard|sequential|pooled|gyro|")
+  assert told["optimizer"].startswith("<adam|sgd|rmsprop>")
+  assert told["k"].startswith("sequential: ")
   assert methods.users("m") == ("sequential", "pooled")
 
 
@@ -221,6 +225,34 @@ def test_a_method_describes_what_it_uses():
     == "pool_size=9 m=8 rate=0.5 pattern=blocks block_size=4"
   )
   assert methods.describe(Config(method="none")) == ""
+
+
+@pytest.mark.parametrize(
+  ("fields", "num_steps"),
+  [
+    (dict(method="sequential", k=7, m=2), 50),
+    (dict(method="gyro", total=20, concurrent=4), 53),
+    (dict(method="gyro", total=18, concurrent=4), 10),
+  ],
+)
+def test_windows_start_where_the_ids_change(fields, num_steps):
+  config = Config(**fields)
+  schedule, key = config.schedule(num_steps), jax.random.key(0)
+  ids = [
+    tuple(kd.subnet_ids(step, key, schedule, batch_size=16).tolist())
+    for step in range(num_steps)
+  ]
+  changes = [s for s in range(1, num_steps) if ids[s] != ids[s - 1]]
+  assert list(methods.window_starts(config, num_steps)) == changes != []
+
+
+def test_windows_that_nobody_could_see_have_no_starts():
+  for fields in (
+    dict(method="sequential", k=1),
+    dict(method="pooled"),
+    dict(method="gyro", total=2**31 - 1, concurrent=1),
+  ):
+    assert not methods.window_starts(Config(**fields), 1000)
 
 
 def test_learning_rates_warm_up_drop_and_fade():

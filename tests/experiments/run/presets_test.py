@@ -135,5 +135,5 @@ def test_legacy_is_what_it_stands_for(parse):
   ],
 )
 def test_a_wrong_legacy_is_refused(parse, argv, message):
-  with pytest.raises(ValueError, match=message):
+  with pytest.raises((ValueError, flags.Error), match=message):
     parse(*argv)
