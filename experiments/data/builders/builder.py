@@ -20,6 +20,8 @@ import tensorflow_datasets as tfds
 import tqdm
 from array_record.python import array_record_module  # pyright: ignore[reportAttributeAccessIssue]
 
+from experiments.data import integrity
+
 Example = Mapping[str, object]
 
 
@@ -92,6 +94,14 @@ class PartsBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
       for split in dict.fromkeys(part.split for part in parts)
     ]
     return infos
+
+  def _download_and_prepare(self, dl_manager, download_config):
+    super()._download_and_prepare(dl_manager, download_config)
+    # TFDS writes the same info next, and then renames the folder; digests
+    # written later could be missing after a kill.
+    self.info.download_size = dl_manager.downloaded_size
+    self.info.write_to_directory(self.data_dir)
+    integrity.write(pathlib.Path(self.data_dir))
 
   def _post_download_and_prepare_hook(self):
     shutil.rmtree(self._work_dir(), ignore_errors=True)
