@@ -15,7 +15,6 @@ import shutil
 
 import filelock
 
-from experiments.data import downloads
 from experiments.data import integrity
 from experiments.data import registry
 
@@ -60,9 +59,12 @@ def find(spec: registry.Spec, data_dir: pathlib.Path) -> pathlib.Path | None:
   folders = [builder_class(spec).name] if spec.builder else []
   folders += [spec.stock] if spec.stock else []
   for folder in folders:
-    versions = sorted((data_dir / folder).glob("[0-9]*/dataset_info.json"))
+    # A folder that lost its info is no reason to prepare over what is there.
+    versions = sorted(
+      path for path in (data_dir / folder).glob("[0-9]*") if any(path.glob("*"))
+    )
     if versions:
-      return _array_record(versions[-1], spec)
+      return _array_record(versions[-1] / "dataset_info.json", spec)
   return None
 
 
@@ -210,6 +212,9 @@ def _prepare_ours(spec, data_dir, local_files, progress) -> None:
   if local_files is None and wanted is None:
     raise ValueError(_how_to_prepare(spec, data_dir))
   if local_files is None:
+    # Not before it is needed: a fifth of a second.
+    from experiments.data import downloads
+
     local_files = downloads.fetch(
       wanted, data_dir / "downloads", spec.name, progress
     )

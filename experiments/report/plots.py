@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from jaxtyping import Float
 
+from kdropout_jax.training import files
 from kdropout_jax.training import metrics
 
 COLOURS = (
@@ -75,4 +76,5 @@ def bands(
   axes.set(xlabel=x_label, ylabel=y_label, title=title)
   axes.grid(alpha=0.3)
   axes.legend(frameon=False)
-  drawing.savefig(path, dpi=150)
+  with files.replacing(path) as whole:
+    drawing.savefig(whole, dpi=150)

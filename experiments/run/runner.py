@@ -5,6 +5,7 @@ configurations alone; a run that is killed at any moment and started again
 ends with the same bits.
 """
 
+import contextlib
 import dataclasses
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
@@ -103,16 +104,27 @@ def run(
   finished = workdirs.result(folder, RESULT_KEYS, len(configs))
   if finished is None:
     workdirs.check_writable(folder)
-    setup = (make or setup_lib.make)(configs, data_dir, data_workers)
-    # Not before: what is refused must not own a folder.
-    if jax.process_index() == 0:
-      workdirs.claim(folder, identity)
-    _wait_for_others("claim")
-    with jax.default_matmul_precision(_PRECISIONS[configs[0].precision]):
-      finished = Run(folder, list(configs), setup).train(
-        hooks, measure, progress, description
-      )
+    with _alone(folder):
+      # Another process may have finished it just before.
+      finished = workdirs.result(folder, RESULT_KEYS, len(configs))
+      if finished is None:
+        setup = (make or setup_lib.make)(configs, data_dir, data_workers)
+        # Not before: what is refused must not own a folder.
+        if jax.process_index() == 0:
+          workdirs.claim(folder, identity)
+        _wait_for_others("claim")
+        with jax.default_matmul_precision(_PRECISIONS[configs[0].precision]):
+          finished = Run(folder, list(configs), setup).train(
+            hooks, measure, progress, description
+          )
   return finished["runs"] if len(configs) > 1 else [finished]
+
+
+def _alone(folder: pathlib.Path) -> contextlib.AbstractContextManager[None]:
+  """Holds the folder of a run; the first of its processes does for all."""
+  if jax.process_index() != 0:
+    return contextlib.nullcontext()
+  return workdirs.locked(folder)
 
 
 def identity_of(configs: Sequence[config_lib.RunConfig]) -> dict[str, Any]:

@@ -21,6 +21,7 @@ import tqdm
 from array_record.python import array_record_module  # pyright: ignore[reportAttributeAccessIssue]
 
 from experiments.data import integrity
+from kdropout_jax.training import files
 
 Example = Mapping[str, object]
 
@@ -119,15 +120,14 @@ class PartsBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     if shard.exists():
       bar.update(part.rows)
       return shard
-    unfinished = shard.with_suffix(".writing")
-    count = self._write_examples(part, unfinished, bar)
-    if count != part.rows:
-      raise ValueError(
-        f"{self.name}, a part of split {part.split!r}: expected"
-        f" {part.rows:,} rows, got {count:,}: its file is truncated or is"
-        " another one; fetch it again"
-      )
-    unfinished.rename(shard)
+    with files.replacing(shard) as unfinished:
+      count = self._write_examples(part, unfinished, bar)
+      if count != part.rows:
+        raise ValueError(
+          f"{self.name}, a part of split {part.split!r}: expected"
+          f" {part.rows:,} rows, got {count:,}: its file is truncated or is"
+          " another one; fetch it again"
+        )
     return shard
 
   def _write_examples(self, part: Part, path: pathlib.Path, bar) -> int:

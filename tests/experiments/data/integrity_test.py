@@ -73,6 +73,17 @@ _DAMAGES = {
   "a bit of the digests": (flip("digests.json"), "expected .*, got .*again"),
   "empty digests": (empty("digests.json"), "digests.json: expected a JSON"),
   "an empty info": (empty("dataset_info.json"), "dataset_info.json: expected"),
+  "no info": (
+    lambda f: (f / "dataset_info.json").unlink(),
+    "dataset_info.json: expected a JSON object, got FileNotFoundError",
+  ),
+  "a length that is no number": (
+    lambda f: edit(
+      f / "dataset_info.json",
+      lambda info: info["splits"][0].update(shardLengths=["1x"]),
+    ),
+    "dataset_info.json: expected splits and their lengths",
+  ),
   "no features": (
     lambda f: (f / "features.json").unlink(),
     "features.json: expected a JSON object, got FileNotFoundError",
