@@ -28,6 +28,7 @@ from experiments.data import registry
 from experiments.data import streaming
 from experiments.report import tables
 from experiments.run import flags as run_flags
+from kdropout_jax.training import files
 
 
 @dataclasses.dataclass

@@ -18,7 +18,9 @@ from jax.experimental import multihost_utils
 
 from experiments.report import passport
 from experiments.report import plots
+from experiments.run import compiling
 from experiments.run import config as config_lib
+from experiments.run import place
 from experiments.run import progress as progress_lib
 from experiments.run import setup as setup_lib
 from experiments.run import snapshots
@@ -108,7 +110,8 @@ def run(
       # Another process may have finished it just before.
       finished = workdirs.result(folder, RESULT_KEYS, len(configs))
       if finished is None:
-        setup = (make or setup_lib.make)(configs, data_dir, data_workers)
+        with progress_lib.stage(f"loading {configs[0].dataset}", progress):
+          setup = (make or setup_lib.make)(configs, data_dir, data_workers)
         # Not before: what is refused must not own a folder.
         if jax.process_index() == 0:
           workdirs.claim(folder, identity)
@@ -182,7 +185,13 @@ class Run:
     checkpoints = checkpoint.Checkpoints(
       self.folder / "checkpoints", run=identity_of(self.configs)
     )
-    state, start, window = self._restore(checkpoints)
+    with compiling.stage("training", setup, progress):
+      state, start, window = self._restore(checkpoints)
+      if self.configs[0].subnet_training == "masked":
+        state = compiling.training(setup, state, start)
+    with compiling.stage("evaluation", setup, progress):
+      compiling.evaluation(setup, state)
+    self._say_what_moved(start)
     writers = _open_writers(self.folder, start)
     save = _Save(checkpoints)
     with (
@@ -238,6 +247,17 @@ class Run:
     state = self.setup.program.devices.replicate(restored.tree)
     window = loop.Window.from_json(dict(restored.extra))
     return state, restored.step, window
+
+  def _say_what_moved(self, start: int) -> None:
+    """Keeps what bits depend on in the folder; says what changed of it."""
+    if jax.process_index() != 0:
+      return
+    found = workdirs.moved(self.folder, place.here())
+    if found and start:
+      tqdm.tqdm.write(
+        f"continuing elsewhere than before ({found}): the bits may differ from"
+        " those of a run that stayed"
+      )
 
   def _run_steps(self, state: state_lib.TrainState, start: int, count: int):
     setup = self.setup

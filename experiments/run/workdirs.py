@@ -10,9 +10,11 @@ from typing import Any
 import filelock
 import tqdm
 
+from kdropout_jax.training import digests
 from kdropout_jax.training import files
 
 CONFIG = "config.json"
+MACHINE = "machine.json"
 RESULT = "result.json"
 
 
@@ -108,6 +110,25 @@ def claim(workdir: pathlib.Path, identity: dict[str, Any]) -> None:
     files.write_atomically(workdir / CONFIG, text + "\n")
 
 
+def moved(workdir: pathlib.Path, here: dict[str, Any]) -> str:
+  """Notes where a run trains, and says what is new since it last did.
+
+  Args:
+    workdir: the folder.
+    here: what the bits of a run depend on beside its configuration.
+
+  Returns:
+    What differs, in words; nothing for a new run, or one that stayed.
+  """
+  path = workdir / MACHINE
+  before = files.read_object(path) or {}
+  here = json.loads(json.dumps(here))
+  if before != here:
+    text = json.dumps(here, indent=2, sort_keys=True)
+    files.write_atomically(path, text + "\n")
+  return differences(before, here) if before else ""
+
+
 def differences(owner: dict[str, Any], identity: dict[str, Any]) -> str:
   """Returns what two identities differ in, in words."""
   words = []
@@ -132,7 +153,7 @@ def result(
     num_runs: of one program.
   """
   path = workdir / RESULT
-  found = files.read_object(path)
+  found = _without_digest(files.read_object(path))
   if found is not None and _is_whole(found, keys, num_runs):
     return found
   if files.is_there(path):
@@ -148,8 +169,27 @@ def result(
 
 def write_result(workdir: pathlib.Path, values: dict[str, Any]) -> None:
   """Writes the result, whole or not at all: the mark of a finished run."""
-  text = json.dumps(values, indent=2, sort_keys=True, allow_nan=False)
+  values = json.loads(json.dumps(values, allow_nan=False))
+  marked = {**values, **_marks(values)}
+  text = json.dumps(marked, indent=2, sort_keys=True)
   files.write_atomically(workdir / RESULT, text + "\n")
+
+
+def _marks(values: dict[str, Any]) -> dict[str, Any]:
+  # Two, so that no single damage hides that there was a digest.
+  return {"digest": digests.of_json(values), "digest_of": "sha256"}
+
+
+def _without_digest(found: dict[str, Any] | None) -> dict[str, Any] | None:
+  """Returns what a result says, or None where its digest says otherwise.
+
+  Those that were written before digests were have none of its two marks.
+  """
+  if found is None:
+    return None
+  values = {k: v for k, v in found.items() if k not in ("digest", "digest_of")}
+  marks = {k: v for k, v in found.items() if k not in values}
+  return values if not marks or marks == _marks(values) else None
 
 
 def _is_whole(
