@@ -27,6 +27,7 @@ from experiments.run import config as config_lib
 from experiments.run import flags
 from experiments.run import methods
 from experiments.run import runner
+from experiments.run import workdirs
 from kdropout_jax.training import files
 from kdropout_jax.training import metrics
 
@@ -118,15 +119,16 @@ def main(argv: list[str]) -> None:
   chosen = configs(FLAGS.scale)
   folder = pathlib.Path(FLAGS.workdir or default_workdir(chosen))
   results = {}
-  for label, config in chosen.items():
-    (results[label],) = runner.run(
-      config,
-      _folder(folder, label),
-      data_dir=FLAGS.data_dir,
-      progress=FLAGS.progress,
-      description=f"{label:>16}",
-    )
-  report(folder, chosen, results)
+  with workdirs.locked(folder):
+    for label, config in chosen.items():
+      (results[label],) = runner.run(
+        config,
+        _folder(folder, label),
+        data_dir=FLAGS.data_dir,
+        progress=FLAGS.progress,
+        description=f"{label:>16}",
+      )
+    report(folder, chosen, results)
 
 
 def report(

@@ -93,10 +93,7 @@ def main(argv: Sequence[str]) -> None:
   names = list(flags.FLAGS.dataset)
   if names == ["all"]:
     names = [n for n in registry.names() if registry.get(n).builder]
-  try:
-    errors = prepare_all(names, flags.FLAGS.data_dir, flags.FLAGS.local_files)
-  except KeyboardInterrupt:
-    sys.exit("stopped; the same command continues")
+  errors = prepare_all(names, flags.FLAGS.data_dir, flags.FLAGS.local_files)
   if errors:
     sys.exit(f"{len(errors)} of {len(names)} datasets are not prepared")
 

@@ -28,6 +28,7 @@ from experiments.data import registry
 from experiments.data import streaming
 from experiments.report import tables
 from experiments.run import flags as run_flags
+from kdropout_jax.training import files
 
 
 @dataclasses.dataclass
@@ -151,9 +152,9 @@ def main(argv: Sequence[str]) -> None:
   rows = []
   try:
     for name in names:
-      files = None if name == "digits" else flags.FLAGS.local_files
+      local = None if name == "digits" else flags.FLAGS.local_files
       row = measured(
-        name, root, files, flags.FLAGS.batch_size, flags.FLAGS.steps
+        name, root, local, flags.FLAGS.batch_size, flags.FLAGS.steps
       )
       rows.append(row)
       print(dataclasses.asdict(row), flush=True)
@@ -161,7 +162,7 @@ def main(argv: Sequence[str]) -> None:
     shutil.rmtree(root, ignore_errors=True)
   print(table(rows))
   if flags.FLAGS.out:
-    pathlib.Path(flags.FLAGS.out).write_text(table(rows) + "\n")
+    files.write_atomically(flags.FLAGS.out, table(rows) + "\n")
 
 
 if __name__ == "__main__":

@@ -6,6 +6,8 @@ from collections.abc import Iterable
 
 from absl import flags
 
+from kdropout_jax.training import files
+
 
 def of_results(folder: str) -> flags.FlagValues:
   """Returns flags of a binary's own: --workdir (or --out), and --publish.
@@ -33,4 +35,5 @@ def publish(own: flags.FlagValues, names: Iterable[str]) -> None:
   for name in names:
     source = pathlib.Path(own.out) / name
     if source.exists():
-      shutil.copyfile(source, target / name)
+      with files.replacing(target / name) as whole:
+        shutil.copyfile(source, whole)

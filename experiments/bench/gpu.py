@@ -187,7 +187,7 @@ def write(
   if left_out:
     sections += ["## No time was left for", _list(left_out)]
   text = bench_report.markdown(result, sections)
-  (out / "gpu_suite.md").write_text(text)
+  files.write_atomically(out / "gpu_suite.md", text)
   bench_report.plot(rows, out / "gpu_suite.png")
   return text
 

@@ -27,6 +27,7 @@ from experiments.bench import timing
 from experiments.report import tables
 from experiments.run import flags as run_flags
 from kdropout_jax import config as kd_config
+from kdropout_jax.training import files
 
 FLAGS = bench_flags.of_results("runs/bench_masks")
 
@@ -172,7 +173,9 @@ def main(argv):
     f" {jax.devices()[0].device_kind}, jax {jax.__version__}"
   )
   print(f"{heading}\n\n{table(rows)}")
-  (out / "bench_masks.md").write_text(f"{heading}\n\n{table(rows)}\n")
+  files.write_atomically(
+    out / "bench_masks.md", f"{heading}\n\n{table(rows)}\n"
+  )
   tables.write_json(out / "bench_masks.json", rows)
   bench_flags.publish(FLAGS, ("bench_masks.md", "bench_masks.json"))
   print(f"\nwritten to {out}/bench_masks.md and bench_masks.json")

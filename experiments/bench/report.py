@@ -7,6 +7,7 @@ from typing import Any
 
 from experiments.report import passport
 from experiments.report import tables
+from kdropout_jax.training import files
 
 # Speed-up over the dense product at a drop rate, as published.
 _PUBLISHED = {
@@ -166,5 +167,6 @@ def plot(rows, path: pathlib.Path) -> None:
   axes.set_ylabel("times faster than x @ w")
   axes.legend(fontsize=7)
   figure.tight_layout()
-  figure.savefig(path, dpi=150)
+  with files.replacing(path) as whole:
+    figure.savefig(whole, dpi=150)
   plt.close(figure)

@@ -170,7 +170,7 @@ def write(found: dict[str, Any], seconds: float) -> str:
   out.mkdir(parents=True, exist_ok=True)
   tables.write_json(out / "throughput.json", files.plain(result))
   text = bench_report.markdown(result, figure_7.sections(result))
-  (out / "throughput.md").write_text(text)
+  files.write_atomically(out / "throughput.md", text)
   bench_report.plot(found["rows"], out / "throughput.png")
   if found.get("iterations"):
     figure_7.draw(out / "figure7.png", found["iterations"])

@@ -17,8 +17,10 @@ from experiments.cells import estimates
 from experiments.cells import flags
 from experiments.cells import sizes
 from experiments.cells import sweeps
+from experiments.report import passport
 from experiments.report import study
 from experiments.run import config as config_lib
+from experiments.run import workdirs
 
 FLAGS = absl_flags.FLAGS
 
@@ -51,9 +53,10 @@ def report(folder: pathlib.Path, measure: Callable[[], study.Report]) -> None:
     folder: where to; a second one is ``--publish``.
     measure: trains what is not there yet, and says what it found.
   """
-  began = time.perf_counter()
-  found = measure()
-  _write(found, folder, _minutes(folder, found.name, began))
+  with workdirs.locked(folder, passport.module()):
+    began = time.perf_counter()
+    found = measure()
+    _write(found, folder, _minutes(folder, found.name, began))
 
 
 def leave(
@@ -71,7 +74,8 @@ def leave(
     draw: writes the figure to a path.
   """
   folder = pathlib.Path(FLAGS.workdir or f"runs/{name}")
-  study.leave(name, page, numbers, folder, draw=draw, publish=FLAGS.publish)
+  with workdirs.locked(folder, passport.module()):
+    study.leave(name, page, numbers, folder, draw=draw, publish=FLAGS.publish)
 
 
 def share(
@@ -98,13 +102,15 @@ def share(
   if FLAGS.dry_run:
     print(plan())
     return
-  began = time.perf_counter()
-  train()
-  minutes = _minutes(folder, name, began)
-  if FLAGS.shard != _WHOLE:
-    print(f"shard {FLAGS.shard} is done{done()}")
-    return
-  _write(report(), folder, minutes, scale)
+  part = "" if FLAGS.shard == _WHOLE else f"-{FLAGS.shard.replace('/', '-of-')}"
+  with workdirs.locked(folder, f"{name}{part}"):
+    began = time.perf_counter()
+    train()
+    minutes = _minutes(folder, name, began)
+    if FLAGS.shard != _WHOLE:
+      print(f"shard {FLAGS.shard} is done{done()}")
+      return
+    _write(report(), folder, minutes, scale)
 
 
 def share_cells(

@@ -276,7 +276,7 @@ def _finish(
 def _where(
   cell: config_lib.RunConfig, folder: pathlib.Path
 ) -> tuple[pathlib.Path, int]:
-  where = workdirs.read(cell_folder(cell, folder) / _WHERE) or {}
+  where = files.read_object(cell_folder(cell, folder) / _WHERE) or {}
   if not {"pack", "member"} <= where.keys():
     raise ValueError(
       f"cell {cell.digest()} has not been trained in {folder}: run its sweep"

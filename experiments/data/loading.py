@@ -95,9 +95,7 @@ def _image_features(spec, folder) -> tuple[int, str]:
   """Returns the number of classes and the name of the test split."""
   if spec.num_classes:
     return spec.num_classes, spec.test_split
-  import tensorflow_datasets as tfds  # pylint: disable=g-import-not-at-top
-
-  info = tfds.builder_from_directory(os.fspath(folder)).info
+  info = prepared.open_builder(folder).info
   features: Any = info.features
   if not {"image", "label"} <= set(features) or (
     None in features["image"].shape

@@ -6,16 +6,16 @@ an interrupted attempt are kept and the next attempt continues.
 """
 
 import contextlib
-import fcntl
 import importlib
 import importlib.util
-import json
 import os
 import pathlib
 import re
 import shutil
 
-from experiments.data import downloads
+import filelock
+
+from experiments.data import integrity
 from experiments.data import registry
 
 _INSTALL = "pip install 'kdropout-jax[prepare]'"
@@ -59,9 +59,12 @@ def find(spec: registry.Spec, data_dir: pathlib.Path) -> pathlib.Path | None:
   folders = [builder_class(spec).name] if spec.builder else []
   folders += [spec.stock] if spec.stock else []
   for folder in folders:
-    versions = sorted((data_dir / folder).glob("[0-9]*/dataset_info.json"))
+    # A folder that lost its info is no reason to prepare over what is there.
+    versions = sorted(
+      path for path in (data_dir / folder).glob("[0-9]*") if any(path.glob("*"))
+    )
     if versions:
-      return _array_record(versions[-1], spec)
+      return _array_record(versions[-1] / "dataset_info.json", spec)
   return None
 
 
@@ -73,7 +76,7 @@ def is_at_hand(
   spec = resolve(name, folder)
   if find(spec, folder) is not None:
     return True
-  return spec.builder is not None and builder_class(spec).downloads() == {}
+  return _needs_no_files(spec)
 
 
 def prepare(
@@ -97,14 +100,15 @@ def prepare(
   """
   data_dir = data_folder(data_dir)
   spec = resolve(name, data_dir)
-  if found := find(spec, data_dir):
+  if found := _checked(spec, data_dir):
     return found
   if local_files is not None and not pathlib.Path(local_files).is_dir():
     raise ValueError(f"local_files must be a folder, got {str(local_files)!r}")
   with _lock(data_dir, spec.name):
     # Another process may have prepared it while this one waited.
-    if found := find(spec, data_dir):
+    if found := _checked(spec, data_dir):
       return found
+    _remove_undigested(spec, data_dir)
     if spec.builder:
       _prepare_ours(spec, data_dir, local_files, progress)
     else:
@@ -112,6 +116,45 @@ def prepare(
   found = find(spec, data_dir)
   assert found is not None, f"{spec.name} was prepared but is not found"
   return found
+
+
+def _checked(
+  spec: registry.Spec, data_dir: pathlib.Path
+) -> pathlib.Path | None:
+  """Returns the folder of a prepared dataset that is whole, or None.
+
+  None is also one without digests that needs no files to be prepared again.
+
+  Raises:
+    ValueError: it is not what was prepared.
+  """
+  found = find(spec, data_dir)
+  if found is None:
+    return None
+  is_old = not integrity.has_digests(found)
+  if is_old and _needs_no_files(spec) and os.access(found.parent, os.W_OK):
+    return None
+  integrity.check(
+    found, is_ours=_is_ours(spec, found), sizes_alone=spec.streams
+  )
+  return found
+
+
+def _remove_undigested(spec: registry.Spec, data_dir: pathlib.Path) -> None:
+  """Removes what is there, and is not taken; the lock is held."""
+  found = find(spec, data_dir)
+  if found is not None:
+    shutil.rmtree(found)
+
+
+def _needs_no_files(spec: registry.Spec) -> bool:
+  return spec.builder is not None and builder_class(spec).downloads() == {}
+
+
+def _is_ours(spec: registry.Spec, folder: pathlib.Path) -> bool:
+  return spec.builder is not None and (
+    folder.parent.name == builder_class(spec).name
+  )
 
 
 def builder_class(spec: registry.Spec):
@@ -122,7 +165,8 @@ def builder_class(spec: registry.Spec):
 
 
 def _array_record(info_file: pathlib.Path, spec) -> pathlib.Path:
-  file_format = json.loads(info_file.read_text()).get("fileFormat", "tfrecord")
+  info = integrity.read_json(info_file)
+  file_format = info.get("fileFormat", "tfrecord")
   if file_format != "array_record":
     raise ValueError(
       f"{info_file.parent}: expected a dataset in array_record form, got"
@@ -138,15 +182,17 @@ def _lock(data_dir: pathlib.Path, name: str):
   locks = data_dir / ".locks"
   try:
     locks.mkdir(parents=True, exist_ok=True)
-    file = open(locks / name.replace("/", "-"), "w", encoding="utf-8")
+    lock = filelock.FileLock(locks / name.replace("/", "-"))
+    lock.acquire()
   except OSError as error:
     raise ValueError(
       f"data_dir must be a folder that can be written, got {str(data_dir)!r}"
       f" ({error.strerror}); give another --data_dir or KDROPOUT_DATA_DIR"
     ) from error
-  with file:
-    fcntl.flock(file, fcntl.LOCK_EX)
+  try:
     yield
+  finally:
+    lock.release()
 
 
 def _tfds_can_prepare(name: str) -> bool:
@@ -166,6 +212,9 @@ def _prepare_ours(spec, data_dir, local_files, progress) -> None:
   if local_files is None and wanted is None:
     raise ValueError(_how_to_prepare(spec, data_dir))
   if local_files is None:
+    # Not before it is needed: a fifth of a second.
+    from experiments.data import downloads
+
     local_files = downloads.fetch(
       wanted, data_dir / "downloads", spec.name, progress
     )
@@ -200,6 +249,9 @@ def _prepare_stock(spec, data_dir, local_files, progress) -> None:
       f"dataset {spec.name!r} could not be prepared: {error};"
       f" {_how_to_prepare(spec, data_dir)}"
     ) from error
+  found = find(spec, data_dir)
+  if found is not None:
+    integrity.write(found)
 
 
 def _how_to_prepare(spec, data_dir) -> str:

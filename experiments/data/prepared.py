@@ -1,12 +1,12 @@
 """What a prepared dataset's folder holds: splits, columns, names, notes."""
 
-import json
 import os
 import pathlib
 from typing import Any
 
 import numpy as np
 
+from experiments.data import integrity
 from experiments.data import registry
 
 _CHUNK = 4096
@@ -18,9 +18,7 @@ def open_split(folder: pathlib.Path, split: str):
   Raises:
     ValueError: the dataset has no such split, or a file of it is gone.
   """
-  import tensorflow_datasets as tfds  # pylint: disable=g-import-not-at-top
-
-  builder: Any = tfds.builder_from_directory(os.fspath(folder))
+  builder = open_builder(folder)
   if split not in builder.info.splits:
     raise ValueError(
       f"split must be one of {', '.join(builder.info.splits)} of {folder},"
@@ -32,12 +30,35 @@ def open_split(folder: pathlib.Path, split: str):
         f"{file}: expected a shard of split {split!r}, got nothing; remove"
         f" {folder} and prepare the dataset again"
       )
-  return builder.as_data_source(split)
+  try:
+    source = builder.as_data_source(split)
+    held = len(source.data_source)
+  except Exception as error:  # A damaged shard shows as any error.
+    raise _damaged(folder, error) from error
+  if held != len(source):
+    raise _damaged(folder, f"{len(source):,} rows, and {held:,} in its shards")
+  return source
+
+
+def open_builder(folder: pathlib.Path) -> Any:
+  """Returns TFDS's builder of a prepared dataset.
+
+  Raises:
+    ValueError: its files name a feature that TFDS does not have, or cannot be
+      read.
+  """
+  import tensorflow_datasets as tfds  # pylint: disable=g-import-not-at-top
+
+  integrity.check_features(folder)
+  try:
+    return tfds.builder_from_directory(os.fspath(folder))
+  except Exception as error:  # What a damaged info or feature raises.
+    raise _damaged(folder, error) from error
 
 
 def split_sizes(folder: pathlib.Path) -> dict[str, int]:
   """Returns {split: rows} of a prepared dataset."""
-  info = json.loads((folder / "dataset_info.json").read_text())
+  info = integrity.read_json(folder / "dataset_info.json")
   return {
     split["name"]: sum(int(rows) for rows in split["shardLengths"])
     for split in info["splits"]
@@ -51,7 +72,11 @@ def columns(folder: pathlib.Path, split: str) -> dict[str, Any]:
     raise ValueError(f"{folder}: split {split!r} is empty; prepare it again")
   parts: dict[str, list[Any]] = {}
   for start in range(0, len(source), _CHUNK):
-    rows = source.__getitems__(range(start, min(start + _CHUNK, len(source))))
+    chunk = range(start, min(start + _CHUNK, len(source)))
+    try:
+      rows = source.__getitems__(chunk)
+    except Exception as error:  # A damaged record shows as any error.
+      raise _damaged(folder, error) from error
     for key in rows[0]:
       parts.setdefault(key, []).append(_stack([row[key] for row in rows]))
   return {key: _concatenate(chunks) for key, chunks in parts.items()}
@@ -73,19 +98,29 @@ def note(spec: registry.Spec, folder: pathlib.Path) -> str:
   ]
   if missing and "partial" not in said:
     said += f"; partial: {', '.join(missing)}"
+  if not integrity.has_digests(folder):
+    said += f"; {integrity.UNCHECKED}"
   return said
 
 
 def metadata(folder: pathlib.Path) -> dict[str, Any]:
   """Returns what our builder wrote beside the dataset, or nothing."""
   file = folder / "metadata.json"
-  return json.loads(file.read_text()) if file.exists() else {}
+  return integrity.read_json(file) if file.exists() else {}
 
 
 def class_names(folder: pathlib.Path) -> tuple[str, ...]:
   """Returns the names of the classes, or nothing."""
   file = folder / "label.labels.txt"
   return tuple(file.read_text().splitlines()) if file.exists() else ()
+
+
+def _damaged(folder: pathlib.Path, error: Any) -> ValueError:
+  words = str(error).strip().splitlines() or [type(error).__name__]
+  return ValueError(
+    f"{folder}: expected a whole dataset, got {words[0][:200]}; remove it and"
+    " prepare the dataset again"
+  )
 
 
 def _stack(values: list[Any]) -> Any:

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 
+from kdropout_jax.training import files
+
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 _MAX_UNKNOWN = 0.1
@@ -74,10 +76,8 @@ def learn_vocabulary(
   vocabulary = model.get_vocab()
   path = pathlib.Path(path)
   path.parent.mkdir(parents=True, exist_ok=True)
-  unfinished = path.with_name(f"{path.name}.{os.getpid()}.writing")
   tokens = sorted(vocabulary, key=lambda token: vocabulary[token])
-  unfinished.write_text("\n".join(tokens) + "\n", encoding="utf-8")
-  unfinished.rename(path)
+  files.write_atomically(path, "\n".join(tokens) + "\n")
   return path
 
 

@@ -27,6 +27,7 @@ from experiments.report import columns
 from experiments.report import study
 from experiments.report import tables
 from experiments.run import flags
+from kdropout_jax.training import files
 
 absl_flags.DEFINE_integer("subnets", 5, "subnets; the classes are shared out")
 experiment_flags.define()
@@ -123,7 +124,8 @@ def draw(path: pathlib.Path, found: Found) -> None:
     image = ax.imshow(values["subnets"].mean(axis=0), vmin=0, vmax=1)
     ax.set(title=f"assigned by {how}", xlabel="class", ylabel="subnet")
   drawing.colorbar(image, ax=drawing.axes, label="test accuracy")
-  drawing.savefig(path, dpi=120)
+  with files.replacing(path) as whole:
+    drawing.savefig(whole, dpi=120)
 
 
 main = experiment.main(measure, SCALES)

@@ -9,6 +9,7 @@ import numpy as np
 
 from experiments.judge import statistics
 from experiments.report import plots
+from kdropout_jax.training import files
 
 GREY = "#9a9a9a"
 _LINES = ("-", "--", ":", "-.")
@@ -81,7 +82,8 @@ def draw(path: pathlib.Path, panels: Sequence[Panel], columns: int = 3) -> None:
     _fill(ax, panel)
   for ax in axes[len(panels) :]:
     ax.axis("off")
-  drawing.savefig(path, dpi=120)
+  with files.replacing(path) as whole:
+    drawing.savefig(whole, dpi=120)
 
 
 def _fill(ax, panel: Panel) -> None:

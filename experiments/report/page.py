@@ -2,12 +2,12 @@
 
 import collections
 import dataclasses
-import json
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from experiments.report import tables
+from kdropout_jax.training import files
 
 NOT_RUN = "not run"
 
@@ -65,9 +65,16 @@ def text(paper: Paper, folder: pathlib.Path) -> str:
 
 
 def read(folder: pathlib.Path, name: str) -> dict[str, Any] | None:
-  """Returns the numbers of an experiment, or None."""
+  """Returns the numbers of an experiment, or None.
+
+  Raises:
+    ValueError: the file holds no JSON object.
+  """
   file = folder / f"{name}.json"
-  return json.loads(file.read_text()) if file.exists() else None
+  found = files.read_object(file)
+  if found is None and files.is_there(file):
+    raise ValueError(f"{file} is damaged: run its experiment again")
+  return found
 
 
 def rows(found: Found, name: str, **fields: Any) -> list[dict[str, Any]]:

@@ -28,12 +28,11 @@ def of_this_machine() -> dict[str, Any]:
 
 def command() -> str:
   """Returns the command that was typed."""
-  module = _module()
   arguments = shlex.join(sys.argv[1:])
-  return f"python -m {module} {arguments}".strip()
+  return f"python -m {module()} {arguments}".strip()
 
 
-def _module() -> str:
+def module() -> str:
   """Returns the module that `python -m` was given."""
   if "-m" in sys.orig_argv:
     typed = sys.orig_argv[sys.orig_argv.index("-m") + 1]

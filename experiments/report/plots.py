@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from jaxtyping import Float
 
+from kdropout_jax.training import files
 from kdropout_jax.training import metrics
 
 COLOURS = (
@@ -89,4 +90,5 @@ def bands(
   # Beside marks, lines of a grid would pass for some.
   axes.grid(alpha=0.3, axis="y" if marks else "both")
   axes.legend(frameon=False)
-  drawing.savefig(path, dpi=150)
+  with files.replacing(path) as whole:
+    drawing.savefig(whole, dpi=150)

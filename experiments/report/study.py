@@ -5,12 +5,12 @@ in ``--publish`` where that is given.
 """
 
 import dataclasses
-import json
 import pathlib
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+import filelock
 import numpy as np
 
 from experiments.judge import contrasts
@@ -196,11 +196,21 @@ def describe(cell: Any) -> str:
 def add_minutes(folder: pathlib.Path, name: str, seconds: float) -> float:
   """Adds to the minutes that `name` took in all calls, and returns them."""
   file = folder / "minutes.json"
-  spent = json.loads(file.read_text()) if file.exists() else {}
-  spent[name] = spent.get(name, 0.0) + seconds / 60
   folder.mkdir(parents=True, exist_ok=True)
-  tables.write_json(file, spent)
+  with filelock.FileLock(folder / ".lock-minutes"):  # Shards share the file.
+    spent = files.read_object(file)
+    if spent is None or not all(map(_is_number, spent.values())):
+      if files.is_there(file):
+        aside = files.set_aside(file).name
+        print(f"{file} is damaged and was set aside as {aside}")
+      spent = {}
+    spent[name] = spent.get(name, 0.0) + seconds / 60
+    tables.write_json(file, spent)
   return spent[name]
+
+
+def _is_number(value: Any) -> bool:
+  return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _page(
@@ -233,7 +243,8 @@ def _publish(name: str, folder: pathlib.Path, target: pathlib.Path) -> None:
   for suffix in (".md", ".png", ".json"):
     source = folder / f"{name}{suffix}"
     if source.exists():
-      shutil.copyfile(source, target / source.name)
+      with files.replacing(target / source.name) as whole:
+        shutil.copyfile(source, whole)
 
 
 def _image_differences(

@@ -1,7 +1,11 @@
 """`RunConfig`: all that decides a run, checked before anything is traced.
 
 A field is a flag of the same name (see `flags.py`). Two runs with equal
-configurations end with the same bits; a run's folder is named by its digest.
+configurations end with the same bits on the same kind of processor or card,
+with the same number of threads (cores that the process may use) and the same
+jax: a sum over many products is cut by threads, and rounds as it is cut. So a
+run's folder, which is named by the configuration's digest, keeps these in
+``machine.json``, and a run that continues with others says so.
 """
 
 import dataclasses

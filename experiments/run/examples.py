@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import os
 from collections.abc import Mapping
 from typing import Any, SupportsIndex
 
@@ -172,10 +171,8 @@ def _check_on_disk(common) -> None:
 
 def _image_info(common, spec, data_dir) -> tuple[data_lib.Info, bool]:
   """Returns the facts of a dataset of images, and if their shapes differ."""
-  import tensorflow_datasets as tfds  # pylint: disable=g-import-not-at-top
-
   folder = preparation.prepare(common.dataset, data_dir)
-  features: Any = tfds.builder_from_directory(os.fspath(folder)).info.features
+  features: Any = prepared.open_builder(folder).info.features
   info = data_lib.Info(
     name=spec.name,
     task=spec.task,

@@ -15,6 +15,7 @@ from absl import logging
 
 from experiments.run import config as config_lib
 from experiments.run import fields
+from experiments.run import footprint
 from experiments.run import methods
 from experiments.run import presets
 from experiments.run import start
@@ -228,8 +229,8 @@ def launch(
 ) -> None:
   """Runs a binary's `main`; a user's mistake ends in a line, not a traceback.
 
-  Exit codes: 2 for wrong arguments, files or folders, 1 for a loss that became
-  NaN, 130 for Ctrl-C.
+  Exit codes: 2 for wrong arguments, files or folders and where the memory is
+  full, 1 for a loss that became NaN, 130 for Ctrl-C.
 
   Args:
     main: called with the arguments that are no flags.
@@ -240,6 +241,7 @@ def launch(
     if len(argv) > 1:
       sys.exit(_fail(f"unknown arguments: {' '.join(argv[1:])}", 2))
     try:
+      footprint.check_address_space()
       main(argv)
     except (ValueError, OSError, UnsupportedError) as error:
       if FLAGS["debug"].value:
@@ -252,13 +254,31 @@ def launch(
       sys.exit(
         _fail(f"stopped after step {step}; the same command continues", 130)
       )
+    except KeyboardInterrupt:  # While it loads, compiles or writes.
+      sys.exit(_fail("stopped; the same command continues", 130))
+    except (MemoryError, jax.errors.JaxRuntimeError) as error:
+      if not _is_of_memory(error) or FLAGS["debug"].value:
+        raise
+      sys.exit(_fail(f"out of memory: {_first_line(error)}", 2))
 
   if "debug" not in FLAGS:
     flags.DEFINE_bool("debug", False, "show the traceback of any error")
   _show_in_help(own)
   logging.set_verbosity(logging.WARNING)
   logging.use_absl_handler()
-  start.run(guarded)
+  try:
+    start.run(guarded)
+  except KeyboardInterrupt:  # Before the flags are read, or after all.
+    sys.exit(_fail("stopped; the same command continues", 130))
+
+
+def _is_of_memory(error: Exception) -> bool:
+  return isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)
+
+
+def _first_line(error: Exception) -> str:
+  lines = str(error).strip().splitlines() or [type(error).__name__]
+  return lines[0][:300]
 
 
 def _show_in_help(own: flags.FlagValues | None) -> None:

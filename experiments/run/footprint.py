@@ -4,6 +4,7 @@ import functools
 import math
 import os
 import pathlib
+import resource
 from typing import Any
 
 import jax
@@ -16,6 +17,10 @@ from kdropout_jax.training import step as step_lib
 from kdropout_jax.training import task as task_lib
 
 _CGROUP = pathlib.Path("/sys/fs/cgroup/memory.max")
+
+_LIBRARY_BYTES = 5 * 2**29
+_THREAD_BYTES = 2**27
+"""Of address space, not of memory: of all libraries, and a thread's."""
 
 _CELL_BYTES = 1850
 """What a configuration in a list costs the host (measured)."""
@@ -53,14 +58,39 @@ def check_cells(name: str, count: int) -> None:
   _refuse(count * _CELL_BYTES, host_bytes(), f"{name}={count:,}")
 
 
+def check_address_space() -> None:
+  """Raises a ValueError under a limit that the libraries cannot live with.
+
+  Threads that cannot start make them wait for ever (seen: data and compiler,
+  under 0.7 to 2 GB of two cores).
+  """
+  limit = address_space()
+  needed = _LIBRARY_BYTES + threads() * _THREAD_BYTES
+  if limit is not None:
+    _refuse(needed, limit, "the libraries, under the limit of `ulimit -v`")
+
+
+def threads() -> int:
+  """Returns how many threads a CPU device computes with here."""
+  return len(os.sched_getaffinity(0))
+
+
+def address_space() -> int | None:
+  """Returns the limit of the process's address space; None: there is none."""
+  limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+  return None if limit == resource.RLIM_INFINITY else limit
+
+
 @functools.cache
 def host_bytes() -> int:
-  """Returns the memory of this machine, or what its container may use."""
+  """Returns the memory that a process may use: machine, container, limit."""
   physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+  found = [physical, address_space() or physical]
   try:
-    return min(physical, int(_CGROUP.read_text()))
+    found.append(int(_CGROUP.read_text()))
   except (OSError, ValueError):
-    return physical
+    pass
+  return min(found)
 
 
 def device_bytes() -> int:

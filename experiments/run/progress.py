@@ -1,5 +1,13 @@
-"""The progress bar of a run: loss, accuracy, examples a second, time left."""
+"""What a run shows: what it waits for, then a bar.
 
+The bar has loss, accuracy, examples a second and the time left.
+"""
+
+import contextlib
+import sys
+import threading
+import time
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -63,3 +71,43 @@ class Bar:
     steps = sum(count for count, _ in counted)
     seconds = sum(seconds for _, seconds in counted)
     return self._examples * steps / seconds if seconds else 0.0
+
+
+@contextlib.contextmanager
+def stage(what: str, shown: bool = True) -> Iterator[None]:
+  """Says what is under way, and how long it has been, on standard error.
+
+  In a terminal the seconds count; elsewhere they stand there at the end.
+
+  Args:
+    what: is under way, in words.
+    shown: whether to say it.
+  """
+  if not shown or jax.process_index() != 0:
+    yield
+    return
+  began, done = time.monotonic(), threading.Event()
+  counts = sys.stderr.isatty()
+
+  def show(seconds: float, end: str = "") -> None:
+    start = f"\r{what} ... " if counts else ""
+    print(f"{start}{seconds:.1f} s", end=end, file=sys.stderr, flush=True)
+
+  def count() -> None:
+    while not done.wait(1.0):
+      show(time.monotonic() - began)
+
+  print(f"{what} ... ", end="", file=sys.stderr, flush=True)
+  counter = threading.Thread(target=count, daemon=True) if counts else None
+  if counter:
+    counter.start()
+  try:
+    yield
+  except BaseException:
+    done.set()
+    print(file=sys.stderr)  # What follows has a line of its own.
+    raise
+  done.set()
+  if counter:
+    counter.join()
+  show(time.monotonic() - began, "\n")

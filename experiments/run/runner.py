@@ -5,6 +5,7 @@ configurations alone; a run that is killed at any moment and started again
 ends with the same bits.
 """
 
+import contextlib
 import dataclasses
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
@@ -17,8 +18,10 @@ from jax.experimental import multihost_utils
 
 from experiments.report import passport
 from experiments.report import plots
+from experiments.run import compiling
 from experiments.run import config as config_lib
 from experiments.run import methods
+from experiments.run import place
 from experiments.run import progress as progress_lib
 from experiments.run import setup as setup_lib
 from experiments.run import snapshots
@@ -104,16 +107,28 @@ def run(
   finished = workdirs.result(folder, RESULT_KEYS, len(configs))
   if finished is None:
     workdirs.check_writable(folder)
-    setup = (make or setup_lib.make)(configs, data_dir, data_workers)
-    # Not before: what is refused must not own a folder.
-    if jax.process_index() == 0:
-      workdirs.claim(folder, identity)
-    _wait_for_others("claim")
-    with jax.default_matmul_precision(_PRECISIONS[configs[0].precision]):
-      finished = Run(folder, list(configs), setup).train(
-        hooks, measure, progress, description
-      )
+    with _alone(folder):
+      # Another process may have finished it just before.
+      finished = workdirs.result(folder, RESULT_KEYS, len(configs))
+      if finished is None:
+        with progress_lib.stage(f"loading {configs[0].dataset}", progress):
+          setup = (make or setup_lib.make)(configs, data_dir, data_workers)
+        # Not before: what is refused must not own a folder.
+        if jax.process_index() == 0:
+          workdirs.claim(folder, identity)
+        _wait_for_others("claim")
+        with jax.default_matmul_precision(_PRECISIONS[configs[0].precision]):
+          finished = Run(folder, list(configs), setup).train(
+            hooks, measure, progress, description
+          )
   return finished["runs"] if len(configs) > 1 else [finished]
+
+
+def _alone(folder: pathlib.Path) -> contextlib.AbstractContextManager[None]:
+  """Holds the folder of a run; the first of its processes does for all."""
+  if jax.process_index() != 0:
+    return contextlib.nullcontext()
+  return workdirs.locked(folder)
 
 
 def identity_of(configs: Sequence[config_lib.RunConfig]) -> dict[str, Any]:
@@ -171,7 +186,13 @@ class Run:
     checkpoints = checkpoint.Checkpoints(
       self.folder / "checkpoints", run=identity_of(self.configs)
     )
-    state, start, window = self._restore(checkpoints)
+    with compiling.stage("training", setup, progress):
+      state, start, window = self._restore(checkpoints)
+      if self.configs[0].subnet_training == "masked":
+        state = compiling.training(setup, state, start)
+    with compiling.stage("evaluation", setup, progress):
+      compiling.evaluation(setup, state)
+    self._say_what_moved(start)
     writers = _open_writers(self.folder, start)
     save = _Save(checkpoints)
     with (
@@ -229,6 +250,17 @@ class Run:
     state = self.setup.program.devices.replicate(restored.tree)
     window = loop.Window.from_json(dict(restored.extra))
     return state, restored.step, window
+
+  def _say_what_moved(self, start: int) -> None:
+    """Keeps what bits depend on in the folder; says what changed of it."""
+    if jax.process_index() != 0:
+      return
+    found = workdirs.moved(self.folder, place.here())
+    if found and start:
+      tqdm.tqdm.write(
+        f"continuing elsewhere than before ({found}): the bits may differ from"
+        " those of a run that stayed"
+      )
 
   def _run_steps(self, state: state_lib.TrainState, start: int, count: int):
     setup = self.setup

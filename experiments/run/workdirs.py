@@ -1,18 +1,20 @@
 """The folder of a run: who owns it, and what it says at the end."""
 
 import contextlib
-import itertools
 import json
 import pathlib
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
+import filelock
 import tqdm
 
+from kdropout_jax.training import digests
 from kdropout_jax.training import files
 
 CONFIG = "config.json"
+MACHINE = "machine.json"
 RESULT = "result.json"
 
 
@@ -30,7 +32,7 @@ def check(workdir: pathlib.Path, identity: dict[str, Any]) -> None:
       f"workdir must be a folder, or not be there yet, got {workdir}:"
       f" {error.strerror}"
     ) from error
-  owner = read(workdir / CONFIG)
+  owner = files.read_object(workdir / CONFIG)
   if owner is None:
     if any(not name.startswith(".") for name in names):
       raise ValueError(
@@ -60,6 +62,41 @@ def check_writable(workdir: pathlib.Path) -> None:
     ) from error
 
 
+@contextlib.contextmanager
+def locked(workdir: pathlib.Path, name: str = "") -> Iterator[None]:
+  """Holds a folder, or what `name` names in it, while a block writes there.
+
+  The system gives the lock of a killed process back. A folder that was made
+  for the lock alone goes with it.
+
+  Args:
+    workdir: made where it is missing.
+    name: of what is written, where several may write into one folder.
+
+  Raises:
+    ValueError: another process holds it.
+  """
+  was_there = workdir.exists()
+  workdir.mkdir(parents=True, exist_ok=True)
+  path = workdir / (f".lock-{name}" if name else ".lock")
+  lock = filelock.FileLock(path, blocking=False)
+  try:
+    lock.acquire()
+  except filelock.Timeout as error:
+    what = f", to write {name}" if name else ""
+    raise ValueError(
+      f"workdir {workdir} is in use by another process{what}: wait for it, or"
+      " choose another folder"
+    ) from error
+  try:
+    yield
+  finally:
+    if not was_there and [p.name for p in workdir.iterdir()] == [path.name]:
+      path.unlink()
+      workdir.rmdir()
+    lock.release()
+
+
 def claim(workdir: pathlib.Path, identity: dict[str, Any]) -> None:
   """Makes `workdir` the folder of the run `identity`, or continues in it.
 
@@ -67,10 +104,29 @@ def claim(workdir: pathlib.Path, identity: dict[str, Any]) -> None:
     ValueError: as `check` does.
   """
   check(workdir, identity)
-  if read(workdir / CONFIG) is None:
+  if files.read_object(workdir / CONFIG) is None:
     workdir.mkdir(parents=True, exist_ok=True)
     text = json.dumps(identity, indent=2, sort_keys=True)
     files.write_atomically(workdir / CONFIG, text + "\n")
+
+
+def moved(workdir: pathlib.Path, here: dict[str, Any]) -> str:
+  """Notes where a run trains, and says what is new since it last did.
+
+  Args:
+    workdir: the folder.
+    here: what the bits of a run depend on beside its configuration.
+
+  Returns:
+    What differs, in words; nothing for a new run, or one that stayed.
+  """
+  path = workdir / MACHINE
+  before = files.read_object(path) or {}
+  here = json.loads(json.dumps(here))
+  if before != here:
+    text = json.dumps(here, indent=2, sort_keys=True)
+    files.write_atomically(path, text + "\n")
+  return differences(before, here) if before else ""
 
 
 def differences(owner: dict[str, Any], identity: dict[str, Any]) -> str:
@@ -97,13 +153,13 @@ def result(
     num_runs: of one program.
   """
   path = workdir / RESULT
-  found = read(path)
+  found = _without_digest(files.read_object(path))
   if found is not None and _is_whole(found, keys, num_runs):
     return found
-  if _is_there(path):
+  if files.is_there(path):
     # Another process may have been the first to see it.
     with contextlib.suppress(FileNotFoundError):
-      aside = _set_aside(path)
+      aside = files.set_aside(path)
       tqdm.tqdm.write(
         f"{path} is damaged and was set aside as {aside.name}; the checkpoint"
         " of the run makes it again"
@@ -113,8 +169,27 @@ def result(
 
 def write_result(workdir: pathlib.Path, values: dict[str, Any]) -> None:
   """Writes the result, whole or not at all: the mark of a finished run."""
-  text = json.dumps(values, indent=2, sort_keys=True, allow_nan=False)
+  values = json.loads(json.dumps(values, allow_nan=False))
+  marked = {**values, **_marks(values)}
+  text = json.dumps(marked, indent=2, sort_keys=True)
   files.write_atomically(workdir / RESULT, text + "\n")
+
+
+def _marks(values: dict[str, Any]) -> dict[str, Any]:
+  # Two, so that no single damage hides that there was a digest.
+  return {"digest": digests.of_json(values), "digest_of": "sha256"}
+
+
+def _without_digest(found: dict[str, Any] | None) -> dict[str, Any] | None:
+  """Returns what a result says, or None where its digest says otherwise.
+
+  Those that were written before digests were have none of its two marks.
+  """
+  if found is None:
+    return None
+  values = {k: v for k, v in found.items() if k not in ("digest", "digest_of")}
+  marks = {k: v for k, v in found.items() if k not in values}
+  return values if not marks or marks == _marks(values) else None
 
 
 def _is_whole(
@@ -126,26 +201,3 @@ def _is_whole(
     and len(runs) == num_runs
     and all(isinstance(r, dict) and set(keys) <= r.keys() for r in runs)
   )
-
-
-def _set_aside(path: pathlib.Path) -> pathlib.Path:
-  """Renames a file or folder, over none, and returns its new path."""
-  names = (f"{path.name}.damaged{i or ''}" for i in itertools.count())
-  free = (path.with_name(n) for n in names if not _is_there(path.with_name(n)))
-  return path.rename(next(free))
-
-
-def _is_there(path: pathlib.Path) -> bool:
-  try:
-    return path.exists() or path.is_symlink()
-  except OSError:  # A name that is too long, say.
-    return False
-
-
-def read(path: pathlib.Path) -> dict[str, Any] | None:
-  """Returns a file's JSON object, or None: it holds none, or is not there."""
-  try:
-    found = json.loads(path.read_text())
-  except (OSError, ValueError, RecursionError):
-    return None
-  return found if isinstance(found, dict) else None

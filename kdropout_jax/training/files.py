@@ -1,6 +1,8 @@
 """Files that are there as a whole or not at all, and what goes into them."""
 
 import contextlib
+import itertools
+import json
 import math
 import os
 import pathlib
@@ -11,36 +13,77 @@ import numpy as np
 
 
 @contextlib.contextmanager
-def opened_atomically(
-  path: str | os.PathLike[str], mode: str = "w"
-) -> Iterator[IO[Any]]:
-  """Opens a file that takes the place of `path` when the block ends.
+def replacing(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
+  """Gives a name beside `path`, whose file takes its place at the end.
 
   A kill leaves the old file, or none; an exception also removes what was
-  written of the new one.
+  written of the new one. A link that stands at `path` is replaced, and what
+  it points to stays as it is.
 
   Args:
     path: the file; its folder must be there.
-    mode: "w" for text (UTF-8), "wb" for bytes.
   """
   path = pathlib.Path(path)
-  temporary = path.with_name(f".{path.name}.{os.getpid()}")
-  encoding = None if "b" in mode else "utf-8"
+  # The suffix stays: some writers choose the format by it.
+  temporary = path.with_name(f".{os.getpid()}.{path.name}")
   try:
-    with temporary.open(mode, encoding=encoding) as file:
-      yield file
-      file.flush()
-      os.fsync(file.fileno())
+    temporary.unlink(missing_ok=True)  # Nothing is written through a link.
+    yield temporary
     temporary.replace(path)
   except BaseException:
     temporary.unlink(missing_ok=True)
     raise
 
 
+@contextlib.contextmanager
+def opened_atomically(
+  path: str | os.PathLike[str], mode: str = "w"
+) -> Iterator[IO[Any]]:
+  """Opens a file that takes the place of `path` when the block ends.
+
+  As `replacing` does, and what is written is on the disk before.
+
+  Args:
+    path: the file; its folder must be there.
+    mode: "w" for text (UTF-8), "wb" for bytes.
+  """
+  encoding = None if "b" in mode else "utf-8"
+  with replacing(path) as temporary:
+    with temporary.open(mode.replace("w", "x"), encoding=encoding) as file:
+      yield file
+      file.flush()
+      os.fsync(file.fileno())
+
+
 def write_atomically(path: str | os.PathLike[str], text: str) -> None:
   """Writes a text file that is there as a whole or not at all."""
   with opened_atomically(path) as file:
     file.write(text)
+
+
+def read_object(path: str | os.PathLike[str]) -> dict[str, Any] | None:
+  """Returns a file's JSON object, or None: it holds none, or is not there."""
+  try:
+    found = json.loads(pathlib.Path(path).read_bytes())
+  except (OSError, ValueError, RecursionError):
+    return None
+  return found if isinstance(found, dict) else None
+
+
+def set_aside(path: str | os.PathLike[str]) -> pathlib.Path:
+  """Renames a damaged file or folder, over none, and returns its new path."""
+  path = pathlib.Path(path)
+  names = (f"{path.name}.damaged{i or ''}" for i in itertools.count())
+  free = (path.with_name(n) for n in names if not is_there(path.with_name(n)))
+  return path.rename(next(free))
+
+
+def is_there(path: str | os.PathLike[str]) -> bool:
+  """Returns whether anything has this name, a link to nothing too."""
+  try:
+    return os.path.lexists(path)
+  except OSError:  # A name that is too long, say.
+    return False
 
 
 def plain(value: Any) -> Any:

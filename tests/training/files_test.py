@@ -1,6 +1,7 @@
 """Files that are whole or absent, and plain data."""
 
 import json
+import os
 
 import jax.numpy as jnp
 import numpy as np
@@ -54,3 +55,23 @@ def test_plain_data_is_what_json_holds(value, expected):
   found = files.plain(value)
   assert found == expected
   assert json.loads(json.dumps(found, allow_nan=False)) == expected
+
+
+def test_nothing_is_written_through_a_link(tmp_path):
+  """Neither at the name itself nor at the temporary one beside it."""
+  mine = tmp_path / "mine"
+  mine.write_text("mine")
+  for name in ("a.txt", f".{os.getpid()}.a.txt"):
+    (tmp_path / name).symlink_to(mine)
+  files.write_atomically(tmp_path / "a.txt", "ours")
+  assert mine.read_text() == "mine"
+  assert not (tmp_path / "a.txt").is_symlink()
+  assert (tmp_path / "a.txt").read_text() == "ours"
+
+
+def test_a_writer_of_names_replaces_too(tmp_path):
+  with files.replacing(tmp_path / "a.png") as whole:
+    assert whole.suffix == ".png" and whole.parent == tmp_path
+    whole.write_bytes(b"1")
+    assert not (tmp_path / "a.png").exists()
+  assert [p.name for p in tmp_path.iterdir()] == ["a.png"]

@@ -20,6 +20,9 @@ import tensorflow_datasets as tfds
 import tqdm
 from array_record.python import array_record_module  # pyright: ignore[reportAttributeAccessIssue]
 
+from experiments.data import integrity
+from kdropout_jax.training import files
+
 Example = Mapping[str, object]
 
 
@@ -93,6 +96,14 @@ class PartsBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     ]
     return infos
 
+  def _download_and_prepare(self, dl_manager, download_config):
+    super()._download_and_prepare(dl_manager, download_config)
+    # TFDS writes the same info next, and then renames the folder; digests
+    # written later could be missing after a kill.
+    self.info.download_size = dl_manager.downloaded_size
+    self.info.write_to_directory(self.data_dir)
+    integrity.write(pathlib.Path(self.data_dir))
+
   def _post_download_and_prepare_hook(self):
     shutil.rmtree(self._work_dir(), ignore_errors=True)
 
@@ -109,15 +120,14 @@ class PartsBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     if shard.exists():
       bar.update(part.rows)
       return shard
-    unfinished = shard.with_suffix(".writing")
-    count = self._write_examples(part, unfinished, bar)
-    if count != part.rows:
-      raise ValueError(
-        f"{self.name}, a part of split {part.split!r}: expected"
-        f" {part.rows:,} rows, got {count:,}: its file is truncated or is"
-        " another one; fetch it again"
-      )
-    unfinished.rename(shard)
+    with files.replacing(shard) as unfinished:
+      count = self._write_examples(part, unfinished, bar)
+      if count != part.rows:
+        raise ValueError(
+          f"{self.name}, a part of split {part.split!r}: expected"
+          f" {part.rows:,} rows, got {count:,}: its file is truncated or is"
+          " another one; fetch it again"
+        )
     return shard
 
   def _write_examples(self, part: Part, path: pathlib.Path, bar) -> int:

@@ -79,7 +79,7 @@ class LocalMnist(ImageBuilder):
 
   SHAPE = (28, 28, 1)
   NAMES = tuple("0123456789")
-  HOMEPAGE = "http://yann.lecun.com/exdb/mnist/"
+  HOMEPAGE = "https://yann.lecun.com/exdb/mnist/"
   CITATION = (
     "Y. LeCun, L. Bottou, Y. Bengio, P. Haffner. Gradient-Based Learning"
     " Applied to Document Recognition. Proceedings of the IEEE, 1998."
@@ -187,4 +187,7 @@ class LocalFashionMnist(LocalMnist):
     "t10k-images-idx3-ubyte": "md5:bef4ecab320f06d8554ea6380940ec79",
     "t10k-labels-idx1-ubyte": "md5:bb300cfdad3c16e7a12a480ee83cd310",
   }
-  URL = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/"
+  URL = (
+    "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/"
+    "data/fashion/"
+  )

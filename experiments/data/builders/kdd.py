@@ -86,7 +86,7 @@ class KddCup1999(packets.PacketBuilder):
 
   LAYOUT = packets.Layout(_KDD_NUMBERS, _KDD_CATEGORIES, 41, 42)
   NAMES = tuple(_FAMILIES)
-  HOMEPAGE = "http://kdd.ics.uci.edu/databases/kddcup99/"
+  HOMEPAGE = "https://kdd.ics.uci.edu/databases/kddcup99/"
   CITATION = (
     "S. Stolfo, W. Fan, W. Lee, A. Prodromidis, P. Chan. KDD Cup 1999 Data."
     " UCI Machine Learning Repository, 1999."

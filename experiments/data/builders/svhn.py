@@ -18,7 +18,7 @@ class LocalSvhnCropped(images.ImageBuilder):
 
   SHAPE = (32, 32, 3)
   NAMES = tuple("0123456789")
-  HOMEPAGE = "http://ufldl.stanford.edu/housenumbers/"
+  HOMEPAGE = "https://ufldl.stanford.edu/housenumbers/"
   CITATION = (
     "Y. Netzer, T. Wang, A. Coates, A. Bissacco, B. Wu, A. Y. Ng. Reading"
     " Digits in Natural Images with Unsupervised Feature Learning. NIPS"

@@ -24,7 +24,7 @@ class TinyImagenet(images.ImageBuilder):
 
   SHAPE = (64, 64, 3)
   NAMES = tuple(f"class_{i}" for i in range(200))
-  HOMEPAGE = "http://cs231n.stanford.edu/tiny-imagenet-200.zip"
+  HOMEPAGE = "https://cs231n.stanford.edu/tiny-imagenet-200.zip"
   CITATION = (
     "Y. Le, X. Yang. Tiny ImageNet Visual Recognition Challenge. Stanford CS"
     " 231N, 2015; J. Deng et al. ImageNet. CVPR 2009."

@@ -191,6 +191,7 @@ def test_what_tfds_prepared_itself_loads(name, tmp_path, monkeypatch):
       " 10,000 test rows",
       "some_other": "official split",
     }[name]
+    + "; files unchecked: prepared without digests"
   )
 
 

@@ -438,15 +438,17 @@ def server():
     thread.join()
 
 
-def test_download_resumes_where_it_broke_off(server, tmp_path):
+def test_download_resumes_where_it_broke_off(server, tmp_path, monkeypatch):
   body = np.random.default_rng(0).bytes(300_000)
   _Handler.files, _Handler.break_at = {"/f": body}, 100_000
   digest = f"md5:{hashlib.md5(body).hexdigest()}"
   wanted = {"x/f": (f"{server}/f", digest)}
-  with pytest.raises(
-    ValueError, match="cannot be downloaded.*What has arrived is kept"
-  ):
-    downloads.fetch(wanted, tmp_path, "x", progress=False)
+  with monkeypatch.context() as once:
+    once.setattr(downloads, "_TRIES_AGAIN", 0)
+    with pytest.raises(
+      ValueError, match="cannot be downloaded.*What has arrived is kept"
+    ):
+      downloads.fetch(wanted, tmp_path, "x", progress=False)
   assert not (tmp_path / "x/f").exists()
   downloads.fetch(wanted, tmp_path, "x", progress=False)
   assert (tmp_path / "x/f").read_bytes() == body
@@ -455,10 +457,64 @@ def test_download_resumes_where_it_broke_off(server, tmp_path):
   assert len(_Handler.ranges) == 2  # What is there is not fetched again.
 
 
-def test_download_with_another_digest_is_thrown_away(server, tmp_path):
+def test_a_download_that_breaks_off_is_tried_again(server, tmp_path):
+  body = np.random.default_rng(1).bytes(30_000)
+  _Handler.files, _Handler.break_at = {"/f": body}, 10_000
+  digest = f"md5:{hashlib.md5(body).hexdigest()}"
+  downloads.fetch({"f": (f"{server}/f", digest)}, tmp_path, "x", False)
+  assert (tmp_path / "f").read_bytes() == body
+  assert _Handler.ranges == [None, "bytes=10000-"]
+  assert [p.name for p in tmp_path.iterdir()] == ["f"]
+
+
+def test_a_file_that_is_there_is_checked(server, tmp_path):
+  _Handler.files = {"/f": b"abc"}
+  wanted = {"f": (f"{server}/f", f"md5:{hashlib.md5(b'abc').hexdigest()}")}
+  (tmp_path / "f").write_bytes(b"abd")
+  downloads.fetch(wanted, tmp_path, "x", progress=False)
+  assert (tmp_path / "f").read_bytes() == b"abc"
+
+
+@pytest.mark.parametrize("name", ["f", "f.part"])
+def test_a_download_is_not_written_through_a_link(server, tmp_path, name):
+  _Handler.files = {"/f": b"abc"}
+  wanted = {"f": (f"{server}/f", f"md5:{hashlib.md5(b'abc').hexdigest()}")}
+  (tmp_path / "mine").write_bytes(b"mine")
+  (tmp_path / "d").mkdir()
+  (tmp_path / "d" / name).symlink_to(tmp_path / "mine")
+  downloads.fetch(wanted, tmp_path / "d", "x", progress=False)
+  assert (tmp_path / "mine").read_bytes() == b"mine"
+  assert not (tmp_path / "d/f").is_symlink()
+  assert (tmp_path / "d/f").read_bytes() == b"abc"
+
+
+def test_every_address_is_of_https(tmp_path):
+  """What is not is refused, and none of ours is asked for."""
+  with pytest.raises(ValueError, match="url must be of https, got 'http:"):
+    wanted = {"f": ("http://host.invalid/f", "md5:0")}
+    downloads.fetch(wanted, tmp_path, "x", progress=False)
+  specs = [registry.get(name) for name in registry.names()]
+  addresses = [
+    url
+    for spec in specs
+    if spec.builder
+    for url, _ in (preparation.builder_class(spec).downloads() or {}).values()
+  ]
+  assert len(addresses) > 15
+  for url in addresses:
+    downloads._check_address(url)
+
+
+def test_download_with_another_digest_is_thrown_away(
+  server, tmp_path, monkeypatch
+):
+  monkeypatch.setattr(downloads, "_TRIES_AGAIN", 0)
   _Handler.files = {"/f": b"abc"}
   wanted = {"f": (f"{server}/f", "md5:" + "0" * 32)}
-  with pytest.raises(ValueError, match=r"/f: expected md5 0+, got 9001"):
+  with pytest.raises(
+    ValueError,
+    match=r"/f: MD5 hash of downloaded file .*expected md5:0+ but got 9001",
+  ):
     downloads.fetch(wanted, tmp_path, "x", progress=False)
   assert not list(tmp_path.iterdir())
   with pytest.raises(

@@ -1,10 +1,14 @@
 """A folder belongs to one run."""
 
 import json
+import subprocess
+import sys
+import time
 
 import pytest
 
 from experiments.run import workdirs
+from tests.experiments import binaries
 
 
 def contents(folder):
@@ -44,3 +48,51 @@ def test_a_half_written_result_is_no_result(tmp_path):
   assert workdirs.result(tmp_path) == {"steps": 3}
   (tmp_path / "result.json").write_text('{"steps"')
   assert workdirs.result(tmp_path) is None
+
+
+_HOLD = """
+import pathlib, sys, time
+from experiments.run import workdirs
+from tests.experiments import binaries
+with workdirs.locked(pathlib.Path(sys.argv[1])):
+  print("held", flush=True)
+  time.sleep(60)
+"""
+
+
+def test_a_folder_in_use_is_refused_until_its_process_is_killed(tmp_path):
+  folder = tmp_path / "run"
+  with subprocess.Popen(
+    [sys.executable, "-c", _HOLD, str(folder)],
+    stdout=subprocess.PIPE,
+    text=True,
+    cwd=binaries.ROOT,
+  ) as process:
+    assert process.stdout is not None
+    assert process.stdout.readline() == "held\n"
+    began = time.monotonic()
+    with pytest.raises(ValueError, match="run is in use by another process: w"):
+      with workdirs.locked(folder):
+        pass
+    assert time.monotonic() - began < 5
+    process.kill()
+    process.wait()
+  with workdirs.locked(folder):  # The lock of the dead is no lock.
+    assert (folder / ".lock").exists()
+
+
+def test_names_in_a_folder_have_locks_of_their_own(tmp_path):
+  with workdirs.locked(tmp_path, "sweep-0-of-2"):
+    with workdirs.locked(tmp_path, "sweep-1-of-2"):
+      with pytest.raises(ValueError, match="to write sweep-0-of-2: wait"):
+        with workdirs.locked(tmp_path, "sweep-0-of-2"):
+          pass
+
+
+def test_a_folder_made_for_its_lock_alone_goes_with_it(tmp_path):
+  with workdirs.locked(tmp_path / "a"):
+    pass
+  assert not (tmp_path / "a").exists()
+  with workdirs.locked(tmp_path / "a"):
+    workdirs.claim(tmp_path / "a", {})
+  assert (tmp_path / "a/config.json").exists()
