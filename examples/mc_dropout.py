@@ -6,10 +6,11 @@ Half a minute on two cores. A network that was trained with dropout predicts
 in three ways: whole (weights as they are), by Monte Carlo dropout (fifty
 passes with fresh masks, averaged), and, where it was trained with a pool of
 subnets, by those subnets. Three tenths of the training labels are wrong, so
-there is something to be unsure about. Expected: averaging hardly changes accuracy, and makes log loss and calibration
-WORSE: trained on wrong labels, these networks are too unsure already, and
-masks at test make them more so. What it gives is a warning: of the images with
-the lower entropy 97 to 99 % are right, of the others two thirds.
+there is something to be unsure about. Expected: averaging hardly changes
+accuracy, and makes log loss and calibration WORSE: trained on wrong labels,
+these networks are too unsure already, and masks at test make them more so.
+What it gives is a warning: of the images with the lower entropy 97 to 99 % are
+right, of the others two thirds.
 """
 
 import flax.linen as nn
