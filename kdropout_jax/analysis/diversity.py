@@ -28,11 +28,11 @@ def feature_distance(
 ) -> Float[Array, "M M"]:
   """Returns the L1 distance of features, in units of the mean feature norm.
 
-  For members i and j, with sums over the units u that both keep,
+  For members i and j, with sums over the units u that both keep::
 
-    sum_rows sum_u |f_i - f_j| / sum_rows sum_u (|f_i| + |f_j|) / 2,
+    sum_rows sum_u |f_i - f_j| / sum_rows sum_u (|f_i| + |f_j|) / 2
 
-  so neither the scale of the features nor the number of shared units counts:
+  So neither the scale of the features nor the number of shared units counts:
   0 for equal features, at most 2. (Distances over all units would mostly
   measure that masks differ.)
 
