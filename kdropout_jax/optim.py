@@ -22,7 +22,7 @@ __all__ = (
 
 
 def max_norm(
-  limit: float, axes: int | Sequence[int] | None = None
+  limit: float | np.floating, axes: int | Sequence[int] | None = None
 ) -> optax.GradientTransformation:
   """Keeps the norm of each unit's incoming weights at most `limit`.
 
