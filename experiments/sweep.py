@@ -29,7 +29,6 @@ from experiments.k_dropout import grids
 from experiments.k_dropout import sizes
 from experiments.k_dropout import sweep
 from experiments.run import config as config_lib
-from experiments.run import flags
 
 _GYRO = "gyro"
 _GRIDS = (*grids.GRIDS, _GYRO)
@@ -60,4 +59,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-  flags.launch(main)
+  experiment_flags.launch(main)
