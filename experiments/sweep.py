@@ -40,7 +40,6 @@ from experiments.k_dropout import grids
 from experiments.k_dropout import sizes
 from experiments.k_dropout import sweep
 from experiments.run import config as config_lib
-from experiments.run import flags
 
 _GYRO, _CUSTOM = "gyro", "custom"
 _GRIDS = (*grids.GRIDS, _GYRO, _CUSTOM)
@@ -117,4 +116,4 @@ def _refuse(names: list[str], user: str, but: tuple[str, ...] = ()) -> None:
 
 
 if __name__ == "__main__":
-  flags.launch(main)
+  experiment_flags.launch(main)

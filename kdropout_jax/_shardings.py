@@ -39,8 +39,3 @@ def _explicit_spec(x: Array) -> tuple | None:
   if sharding.mesh.empty or not sharding.mesh.explicit_axes:
     return None
   return (*sharding.spec, *(None,) * (x.ndim - len(sharding.spec)))
-
-
-def whole(x: Array) -> Array:
-  """Returns `x` without the shards of explicit axes, where it has some."""
-  return x if _explicit_spec(x) is None else jax.sharding.reshard(x, jax.P())

@@ -75,7 +75,7 @@ class Masks:
 
 _pytrees.register(Masks, data_fields=("keep",))
 
-MasksLike = Masks | Bool[Array, "T W"]
+MasksLike = Masks | Bool[Array, "T _"]
 
 
 def num_blocks(width: int, block_size: int) -> int:

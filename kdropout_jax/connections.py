@@ -161,7 +161,7 @@ def num_weights(w: Float[Array, "I O"], b: Float[Array, "O"] | None) -> int:
   return w.size + (0 if b is None else b.size)
 
 
-def _unflatten(flat: Float[Array, "T M"], w, b):
+def _unflatten(flat: Float[Array, "T M"], w, b) -> tuple[Array, Array | None]:
   weights = flat[:, : w.size].reshape(flat.shape[0], *w.shape)
   return weights, None if b is None else flat[:, w.size :]
 

@@ -90,7 +90,7 @@ class CustomSchedule:
 
   def subnet_ids(
     self, step: UInt[Array, ""], key: Key, batch_size: int, layer: Any
-  ) -> Ids:
+  ) -> Any:
     """Returns what `fn` returns, for the key of the network or the layer."""
     del batch_size
     return self.fn(

@@ -8,11 +8,11 @@ import functools
 import os
 import warnings
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from kdropout_jax import _checks
 from kdropout_jax import _shardings
@@ -169,17 +169,17 @@ def keep_fraction(masks: blocks.Masks, rate: float) -> float:
 
 
 def row_masks(
-  keep: Bool[Array, "T W"],
-  num_rows: int,
+  keep: Shaped[Array, "T W"],
+  num_rows: Any,
   row_layout: RowLayout = "contiguous",
   assignment: Int[Array, "B"] | None = None,
   batch_size: int | None = None,
-) -> Bool[Array, "B W"]:
+) -> Shaped[Array, "B W"]:
   """Gives each row the mask of the subnet that it trains.
 
   Args:
-    keep: bool [T, W].
-    num_rows: rows B at hand.
+    keep: [T, W], of any dtype.
+    num_rows: rows B at hand, an integer or a symbol of `jax.export`.
     row_layout: "contiguous" or "tiled".
     assignment: int32 [B] of slots, overriding `row_layout`.
     batch_size: rows of a full batch, where `num_rows` may be fewer: they take

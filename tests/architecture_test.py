@@ -173,6 +173,44 @@ def test_every_package_of_the_experiments_has_arrows():
   assert packages_of_the_experiments() == set(_EXPERIMENTS)
 
 
+def folder_of(name):
+  """Returns the folder of a dotted name: of a module or of what is in one."""
+  parts = name.split(".")
+  while not (_ROOT / "/".join(parts)).with_suffix(".py").is_file():
+    if (_ROOT / "/".join(parts)).is_dir():
+      return parts
+    parts = parts[:-1]
+  return parts[:-1]
+
+
+def share_that_stays_inside(top):
+  """Returns the share of imports among packages that leave none of them.
+
+  A package is a folder of `top`, with the folders in it; the files beside
+  them are one as well. What `top` imports from elsewhere is not counted.
+  """
+  stays = []
+  for path in (_ROOT / top).rglob("*.py"):
+    here = path.relative_to(_ROOT).parent.parts[:2]
+    names = [n for n in imports_of(path) if n.split(".")[0] == top]
+    stays += [tuple(folder_of(name)[:2]) == here for name in names]
+  return sum(stays) / len(stays)
+
+
+def test_an_experiments_imports_stay_in_its_package():
+  """By stage it was 30 of 100: what changes together lies together."""
+  assert share_that_stays_inside("experiments") >= 0.43
+
+
+def test_an_import_of_another_package_is_counted(tmp_path, monkeypatch):
+  monkeypatch.setitem(globals(), "_ROOT", tmp_path)
+  for name in ("top/a/x.py", "top/a/deep/y.py", "top/b/z.py"):
+    path = tmp_path / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("from top.a import x\nimport os\n")
+  assert share_that_stays_inside("top") == 2 / 3
+
+
 def test_the_papers_know_no_other_and_a_report_no_run():
   papers = {"k_dropout", "gyro"}
   for paper in papers:

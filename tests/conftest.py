@@ -29,6 +29,10 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 import jax  # noqa: E402
 import pytest  # noqa: E402
 
+from tests import shapes  # noqa: E402
+
+shapes.install()
+
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 # A traced program is a million small objects, and few are rubbish: collected

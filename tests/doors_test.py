@@ -7,6 +7,7 @@ import types
 
 import jax
 import jax.numpy as jnp
+import jaxtyping
 import numpy as np
 import optax
 import pytest
@@ -80,6 +81,14 @@ _JUNK = (
   np.array([None, 1], object),
   jax.random.key(0),
 )
+
+
+@pytest.fixture(autouse=True)
+def unchecked():
+  """Lets nobody but the library complain: much junk is never looked at."""
+  jaxtyping.config.update("jaxtyping_disable", True)
+  yield
+  jaxtyping.config.update("jaxtyping_disable", False)
 
 
 @functools.cache

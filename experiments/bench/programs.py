@@ -222,10 +222,6 @@ def _line(net: steps.Network, row: Row, rows: dict[str, Row]) -> list[str]:
   ]
 
 
-def _loops(loops) -> str:
-  return ", ".join(f"{trips or 'n'} x {n}" for trips, n in loops) or "-"
-
-
 def _expected(net: steps.Network, row: Row, rows: dict[str, Row]) -> str:
   """Returns the model's milliseconds of a step, which nobody timed."""
   alone = "extracted T=1 k=97 frozen"

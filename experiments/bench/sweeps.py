@@ -28,7 +28,6 @@ from experiments.k_dropout import sizes
 from experiments.report import passport
 from experiments.report import tables
 from experiments.run import config as config_lib
-from experiments.run import flags
 
 absl_flags.DEFINE_integer("alone", 4, "cells that fresh processes train")
 absl_flags.DEFINE_integer("cells", 20, "cells that the sweep trains")
@@ -113,4 +112,4 @@ def _text(value: Any) -> str:
 
 
 if __name__ == "__main__":
-  flags.launch(main)
+  experiment_flags.launch(main)

@@ -2,7 +2,7 @@
 
 import dataclasses
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from absl import flags as absl_flags
 
@@ -28,6 +28,11 @@ def define_results(scale: str = "cpu") -> None:
     absl_flags.DEFINE_string(
       "publish", None, "a second folder for table, figure and numbers"
     )
+
+
+def launch(main: Callable[[list[str]], None]) -> None:
+  """Runs an experiment's `main`; a user's mistake ends in a line."""
+  flags.launch(main)
 
 
 def define_out() -> None:

@@ -61,11 +61,6 @@ class Dataset:
   def num_train(self) -> int:
     return len(self.train_labels)
 
-  @property
-  def example_shape(self) -> Any:
-    """Shapes of one example's inputs, in the structure of the inputs."""
-    return jax.tree.map(lambda x: x.shape[1:], self.train_x)
-
 
 def holdout(dataset: Dataset, fraction: float, seed: int = 0) -> Dataset:
   """Moves a stratified share of the training set to the validation set.

@@ -38,7 +38,6 @@ from experiments.run import flags
 gyro_flags.define()
 
 CLAIMS = ("features_are_more_diverse",)
-GROUPS = ("last epoch", "random")
 
 _PAPER_GAIN = 21.9
 

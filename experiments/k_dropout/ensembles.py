@@ -26,7 +26,6 @@ from experiments.report import columns
 from experiments.report import figures
 from experiments.report import rows as rows_lib
 from experiments.report import study
-from experiments.run import flags
 
 experiment_flags.define()
 
@@ -200,4 +199,4 @@ def _panels(
 main = experiment.main(measure, sizes.SCALES)
 
 if __name__ == "__main__":
-  flags.launch(main)
+  experiment_flags.launch(main)

@@ -26,7 +26,6 @@ from experiments.k_dropout import sizes
 from experiments.report import columns
 from experiments.report import study
 from experiments.report import tables
-from experiments.run import flags
 from kdropout_jax.training import files
 
 absl_flags.DEFINE_integer("subnets", 5, "subnets; the classes are shared out")
@@ -131,4 +130,4 @@ def draw(path: pathlib.Path, found: Found) -> None:
 main = experiment.main(measure, SCALES)
 
 if __name__ == "__main__":
-  flags.launch(main)
+  experiment_flags.launch(main)

@@ -23,7 +23,6 @@ from experiments.report import columns
 from experiments.report import figures
 from experiments.report import rows as rows_lib
 from experiments.report import study
-from experiments.run import flags
 
 _NUM_BATCHES = 4
 
@@ -134,4 +133,4 @@ def _panels(rows: list[dict]) -> list[figures.Panel]:
 main = experiment.main(measure, sizes.SCALES)
 
 if __name__ == "__main__":
-  flags.launch(main)
+  experiment_flags.launch(main)

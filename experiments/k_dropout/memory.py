@@ -27,7 +27,6 @@ from experiments.report import passport
 from experiments.report import rows as rows_lib
 from experiments.report import tables
 from experiments.run import config as config_lib
-from experiments.run import flags
 
 # width, rows of a microbatch; m; depths; microbatches in flight.
 _SCALES = {
@@ -154,4 +153,4 @@ _COLUMNS: dict[str, columns.Column] = {
 
 
 if __name__ == "__main__":
-  flags.launch(main)
+  experiment_flags.launch(main)

@@ -25,7 +25,6 @@ from experiments.report import figures
 from experiments.report import rows as rows_lib
 from experiments.report import study
 from experiments.report import tables
-from experiments.run import flags
 
 CLAIMS = (
   "sixty_subnets_suffice",
@@ -192,4 +191,4 @@ if __name__ == "__main__":
     "runs", "docs/results/k-dropout/paper_depth3.jsonl", "the file of runs"
   )
   experiment_flags.define_results("paper")
-  flags.launch(main)
+  experiment_flags.launch(main)

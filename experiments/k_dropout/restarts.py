@@ -20,7 +20,6 @@ from experiments.report import columns
 from experiments.report import figures
 from experiments.report import rows as rows_lib
 from experiments.report import study
-from experiments.run import flags
 
 experiment_flags.define()
 
@@ -77,4 +76,4 @@ def _each_run(same: list[rows_lib.Row]) -> str:
 main = experiment.main(measure, sizes.SCALES)
 
 if __name__ == "__main__":
-  flags.launch(main)
+  experiment_flags.launch(main)

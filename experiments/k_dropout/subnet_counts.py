@@ -24,7 +24,6 @@ from experiments.k_dropout import subnet_tables
 from experiments.report import figures
 from experiments.report import passport
 from experiments.run import config as config_lib
-from experiments.run import flags
 
 # num_train, batch_size, epochs; m; k; pool sizes.
 _SCALES = {
@@ -107,4 +106,4 @@ def page(run: subnet_tables.Run, numbers: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-  flags.launch(main)
+  experiment_flags.launch(main)

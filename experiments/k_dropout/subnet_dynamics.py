@@ -27,7 +27,6 @@ from experiments.k_dropout import dynamics
 from experiments.k_dropout import sizes
 from experiments.report import columns
 from experiments.report import study
-from experiments.run import flags
 
 absl_flags.DEFINE_bool("controls", True, "also SGD, and frozen dropped weights")
 experiment_flags.define()
@@ -153,4 +152,4 @@ def _points(shares: np.ndarray) -> str:
 main = experiment.main(measure, sizes.SCALES)
 
 if __name__ == "__main__":
-  flags.launch(main)
+  experiment_flags.launch(main)

@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from kdropout_jax import _checks
 
@@ -222,7 +222,7 @@ def check_fraction(name: str, fraction: float) -> None:
     raise ValueError(f"{name} must be in (0, 1], got {fraction}")
 
 
-def _largest(sizes: Float[Array, "n"], fraction: float):
+def _largest(sizes: Float[Array, "n"], fraction: float) -> Bool[Array, "n"]:
   order = jnp.argsort(-sizes, stable=True)
   flags = jnp.arange(sizes.size) < count_left(fraction, sizes.size)
   return jnp.zeros(sizes.shape, jnp.bool_).at[order].set(flags)

@@ -144,7 +144,7 @@ def _evaluate(fn, params, masks, layout, sizes, byte_budget: int):
   )
 
 
-def _over_rows(fn: Callable[[Any], Any], x: Array, size: int):
+def _over_rows(fn: Callable[[Any], Any], x: Array, size: int) -> Any:
   """Applies `fn` to `size` rows at a time; the rest last."""
   num_whole, rest = divmod(x.shape[0], size)
   if num_whole <= 1 and rest == 0 or num_whole == 0:

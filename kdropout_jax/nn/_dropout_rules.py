@@ -8,6 +8,7 @@ import dataclasses
 import inspect
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -191,8 +192,8 @@ class DropoutRule:
         )
     return tuple(dim % x.ndim for dim in self.broadcast_dims)
 
-  def _mask_shape(self, x: Array) -> tuple[int, ...]:
-    """Shape of x with the broadcast axes of size 1, as in Flax."""
+  def _mask_shape(self, x: Array) -> tuple[Any, ...]:
+    """Sizes, or symbols, of x with the broadcast axes of size 1, as in Flax."""
     dims = self._dims(x)
     return tuple(1 if i in dims else n for i, n in enumerate(x.shape))
 
@@ -243,8 +244,8 @@ def check_pattern(pattern: PatternLike | None) -> PatternLike:
 
 def pattern_for(
   rate: float, pattern: PatternLike | None, path: str | None
-) -> patterns.Pattern:
-  """Returns a layer's pattern.
+) -> Any:
+  """Returns a layer's pattern, unchecked where a function gives it.
 
   Args:
     rate: of the layer.

@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Iterator
+from typing import Any
 
 from flax import linen as nn
 from jaxtyping import Array, Int
@@ -31,7 +32,7 @@ def apply(
   other_readers: interception.OtherReaders = "per_step",
   subnets: Ids | None = None,
   **kwargs,
-):
+) -> Any:
   """Applies any linen model so that its dropouts follow a schedule.
 
   ``model.apply(variables, *args, **kwargs)``, where each `nn.Dropout` keeps

@@ -66,14 +66,14 @@ class Dropout(nn.Module):
   @nn.compact
   def __call__(
     self,
-    inputs: Float[Array, "B ... W"],
+    inputs: Float[Array, "*shape"],
     deterministic: bool | None = None,
     rng: Key | None = None,
     *,
     subnets: Ids | blocks.Masks | None = None,
     assignment: Int[Array, "B"] | None = None,
     masks: functional.MasksLike | None = None,
-  ) -> Float[Array, "B ... W"]:
+  ) -> Float[Array, "*shape"]:
     """Drops units of `inputs` and scales the rest.
 
     Args:

@@ -94,14 +94,14 @@ class Dropout(nnx.Module):
 
   def __call__(
     self,
-    inputs: Float[Array, "B ... W"],
+    inputs: Float[Array, "*shape"],
     *,
     deterministic: bool | None = None,
     rngs: Rngs | None = None,
     subnets: Ids | blocks.Masks | None = None,
     assignment: Int[Array, "B"] | None = None,
     masks: functional.MasksLike | None = None,
-  ) -> Float[Array, "B ... W"]:
+  ) -> Float[Array, "*shape"]:
     """Drops units of `inputs` and scales the rest.
 
     Args:
@@ -153,7 +153,7 @@ class Dropout(nnx.Module):
     key = _keys.as_threefry(run_key(self, rngs))
     return sampling.subnet_masks(key, ids, width, self.rule.pattern)
 
-  def rule_for(self, inputs: Float[Array, "..."]) -> _dropout_rules.DropoutRule:
+  def rule_for(self, inputs: Array) -> _dropout_rules.DropoutRule:
     """Returns the settings for inputs like these."""
     del inputs
     return self.rule
@@ -199,7 +199,7 @@ class SpatialDropout(Dropout):
       raise ValueError("broadcast_dims of spatial dropout are all positions")
     super().__init__(rate, **settings)
 
-  def rule_for(self, inputs: Float[Array, "..."]) -> _dropout_rules.DropoutRule:
+  def rule_for(self, inputs: Array) -> _dropout_rules.DropoutRule:
     """Returns the settings with all positions of `inputs` sharing a mask."""
     return self.rule.broadcast(_dropout_rules.spatial_dims(inputs))
 

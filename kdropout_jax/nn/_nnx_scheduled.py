@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from kdropout_jax import _keys
 from kdropout_jax import custom
@@ -152,7 +152,7 @@ class ScheduledDropout(nnx.Module):
     offset = dataclasses.replace(self.offset, first_row=first_row)
     return offset.resolve(inputs.shape[0])
 
-  def _assignment(self, inputs, ids: Ids):
+  def _assignment(self, inputs, ids: Ids) -> Int[Array, "B"] | None:
     full, first_row = self._offset(inputs)
     if first_row is None:
       return None

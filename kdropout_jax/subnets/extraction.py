@@ -24,6 +24,7 @@ Tables = Mapping[str, indexing.Table]
 """{layer: `Table`}."""
 
 Index = dict[int, Int[Array, "n"]]
+Places = dict[int, Int[Array, "T _"]]
 """{axis: the indices taken from it}."""
 
 _MAX_UNROLLED = 8
@@ -190,7 +191,7 @@ def _take_leaf(leaf, axes: layouts.Axes, tables: Tables, batched: bool = False):
   return small[None] if batched else small
 
 
-def _places(shape, axes: layouts.Axes, tables: Tables) -> Index:
+def _places(shape, axes: layouts.Axes, tables: Tables) -> Places:
   """Returns {axis: places [T, size of the axis]} in small leaves, or -1."""
   places = {}
   for axis, layer in axes.items():

@@ -22,6 +22,8 @@ from kdropout_jax._types import UnsupportedError
 Sizes = Mapping[str, int]
 """{layer: units N of the small network}, where masks vary in their count."""
 
+_Order = tuple[Int[Array, "T W"], Int[Array, "T N"]]
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Table:
@@ -167,7 +169,7 @@ def _make_table(layer: str, mask: blocks.Masks, size: int | None) -> Table:
 
 
 @functools.partial(jax.jit, static_argnames="size", inline=True)
-def _order(keep: Bool[Array, "T W"], size: int):
+def _order(keep: Bool[Array, "T W"], size: int) -> _Order:
   """Returns places [T, W] and units [T, size]: kept ones, then the others."""
   return jax.lax.platform_dependent(
     keep,
@@ -176,7 +178,7 @@ def _order(keep: Bool[Array, "T W"], size: int):
   )
 
 
-def _by_sorting(keep: Bool[Array, "T W"], size: int):
+def _by_sorting(keep: Bool[Array, "T W"], size: int) -> _Order:
   """As `_order`, on a CPU."""
   kept = jnp.cumsum(keep, axis=1, dtype=jnp.int32)
   dropped = kept[:, -1:] + jnp.cumsum(~keep, axis=1, dtype=jnp.int32)
@@ -184,7 +186,7 @@ def _by_sorting(keep: Bool[Array, "T W"], size: int):
   return jnp.where(keep, kept, dropped) - 1, order[:, :size]
 
 
-def _by_counting(keep: Bool[Array, "T W"], size: int):
+def _by_counting(keep: Bool[Array, "T W"], size: int) -> _Order:
   """As `_order`, by comparing all pairs.
 
   That is two programs of a GPU, where a sum along an axis and a sort are many.

@@ -26,7 +26,6 @@ from experiments.cells import sweeps
 from experiments.data import preparation
 from experiments.gyro.accuracy import report as accuracy_report
 from experiments.gyro.accuracy import settings
-from experiments.run import flags
 
 experiment_flags.define()
 experiment_flags.define_sharing()
@@ -63,4 +62,4 @@ def wanted(rows, store: sweeps.Store) -> list:
 
 
 if __name__ == "__main__":
-  flags.launch(main)
+  experiment_flags.launch(main)

@@ -26,7 +26,6 @@ from experiments.gyro.guided import cells as guided_cells
 from experiments.gyro.guided import report as guided_report
 from experiments.gyro.guided import two_tasks
 from experiments.report import study
-from experiments.run import flags
 
 absl_flags.DEFINE_multi_enum(
   "part",
@@ -71,4 +70,4 @@ def compare_tasks(size: two_tasks.Size) -> study.Report:
 
 
 if __name__ == "__main__":
-  flags.launch(main)
+  experiment_flags.launch(main)

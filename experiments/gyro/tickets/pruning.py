@@ -30,7 +30,6 @@ from experiments.report import columns
 from experiments.report import figures
 from experiments.report import rows as rows_lib
 from experiments.report import study
-from experiments.run import flags
 
 gyro_flags.define()
 experiment_flags.define_sharing()
@@ -162,4 +161,4 @@ _COLUMNS: dict[str, columns.Column] = {
 
 
 if __name__ == "__main__":
-  flags.launch(main)
+  experiment_flags.launch(main)

@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
+from jaxtyping import Array, Bool
 
 from kdropout_jax import blocks
 from kdropout_jax._types import UnsupportedError
@@ -231,7 +232,9 @@ def _difference(a, b):
   return jnp.max(jnp.abs(a - b)) / scale
 
 
-def _as_masks(keep: Mapping[str, np.ndarray]) -> dict[str, blocks.Masks]:
+def _as_masks(
+  keep: Mapping[str, Bool[Array | np.ndarray, "_"]],
+) -> dict[str, blocks.Masks]:
   return {
     layer: blocks.Masks(jnp.asarray(flags)[None], flags.size)
     for layer, flags in keep.items()

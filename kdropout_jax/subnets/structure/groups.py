@@ -71,8 +71,8 @@ class Groups:
       if m == n:
         self.join((a, axis), (b, axis))
 
-  def pin(self, place: int, why: str, axes=None) -> None:
-    """Pins axes of a value, all by default."""
+  def pin(self, place: int | programs.Constant, why: str, axes=None) -> None:
+    """Pins axes of a value, all by default; a constant has none."""
     if not isinstance(place, int):
       return
     for axis in range(len(self.shapes[place])) if axes is None else axes:
