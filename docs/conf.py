@@ -29,7 +29,7 @@ _copy(
 
 project = "kdropout_jax"
 author = "The kdropout_jax authors"
-copyright = author  # noqa: A001
+copyright = author
 release = version = kdropout_jax.__version__
 extensions = [
   "myst_nb",
