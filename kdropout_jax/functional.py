@@ -91,8 +91,17 @@ def spatial_dropout(
     row_layout: as for `dropout`.
     assignment: as for `dropout`.
 
+  Returns:
+    An array of x's shape and dtype.
+
   Raises:
-    ValueError: `x` has no axis between rows and channels.
+    ValueError: `x` has no axis between rows and channels; or as for `dropout`.
+
+  >>> import jax.numpy as jnp, kdropout_jax as kd
+  >>> channels = jnp.array([[True, False]])
+  >>> y = kd.spatial_dropout(jnp.ones((1, 3, 2)), channels, rate=0.5)
+  >>> y.tolist()
+  [[[2.0, 0.0], [2.0, 0.0], [2.0, 0.0]]]
   """
   if _checks.as_array("x", x).ndim < 3:
     raise ValueError(

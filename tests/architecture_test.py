@@ -225,7 +225,8 @@ def test_the_guide_names_every_folder_and_none_that_is_not_there():
     for top in ("kdropout_jax", "experiments")
     for path in (_ROOT / top).rglob("__init__.py")
   }
-  assert told - {"tests", "docs/results"} == there
+  others = {"tests", "examples", "docs"}
+  assert {t for t in told if t.split("/")[0] not in others} == there
   assert all((_ROOT / folder).is_dir() for folder in told)
 
 
@@ -235,6 +236,18 @@ def test_a_wrong_arrow_of_the_experiments_is_seen(tmp_path, monkeypatch):
   path.parent.mkdir(parents=True)
   path.write_text("from experiments.k_dropout import claims\n")
   assert list(wrong_experiment_arrows(path)) == ["report -> k_dropout"]
+
+
+_SHOWN = [*(_ROOT / "examples").glob("*.py"), _ROOT / "docs" / "conf.py"]
+
+
+@pytest.mark.parametrize("path", _SHOWN, ids=lambda p: p.stem)
+def test_what_is_shown_to_users_imports_what_they_may(path):
+  for name in imports_of(path):
+    top, *parts = name.split(".")
+    assert top not in {"experiments", "tests", "examples"}, name
+    if top == "kdropout_jax":
+      assert not any(part.startswith("_") for part in parts), name
 
 
 def public_objects():

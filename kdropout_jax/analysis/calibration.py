@@ -66,6 +66,13 @@ def correct(
 ) -> Bool[Array, "B"]:
   """Returns whether each row's most probable class is its label.
 
+  Args:
+    logits: [B, C].
+    labels: [B].
+
+  Raises:
+    ValueError: shapes or dtypes do not fit.
+
   >>> import jax.numpy as jnp
   >>> correct(jnp.array([[0.0, 1.0], [2.0, 1.0]]), jnp.array([1, 1])).tolist()
   [True, False]
@@ -78,6 +85,13 @@ def negative_log_likelihood(
   logits: Float[Array, "B C"], labels: Int[Array, "B"]
 ) -> Float[Array, ""]:
   """Returns the mean negative log-likelihood, in nats.
+
+  Args:
+    logits: [B, C].
+    labels: [B].
+
+  Raises:
+    ValueError: shapes or dtypes do not fit.
 
   >>> import jax.numpy as jnp
   >>> negative_log_likelihood(jnp.zeros((1, 2)), jnp.array([0])).tolist()
@@ -96,6 +110,13 @@ def brier_score(
   """Returns the Brier score: 0 is perfect, 2 confidently wrong.
 
   The sum over classes (Brier 1950), not their mean.
+
+  Args:
+    logits: [B, C].
+    labels: [B].
+
+  Raises:
+    ValueError: shapes or dtypes do not fit.
 
   >>> import jax.numpy as jnp
   >>> brier_score(jnp.zeros((1, 2)), jnp.array([0])).tolist()
@@ -123,6 +144,9 @@ def expected_calibration_error(
     logits: [B, C].
     labels: [B].
     num_bins: number of bins.
+
+  Raises:
+    ValueError: shapes or dtypes do not fit, or a wrong number of bins.
 
   >>> import jax.numpy as jnp
   >>> sure = jnp.array([[0.0, 50.0], [0.0, 50.0]])

@@ -70,6 +70,9 @@ def along_line(
   Returns:
     What `fn` returns, each leaf with a leading axis of n.
 
+  Raises:
+    ValueError: trees that differ in structure or shapes, or no numbers.
+
   >>> alphas = jnp.array([0.0, 0.5, 1.0])
   >>> along_line(jnp.sum, jnp.array([0.0]), jnp.array([2.0]), alphas).tolist()
   [0.0, 1.0, 2.0]
@@ -117,7 +120,18 @@ def barrier(
 def check_alike(
   start: Any, end: Any, names: tuple[str, str] = ("start", "end")
 ) -> None:
-  """Raises a ValueError unless two trees have one structure and shapes."""
+  """Raises a ValueError unless two trees have one structure and shapes.
+
+  Args:
+    start: a tree of arrays.
+    end: another one.
+    names: what the message calls them.
+
+  Raises:
+    ValueError: they have not.
+
+  >>> check_alike({"w": jnp.zeros(2)}, {"w": jnp.ones(2)})
+  """
   first, second = names
   _checks.check_tree(first, start)
   _checks.check_tree(second, end)

@@ -61,6 +61,21 @@ def feature_sums(
   """Returns numerator and denominator of `feature_distance`.
 
   Both add up over batches of rows: the way for features too many to hold.
+
+  Args:
+    features: [M, B, F], as for `feature_distance`.
+    keep: bool [M, F], likewise.
+
+  Returns:
+    Two arrays, float32 [M, M].
+
+  Raises:
+    ValueError: shapes do not fit.
+
+  >>> import jax.numpy as jnp
+  >>> features = jnp.array([[[1.0, 2.0]], [[3.0, 2.0]]])
+  >>> [part[0, 1].tolist() for part in feature_sums(features)]
+  [2.0, 4.0]
   """
   _shapes.check_rank("features", features, "M B F")
   _shapes.check_floating("features", features)
@@ -90,6 +105,12 @@ def feature_sums(
 def disagreement(predictions: Int[Array, "M B"]) -> Float[Array, "M M"]:
   """Returns the share of rows on which two members predict differently.
 
+  Args:
+    predictions: integers [M, B], the class that each member predicts.
+
+  Raises:
+    ValueError: a wrong shape or dtype.
+
   >>> import jax.numpy as jnp
   >>> disagreement(jnp.array([[0, 1], [0, 2]]))[0].tolist()
   [0.0, 0.5]
@@ -106,6 +127,12 @@ def error_correlation(correct: Bool[Array, "M B"]) -> Float[Array, "M M"]:
 
   Independent errors give 0. NaN where a member is right, or wrong, on all
   rows.
+
+  Args:
+    correct: bool [M, B], whether each member is right.
+
+  Raises:
+    ValueError: a wrong shape or dtype.
 
   >>> import jax.numpy as jnp
   >>> hits = jnp.array([[True, False], [False, True]])
@@ -124,6 +151,12 @@ def error_correlation(correct: Bool[Array, "M B"]) -> Float[Array, "M M"]:
 def double_fault(correct: Bool[Array, "M B"]) -> Float[Array, "M M"]:
   """Returns the share of rows on which two members are both wrong.
 
+  Args:
+    correct: bool [M, B], whether each member is right.
+
+  Raises:
+    ValueError: a wrong shape or dtype.
+
   >>> import jax.numpy as jnp
   >>> double_fault(jnp.array([[True, False], [False, False]]))[0].tolist()
   [0.5, 0.5]
@@ -137,6 +170,12 @@ def mean_over_pairs(values: Float[Array, "M M"]) -> Float[Array, ""]:
   """Returns the mean over pairs of two different members, without NaN.
 
   NaN where no pair is left.
+
+  Args:
+    values: [M, M], of every pair.
+
+  Raises:
+    ValueError: `values` is not square.
 
   >>> import jax.numpy as jnp
   >>> mean_over_pairs(jnp.array([[0.0, 2.0], [4.0, 0.0]])).tolist()

@@ -51,6 +51,9 @@ def gradient_cosines(
   Returns:
     float32 [T, T]; NaN in the row and column of a gradient that is zero.
 
+  Raises:
+    ValueError: no parameters, or arguments without one leading axis of T.
+
   >>> loss = lambda w, direction: jnp.sum(w * direction)
   >>> args = jnp.array([[1.0, 0.0], [0.0, 2.0], [-3.0, 0.0]])
   >>> gradient_cosines(loss, jnp.zeros(2), args)[0].tolist()
@@ -78,6 +81,9 @@ def measure(
     loss_fn: as for `gradient_cosines`.
     params: as for `gradient_cosines`.
     args: as for `gradient_cosines`.
+
+  Raises:
+    ValueError: as for `gradient_cosines`.
 
   >>> loss = lambda w, direction: jnp.sum(w * direction)
   >>> measure(loss, jnp.zeros(2), jnp.array([[1.0, 0.0], [-1.0, 0.0]]))

@@ -48,8 +48,11 @@ def predict(
     key: split into one key a sample.
     num_samples: forward passes, S.
 
+  Returns:
+    The `Prediction`.
+
   Raises:
-    ValueError: `num_samples` is no integer >= 1.
+    ValueError: `num_samples` is no integer >= 1, or no logits [B, C].
 
   >>> import jax, jax.numpy as jnp, kdropout_jax as kd
   >>> certain = lambda key: jnp.array([[0.0, 50.0]])

@@ -48,7 +48,17 @@ class Ticket(NamedTuple):
 
 
 def is_matrix(param: Any) -> bool:
-  """Returns whether a parameter has two axes or more: a kernel."""
+  """Returns whether a parameter has two axes or more: a kernel.
+
+  Args:
+    param: an array or a number.
+
+  Raises:
+    ValueError: neither.
+
+  >>> is_matrix(jnp.zeros((2, 2))), is_matrix(jnp.zeros(2))
+  (True, False)
+  """
   if not hasattr(param, "ndim"):
     _checks.check_type("param", param, (int, float, complex), "an array")
   return np.ndim(param) >= 2
@@ -56,6 +66,12 @@ def is_matrix(param: Any) -> bool:
 
 def full_masks(params: Any) -> Any:
   """Returns masks that leave every weight.
+
+  Args:
+    params: a tree of arrays.
+
+  Raises:
+    ValueError: no such tree.
 
   >>> full_masks({"b": jnp.zeros(2)})
   {'b': Array([ True,  True], dtype=bool)}
@@ -69,6 +85,13 @@ def apply(tree: Any, masks: Any) -> Any:
 
   Applied to the initial (or an early) network it is the rewinding.
 
+  Args:
+    tree: parameters or gradients.
+    masks: a tree of bool like it; True is left.
+
+  Raises:
+    ValueError: the trees do not fit.
+
   >>> apply({"w": jnp.ones(2)}, {"w": jnp.array([True, False])})
   {'w': Array([1., 0.], dtype=float32)}
   """
@@ -80,6 +103,13 @@ def fraction_left(
   masks: Any, prunable: Prunable = is_matrix
 ) -> Float[Array, ""]:
   """Returns the share of prunable weights that masks leave.
+
+  Args:
+    masks: a tree of bool; True is left.
+    prunable: which of its leaves count.
+
+  Raises:
+    ValueError: no masks, or none of them counts.
 
   >>> fraction_left({"w": jnp.array([[True, False]]), "b": jnp.ones(9, bool)})
   Array(0.5, dtype=float32)
@@ -209,14 +239,35 @@ def find_tickets(
 
 
 def count_left(fraction: float, total: int) -> int:
-  """Returns how many of `total` a fraction leaves: rounded, at least one."""
+  """Returns how many of `total` a fraction leaves: rounded, at least one.
+
+  Args:
+    fraction: share that is left, in (0, 1].
+    total: weights.
+
+  Raises:
+    ValueError: a wrong fraction or total.
+
+  >>> count_left(0.25, 10), count_left(0.01, 10)
+  (3, 1)
+  """
   check_fraction("fraction", fraction)
   _checks.check_positive("total", total)
   return max(1, int(fraction * total + 0.5))
 
 
 def check_fraction(name: str, fraction: float) -> None:
-  """Raises a ValueError unless `fraction` is in (0, 1]."""
+  """Raises a ValueError unless `fraction` is in (0, 1].
+
+  Args:
+    name: what the message calls it.
+    fraction: a Python number.
+
+  Raises:
+    ValueError: it is not.
+
+  >>> check_fraction("rate", 1.0)
+  """
   _checks.check_static_number(name, fraction)
   if not 0 < fraction <= 1:
     raise ValueError(f"{name} must be in (0, 1], got {fraction}")

@@ -31,6 +31,12 @@ _CHUNK = 4096
 def density(masks: blocks.Masks) -> Float[Array, "T"]:
   """Returns the share of units that each mask keeps, float32 [T].
 
+  Args:
+    masks: of T subnets, in one layer.
+
+  Raises:
+    ValueError: no `Masks`.
+
   >>> import jax.numpy as jnp
   >>> density(blocks.Masks(jnp.array([[True, False]]), width=5, block_size=4))
   Array([0.8], dtype=float32)
@@ -44,6 +50,17 @@ def overlap(masks: blocks.Masks) -> Float[Array, "T T"]:
 
   Independent masks of rate p overlap in about ``(1 - p) / (1 + p)``. Two
   masks that keep nothing overlap fully.
+
+  Args:
+    masks: of T subnets, in one layer.
+
+  Raises:
+    ValueError: no `Masks`.
+
+  >>> import jax.numpy as jnp
+  >>> keep = jnp.array([[True, False], [True, True]])
+  >>> overlap(blocks.Masks(keep, width=2))[0].tolist()
+  [1.0, 0.5]
   """
   blocks.check_masks(masks)
   units = masks.dense().astype(jnp.float32)
@@ -75,6 +92,9 @@ def realised_reuse(
 
   Returns:
     uint32 [n] of ids, ascending, and int64 [n] of step counts.
+
+  Raises:
+    ValueError: a wrong schedule or number, or no layer where layers draw.
 
   >>> import jax, kdropout_jax as kd
   >>> key = jax.random.key(0)
@@ -116,7 +136,22 @@ def realised_subnets(
   batch_size: int,
   layer: int | None = None,
 ) -> int:
-  """Returns how many distinct subnets a run trains; see `realised_reuse`."""
+  """Returns how many distinct subnets a run trains; see `realised_reuse`.
+
+  Args:
+    key: as for `realised_reuse`, like all that follows.
+    schedule: the schedule of the run.
+    num_steps: steps of the run.
+    batch_size: rows of a batch.
+    layer: number of the layer, for per-layer schedules.
+
+  Raises:
+    ValueError: as for `realised_reuse`.
+
+  >>> import jax, kdropout_jax as kd
+  >>> realised_subnets(jax.random.key(0), kd.Sequential(k=4, m=2), 10, 8)
+  6
+  """
   return len(realised_reuse(key, schedule, num_steps, batch_size, layer)[0])
 
 
@@ -132,6 +167,14 @@ def joint_subnets(layers: Mapping[str, blocks.Masks]) -> list[bytes]:
 
   Returns:
     T byte strings.
+
+  Raises:
+    ValueError: no layer, or layers of different T.
+
+  >>> import jax.numpy as jnp
+  >>> masks = blocks.Masks(jnp.array([[True], [True], [False]]), width=1)
+  >>> len(set(joint_subnets({"h": masks})))
+  2
   """
   blocks.check_layers(layers, "layers")
   counts = {name: masks.num_subnets for name, masks in layers.items()}

@@ -124,6 +124,12 @@ _pytrees.register(State, ("loss", "known", "steps"))
 def init(config: Guided) -> State:
   """Returns the state before the first step: nothing is known.
 
+  Args:
+    config: the schedule.
+
+  Raises:
+    ValueError: no `Guided`.
+
   >>> init(Guided(total=2, concurrent=1)).steps.tolist()
   [0, 0]
   """
@@ -149,6 +155,9 @@ def select(
 
   Returns:
     uint32 [T], all different, and the state.
+
+  Raises:
+    ValueError: a wrong step, or a state of another schedule.
 
   >>> import jax, kdropout_jax as kd
   >>> config = kd.Guided(total=3, concurrent=3)
@@ -187,6 +196,12 @@ def update(
     losses: [T], one a subnet: the mean over the rows that trained it.
     config: the schedule.
 
+  Returns:
+    The state, to be given to the next `select`.
+
+  Raises:
+    ValueError: losses that do not fit the ids, or a state of another schedule.
+
   >>> import jax.numpy as jnp
   >>> config = Guided(total=2, concurrent=1, decay=0.5)
   >>> state = init(config)
@@ -217,7 +232,20 @@ def update(
 
 
 def weakness(state: State) -> Float[Array, "Sigma"]:
-  """Returns each subnet's average loss; an unknown one is the weakest's."""
+  """Returns each subnet's average loss; an unknown one is the weakest's.
+
+  Args:
+    state: what is remembered.
+
+  Raises:
+    ValueError: no `State`.
+
+  >>> config = Guided(total=2, concurrent=1)
+  >>> state = update(
+  ...   init(config), jnp.array([1]), jnp.array([4.0]), config)
+  >>> weakness(state).tolist()
+  [4.0, 4.0]
+  """
   _checks.check_type("state", state, State, "a kd.guided.State")
   return _weakness(state)
 

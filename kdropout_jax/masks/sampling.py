@@ -95,6 +95,9 @@ def layer_masks(
   Returns:
     {layer name: `Masks` of T subnets}.
 
+  Raises:
+    ValueError: a wrong step or key, or no `MaskConfig`.
+
   >>> import jax, kdropout_jax as kd
   >>> cfg = kd.MaskConfig(kd.Pooled(50, m=4), kd.Bernoulli(), {"h": 16}, 8)
   >>> kd.layer_masks(0, jax.random.key(0), cfg)["h"].keep.shape

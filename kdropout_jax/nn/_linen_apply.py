@@ -156,6 +156,13 @@ def intercept(
       without `axis_name` or `first_row`; or no module was called inside.
     UnsupportedError: a reader of the dropout stream that cannot be served; or
       opened where `kd.subnets` runs a small network.
+
+  >>> import flax.linen as nn, jax, jax.numpy as jnp, kdropout_jax as kd
+  >>> model, key = nn.Dropout(0.5, deterministic=False), jax.random.key(0)
+  >>> with kd.linen.intercept(schedule=kd.Sequential(k=97), step=0, key=key):
+  ...   y = model.apply({}, jnp.ones((4, 8)))
+  >>> bool((y == y[:1]).all())
+  True
   """
   _subnet_visitor.refuse("kd.linen.intercept")
   interceptor = interception.ScheduleInterceptor(

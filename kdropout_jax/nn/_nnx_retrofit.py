@@ -132,6 +132,17 @@ def set_step(
 
   Raises:
     ValueError: a wrong step or row, or a model that was not retrofitted.
+
+  >>> import jax, jax.numpy as jnp, kdropout_jax as kd
+  >>> from flax import nnx
+  >>> model = nnx.Sequential(nnx.Dropout(0.5, rngs=nnx.Rngs(0)))
+  >>> schedule = kd.Sequential(k=1, m=1)
+  >>> model = kd.nnx.retrofit(model, schedule=schedule, key=jax.random.key(0))
+  >>> def call(step):
+  ...   kd.nnx.set_step(model, step)
+  ...   return model(jnp.ones((2, 32)))
+  >>> bool((call(0) == call(1)).all())
+  False
   """
   if isinstance(step, (int, np.integer)) and not isinstance(step, bool):
     if step < 0:
@@ -226,6 +237,18 @@ def layer_keys(model: nnx.Module) -> dict[str, Key]:
 
   With it, `kd.subnet_masks` rebuilds any subnet of a run at any time, in the
   widths that the modules use (Bernoulli: all non-batch elements).
+
+  Args:
+    model: retrofitted, or made of the modules of `kd.nnx`.
+
+  Returns:
+    {path of the dropout: its threefry key}.
+
+  >>> import kdropout_jax as kd
+  >>> from flax import nnx
+  >>> model = nnx.Sequential(kd.nnx.Dropout(0.5, rngs=nnx.Rngs(0)))
+  >>> list(kd.nnx.layer_keys(model))
+  ['layers/0']
   """
   kinds = (ScheduledDropout, _nnx_dropout.Dropout)
   return {

@@ -3,6 +3,19 @@
 A step that trains one subnet touches its kept units alone. So their slices
 are gathered into physically small arrays, which train as an ordinary dense
 network, the optimizer included, and are put back afterwards.
+
+The order is the same whatever is done with them:
+
+1. `layout`: which axes of which parameters follow which dropout layer, read
+   off a model with `kd.linen.Dropout` (nnx: `visitable`);
+2. `sample_masks`: what each subnet keeps, for the ids of a step or of a run;
+3. `max_sizes`: room for the largest of them, where masks vary in their count
+   (Bernoulli); exact patterns need no ``sizes=``;
+4. the work: `WindowTrainer` (k steps of one subnet, its optimizer state small,
+   too), `value_and_grad` (a step of T subnets, any optimizer), `evaluate`
+   (many subnets, each by itself), or `extract` and `insert` by hand.
+
+`kd.analysis` says what trained subnets are worth, alone and together.
 """
 
 import importlib

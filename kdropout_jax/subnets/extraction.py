@@ -83,8 +83,18 @@ def insert(
     masks: as for `extract`.
     sizes: as for `extract`.
 
+  Returns:
+    A tree like `params`: what the subnet keeps from `small`, the rest its own.
+
   Raises:
     ValueError: as for `extract`, or `small` has another structure or shape.
+
+  >>> import jax.numpy as jnp, kdropout_jax as kd
+  >>> layout = kd.subnets.Layout({"w": {0: "h"}})
+  >>> masks = {"h": kd.Masks(jnp.array([[False, True]]), 2, num_kept=1)}
+  >>> full, small = {"w": jnp.zeros(2)}, {"w": jnp.ones(1)}
+  >>> kd.subnets.insert(full, small, layout, masks)["w"].tolist()
+  [0.0, 1.0]
   """
   return put(params, small, layout, indexing.make_tables(masks, sizes))
 

@@ -74,9 +74,22 @@ def make_tables(
 ) -> dict[str, Table]:
   """Returns ``{layer: Table}`` for masks of T subnets.
 
+  Args:
+    masks: {layer: `Masks`}.
+    sizes: {layer: units N of the small network} where masks vary in their
+      count; see `max_sizes`.
+
+  Returns:
+    {layer: `Table`}.
+
   Raises:
     ValueError: masks or sizes that are none, or do not fit each other.
     UnsupportedError: the count of kept units varies and `sizes` is missing.
+
+  >>> import jax.numpy as jnp, kdropout_jax as kd
+  >>> masks = {"h": kd.Masks(jnp.array([[False, True, True]]), 3, num_kept=2)}
+  >>> kd.subnets.make_tables(masks)["h"].units.tolist()
+  [[1, 2]]
   """
   blocks.check_layers(masks)
   if sizes is not None:

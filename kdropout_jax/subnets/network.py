@@ -28,6 +28,13 @@ def small_network(
 
   Raises:
     ValueError: tables of several subnets.
+
+  >>> import jax.numpy as jnp, kdropout_jax as kd
+  >>> drop = kd.linen.Dropout(0.5, deterministic=True, name="h")
+  >>> masks = {"h": kd.Masks(jnp.array([[False, True]]), 2, num_kept=1)}
+  >>> with kd.subnets.small_network(kd.subnets.make_tables(masks)):
+  ...   drop.apply({}, jnp.ones((1, 1))).tolist()
+  [[2.0]]
   """
   indexing.check_tables(tables)
   for layer, table in tables.items():

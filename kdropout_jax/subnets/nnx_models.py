@@ -34,6 +34,9 @@ def visitable(model: nnx.Module) -> nnx.Module:
     model: made of anything, with `nnx.Dropout`, `kd.nnx.Dropout`,
       `kd.nnx.SpatialDropout` or what `kd.nnx.retrofit` puts there.
 
+  Returns:
+    The copy.
+
   Raises:
     UnsupportedError: the model drops weights, so has no small networks.
 

@@ -56,6 +56,10 @@ def catch_up(
     Parameters and state. Leaves of the state that mirror no followed
     parameter (counters) are returned as given.
 
+  Raises:
+    ValueError: a wrong optimizer, layout or count, or a state that is not
+      that optimizer's.
+
   >>> import jax.numpy as jnp, kdropout_jax as kd, optax
   >>> sgd, layout = optax.sgd(1.0, momentum=0.5), kd.subnets.Layout(
   ...   {"w": {0: "h"}})

@@ -1,4 +1,8 @@
-"""Windowed training: k steps of one subnet on the extracted network."""
+"""Windowed training: k steps of one subnet on the extracted network.
+
+Masks come first, then sizes where they vary in their count, then the trainer;
+`WindowTrainer` shows a whole run.
+"""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -59,8 +63,12 @@ class WindowTrainer:
   window's end. With "frozen", a variant, dropped weights and their state rest
   (`kd.optim.kept_only` is the same in full size).
 
-  Call `check` once before training. All methods are pure: jit them, scan over
-  `step`, and donate what `begin` and `end` are given.
+  Before it come the layout (`kd.subnets.layout`), the masks of all subnets of
+  the run (`kd.subnets.sample_masks` of the loss, with all its ids) and, where
+  these vary in their count, the sizes (`kd.subnets.max_sizes` of them). Call
+  `check` once before training, then `train` for each window with the masks of
+  its one subnet; or `begin`, `step` and `end`, its parts. All methods are
+  pure: jit them, scan over `step`, and donate what `begin` and `end` are given.
 
   Args:
     loss_fn: ``loss_fn(params, *args)``, a scalar or, with `has_aux`, a scalar
@@ -75,6 +83,25 @@ class WindowTrainer:
 
   Raises:
     ValueError: a wrong option.
+
+  >>> import jax, jax.numpy as jnp, kdropout_jax as kd, optax
+  >>> drop = kd.linen.Dropout(0.5, deterministic=False, name="h")
+  >>> def loss_fn(params, x, ids):
+  ...   hidden, rngs = x * params["w"], {"subnets": jax.random.key(0)}
+  ...   return drop.apply({}, hidden, subnets=ids, rngs=rngs).sum()
+  >>> params, x = {"w": jnp.zeros((1, 6))}, jnp.ones((2, 1))
+  >>> layout, opt = kd.subnets.Layout({"w": {1: "h"}}), optax.sgd(1.0)
+  >>> all_ids = jnp.arange(2)  # two windows of one subnet each
+  >>> masks = kd.subnets.sample_masks(loss_fn, params, x, all_ids)
+  >>> sizes = kd.subnets.max_sizes(masks)
+  >>> trainer = kd.subnets.WindowTrainer(loss_fn, opt, layout, sizes=sizes)
+  >>> state, steps = opt.init(params), jnp.stack([x] * 3)
+  >>> for i in all_ids:
+  ...   own = kd.subnets.sample_masks(loss_fn, params, x, i[None])
+  ...   params, state, losses = trainer.train(
+  ...     params, state, own, steps, jnp.tile(i, (3, 1)))
+  >>> params["w"][0].tolist() == (-12.0 * masks["h"].dense().sum(0)).tolist()
+  True
   """
 
   loss_fn: Callable[..., Any]

@@ -42,6 +42,15 @@ def check_loss(
     ValueError: a layer of the layout that the loss does not drop.
     UnsupportedError: the loss holds a penalty on all weights, or the layout
       does not describe the model.
+
+  >>> import jax, jax.numpy as jnp, kdropout_jax as kd
+  >>> drop = kd.linen.Dropout(0.5, deterministic=False, name="h")
+  >>> def loss_fn(params, x, ids):
+  ...   hidden, rngs = x * params["w"], {"subnets": jax.random.key(0)}
+  ...   return drop.apply({}, hidden, subnets=ids, rngs=rngs).sum()
+  >>> layout = kd.subnets.Layout({"w": {1: "h"}})
+  >>> args = {"w": jnp.ones((1, 4))}, layout, {"h": 4}, jnp.ones((2, 1))
+  >>> kd.subnets.check_loss(loss_fn, *args, jnp.arange(1))
   """
   _checks.check_callable("loss_fn", loss_fn)
   layouts.check_params(params, layout)

@@ -43,6 +43,10 @@ def check_optimizer(
   Raises:
     ValueError: a wrong optimizer or layout, or params without what it names.
     UnsupportedError: whole and parts differ, or no weight ever moves.
+
+  >>> import jax.numpy as jnp, kdropout_jax as kd, optax
+  >>> layout = kd.subnets.Layout({"w": {0: "h"}})
+  >>> kd.subnets.check_optimizer(optax.sgd(0.1), {"w": jnp.ones(4)}, layout)
   """
   layouts.check_types(optimizer, layout)
   layouts.check_params(params, layout)
