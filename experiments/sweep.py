@@ -40,6 +40,8 @@ from experiments.k_dropout import grids
 from experiments.k_dropout import sizes
 from experiments.k_dropout import sweep
 from experiments.run import config as config_lib
+from experiments.run import flags
+from kdropout_jax.training import loop
 
 _GYRO, _CUSTOM = "gyro", "custom"
 _GRIDS = (*grids.GRIDS, _GYRO, _CUSTOM)
@@ -98,14 +100,25 @@ def _custom() -> None:
     FLAGS.progress,
   )
   name = f"{_CUSTOM}-{config_lib.digest([c.identity() for c in cells])}"
-  experiment.share_cells(
-    store,
-    name,
-    cells,
-    lambda: custom.report(name, varied, cells, store.folder),
-    scale=_CUSTOM,
-    label=custom.label(varied),
-  )
+
+  def share(chosen: sweeps.Cells) -> None:
+    experiment.share_cells(
+      store,
+      name,
+      chosen,
+      lambda: custom.report(name, varied, chosen, store.folder),
+      scale=_CUSTOM,
+      label=custom.label(varied),
+    )
+
+  try:
+    share(cells)
+  except loop.NonFiniteLoss:
+    # A rate that is too high is a finding: the others have their page.
+    finished = [c for c in cells if sweeps.result(c, store.folder)]
+    if finished and FLAGS["shard"].using_default_value:
+      share(finished)
+    raise
 
 
 def _refuse(names: list[str], user: str, but: tuple[str, ...] = ()) -> None:

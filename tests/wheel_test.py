@@ -1,14 +1,18 @@
-"""The wheel works in an empty environment, without the experiments' packages.
+"""The wheel works in an empty environment; the sdist holds what a reader needs.
 
-Slow, and the only test that needs a package index.
+The wheel's test is slow, and the only one that needs a package index.
 """
 
 import pathlib
 import re
 import shutil
 import subprocess
+import sys
+import tarfile
 
 import pytest
+
+import kdropout_jax as kd
 
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
 _EXAMPLE = re.search(
@@ -66,3 +70,27 @@ def test_the_wheel_installs_imports_and_runs(python, tmp_path):
   run(str(interpreter), str(program), cwd=tmp_path)  # writes the bytecode
   out = run(str(interpreter), str(program), cwd=tmp_path)
   assert float(out.split()[-1]) < 5.0
+
+
+_BUILD = "import sys; from setuptools import build_meta as b; b.build_sdist(sys.argv[1])"
+
+
+def test_the_sdist_holds_tests_documents_examples_and_the_citation(tmp_path):
+  source = tmp_path / "source"
+  # Numbers of results are most of the tree, and one folder stands for them.
+  ignore = shutil.ignore_patterns(".*", "runs", "data", "k-dropout", "build")
+  shutil.copytree(_ROOT, source, ignore=ignore)
+  run(sys.executable, "-c", _BUILD, str(tmp_path), cwd=source)
+  # The version of the code is that of the package.
+  (archive,) = tmp_path.glob(f"kdropout_jax-{kd.__version__}.tar.gz")
+  with tarfile.open(archive) as opened:
+    names = {name.partition("/")[2] for name in opened.getnames()}
+  assert {"CITATION.cff", "CHANGELOG.md", "LICENSE", "README.md"} <= names
+  for folder in ("tests", "docs", "examples", "experiments", "kdropout_jax"):
+    here = {
+      path.relative_to(source).as_posix()
+      for path in (source / folder).rglob("*")
+      if path.is_file() and path.suffix != ".pyc"
+    }
+    assert here <= names, here - names
+  assert not [name for name in names if name.endswith(".pyc")]

@@ -122,11 +122,9 @@ def run(
       _skip(bar, len(pack) - len(todo))
       if not todo:
         continue
-      try:
-        _train(todo, folder, data_dir, make, bar)
-        trained += len(todo)
-      except loop.NonFiniteLoss as error:
-        diverged.append(f"{[cell.digest() for cell in todo]}: {error}")
+      lost = _train_all(todo, folder, data_dir, make, bar)
+      trained += len(todo) - len(lost)
+      diverged += lost
       bar.update(len(todo))
   if diverged:
     raise loop.NonFiniteLoss("cells without a result: " + "; ".join(diverged))
@@ -227,6 +225,21 @@ def measured(cells: Cells, folder: pathlib.Path) -> dict[str, float]:
       rate = values["examples_per_second"]
       found[cell.digest()] = cell.batch_size / rate
   return found
+
+
+def _train_all(todo: Pack, *how: Any) -> list[str]:
+  """Trains a pack; where one member diverges, each of them alone.
+
+  Returns:
+    Those without a result, and why.
+  """
+  try:
+    _train(todo, *how)
+    return []
+  except loop.NonFiniteLoss as error:
+    if len(todo) == 1:
+      return [f"{todo[0].digest()}: {error}"]
+  return [line for cell in todo for line in _train_all((cell,), *how)]
 
 
 def _train(

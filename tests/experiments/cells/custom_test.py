@@ -9,6 +9,7 @@ from absl.testing import flagsaver
 from experiments import sweep
 from experiments.cells import custom
 from experiments.run import config as config_lib
+from kdropout_jax.training import loop
 
 _SMALL = ("--num_steps=4", "--hidden=8", "--batch_size=32", "--noprogress")
 
@@ -50,6 +51,15 @@ def test_one_command_trains_a_product_in_one_program_and_says_so(tmp_path):
   assert len(pages(tmp_path)) == 2
   assert all(p.stat().st_mtime_ns == then for p, then in results.items())
   assert len(list((tmp_path / "cells").iterdir())) == 8 + 2
+
+
+def test_a_run_that_diverges_takes_no_other_with_it(tmp_path):
+  argv = ["--vary=learning_rate=1e-3,1e30", "--optimizer=sgd"]
+  with pytest.raises(loop.NonFiniteLoss, match="cells without a result"):
+    call(*argv, f"--workdir={tmp_path}")
+  (page,) = pages(tmp_path)
+  assert "0.001" in (tmp_path / page).read_text()
+  assert len(list(tmp_path.rglob("result.json"))) == 2  # its pack's, its own
 
 
 def test_a_field_is_left_out_where_it_has_no_effect():
