@@ -58,8 +58,9 @@ class Masks:
       raise ValueError(
         f"num_kept must be in [0, {blocks}], got {_checks.shown(self.num_kept)}"
       )
-    is_here = getattr(keep, "is_fully_addressable", True)
-    if _checks.is_concrete(keep) and is_here:
+    if _checks.is_concrete(keep) and getattr(
+      keep, "is_fully_addressable", True
+    ):
       counts = np.asarray(keep).sum(axis=1)
       wrong = np.flatnonzero(counts != self.num_kept)
       if wrong.size:
