@@ -58,6 +58,16 @@ class Masks:
       raise ValueError(
         f"num_kept must be in [0, {blocks}], got {_checks.shown(self.num_kept)}"
       )
+    if _checks.is_concrete(keep) and getattr(
+      keep, "is_fully_addressable", True
+    ):
+      counts = np.asarray(keep).sum(axis=1)
+      wrong = np.flatnonzero(counts != self.num_kept)
+      if wrong.size:
+        raise ValueError(
+          f"num_kept must be what every mask keeps, got {self.num_kept}, and"
+          f" mask {wrong[0]} keeps {counts[wrong[0]]}"
+        )
 
   @property
   def num_subnets(self) -> int:

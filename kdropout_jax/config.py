@@ -33,6 +33,9 @@ class Standard:
 
   per_layer: bool = False
 
+  def __post_init__(self):
+    _checks.check_flag("per_layer", self.per_layer)
+
   def num_concurrent(self, batch_size: int) -> int:
     """Returns T, the number of subnets in one step."""
     _checks.check_positive("batch_size", batch_size)
@@ -68,6 +71,7 @@ class Sequential:
   per_layer: bool = False
 
   def __post_init__(self):
+    _checks.check_flag("per_layer", self.per_layer)
     _checks.check_leaf("k", self.k)
     _checks.check_int32("m", self.m)
 
@@ -112,6 +116,7 @@ class Pooled:
   per_layer: bool = False
 
   def __post_init__(self):
+    _checks.check_flag("per_layer", self.per_layer)
     _checks.check_leaf("pool_size", self.pool_size)
     _checks.check_int32("m", self.m)
     _checks.check_flag("replacement", self.replacement)
@@ -174,6 +179,8 @@ class Gyro:
   per_layer: bool = False
 
   def __post_init__(self):
+    _checks.check_flag("per_layer", self.per_layer)
+    _checks.check_flag("replacement", self.replacement)
     _checks.check_int32("total", self.total)
     _checks.check_positive("concurrent", self.concurrent)
     if self.concurrent > self.total:

@@ -89,6 +89,7 @@ class Blocks:
   def __post_init__(self):
     _set_rate(self)
     _checks.check_positive("block_size", self.block_size)
+    _checks.check_flag("exact", self.exact)
 
   def num_kept(self, width: int) -> int | None:
     """Returns the number of blocks that every mask keeps, None if it varies."""

@@ -290,7 +290,9 @@ def _where(
   cell: config_lib.RunConfig, folder: pathlib.Path
 ) -> tuple[pathlib.Path, int]:
   where = files.read_object(cell_folder(cell, folder) / _WHERE) or {}
-  if not {"pack", "member"} <= where.keys():
+  if not (
+    isinstance(where.get("pack"), str) and isinstance(where.get("member"), int)
+  ):
     raise ValueError(
       f"cell {cell.digest()} has not been trained in {folder}: run its sweep"
     )

@@ -69,6 +69,10 @@ def build(
 
   Returns:
     The dataset; `extra` is the `Spans` of the test set.
+
+  Raises:
+    ValueError: a number out of range, or a question so long that no window
+      with this stride has room for its context.
   """
   tokens.check_length(max_length)
   if not 0 <= stride < max_length:
@@ -82,6 +86,8 @@ def build(
     lowercase,
   )
   encoder = tokens.tokenizer(path, lowercase)
+  for rows in (train, test):
+    _check_room(encoder, rows, max_length, stride)
   encoder.enable_truncation(max_length, stride=stride, strategy="only_second")
   encoder.enable_padding(length=max_length)
   train_x, train_labels, _ = _encode_spans(encoder, train, path, False)
@@ -161,6 +167,24 @@ def _questions(folder, split, count, seed) -> Mapping[str, Any]:
     ],
     "start": [int(rows["answers"][i]["answer_start"][0]) for i in chosen],
   }
+
+
+def _check_room(encoder, rows, max_length: int, stride: int) -> None:
+  """Raises a ValueError where a window would not move on: its library panics.
+
+  A window holds ``[CLS] question [SEP] context [SEP]``.
+  """
+  room = max_length - stride - 3
+  for name, question in zip(rows["id"], rows["question"]):
+    if len(question) < room:  # A token has at least one character.
+      continue
+    asked = encoder.encode(question.strip(), add_special_tokens=False)
+    if len(asked.ids) >= room:
+      raise ValueError(
+        f"max_length must be > {len(asked.ids) + stride + 3}, stride {stride}"
+        f" and the {len(asked.ids)} tokens of question {name!r}, got"
+        f" {max_length}"
+      )
 
 
 def _encode_spans(encoder, rows, vocabulary, keep_offsets: bool):

@@ -1,6 +1,7 @@
 """Figures: curves with bands over seeds, as PNG."""
 
 import pathlib
+import statistics
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -47,9 +48,16 @@ def accuracy_curve(
   records: Sequence[Mapping], name: str = "valid_accuracy"
 ) -> Curve:
   """Returns the steps, and the values [points, S], of a metric."""
-  chosen = [record for record in records if name in record]
+  sized = [(r, np.size(r[name])) for r in records if name in r]
+  # A line of another form, which somebody put there, is none of the curve.
+  usual = statistics.mode(size for _, size in sized) if sized else 0
+  chosen = [r for r, size in sized if size == usual and _is_curve(r[name])]
   steps = [record["step"] for record in chosen]
   return steps, np.array([record[name] for record in chosen], np.float64)
+
+
+def _is_curve(value: object) -> bool:
+  return np.asarray(value).dtype.kind in "fi"
 
 
 def bands(

@@ -13,14 +13,13 @@ from kdropout_jax.training import state as state_lib
 
 
 def stage(
-  what: str, setup: setup_lib.Setup, shown: bool
+  what: str, model: str, setup: setup_lib.Setup, shown: bool
 ) -> contextlib.AbstractContextManager[None]:
   """Returns a context that says what is compiled, where that is new."""
   kind = "evaluate" if what == "evaluation" else "run"
   is_new = not setup.program.num_traces()[kind] and setup.feed is None
   count = setup.members.num_members
   members = f", {count} members" if count > 1 else ""
-  model = type(setup.task.model).__name__
   words = f"compiling the {what} of {model}{members}"
   return progress.stage(words, shown and is_new)
 

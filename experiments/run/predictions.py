@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Bool, Shaped
 
 from experiments.run import runner
+from experiments.run import snapshots
 from kdropout_jax.training import files
 from kdropout_jax.training import loop
 from kdropout_jax.training import task as task_lib
@@ -89,7 +90,7 @@ def write(folder: pathlib.Path, hits: Bool[np.ndarray, "S N"]) -> None:
 
 def read(folder: pathlib.Path) -> Bool[np.ndarray, "S N"]:
   """Returns what `write` wrote."""
-  with np.load(folder / _FILE) as saved:
+  with snapshots.loaded(folder / _FILE) as saved:
     bits = np.unpackbits(
       saved["packed"], axis=1, count=int(saved["num_images"])
     )

@@ -20,6 +20,7 @@ from experiments.report import passport
 from experiments.report import plots
 from experiments.run import compiling
 from experiments.run import config as config_lib
+from experiments.run import logs
 from experiments.run import methods
 from experiments.run import place
 from experiments.run import progress as progress_lib
@@ -34,7 +35,7 @@ from kdropout_jax.training import loop
 from kdropout_jax.training import metrics
 from kdropout_jax.training import state as state_lib
 
-METRICS = "metrics.jsonl"
+METRICS = logs.METRICS
 
 RESULT_KEYS = (
   *("config", "params_sha256", "num_subnets", "steps", "examples_per_second"),
@@ -186,14 +187,15 @@ class Run:
     checkpoints = checkpoint.Checkpoints(
       self.folder / "checkpoints", run=identity_of(self.configs)
     )
-    with compiling.stage("training", setup, progress):
+    model = self.configs[0].model
+    with compiling.stage("training", model, setup, progress):
       state, start, window = self._restore(checkpoints)
       if self.configs[0].subnet_training == "masked":
         state = compiling.training(setup, state, start)
-    with compiling.stage("evaluation", setup, progress):
+    with compiling.stage("evaluation", model, setup, progress):
       compiling.evaluation(setup, state)
     self._say_what_moved(start)
-    writers = _open_writers(self.folder, start)
+    writers = logs.open_writers(self.folder, start, self._eval_every())
     save = _Save(checkpoints)
     with (
       progress_lib.Bar(
@@ -382,17 +384,6 @@ def _subnet_steps(state: state_lib.TrainState, part: slice) -> dict[str, Any]:
 
 def _take(tree: Any, part: slice) -> Any:
   return jax.tree.map(lambda x: x[part], tree)
-
-
-def _open_writers(folder: pathlib.Path, done: int) -> metrics.Writers:
-  if jax.process_index() != 0:
-    return metrics.Writers()
-  return metrics.Writers(
-    [
-      metrics.JsonlWriter(folder / METRICS, done),
-      metrics.TensorBoardWriter(folder / "tensorboard", done),
-    ]
-  )
 
 
 def _wait_for_others(name: str) -> None:

@@ -1,7 +1,10 @@
 """Parameters kept after chosen steps, for what is measured afterwards."""
 
+import contextlib
 import pathlib
-from collections.abc import Iterable
+import zipfile
+import zlib
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import jax
@@ -55,7 +58,7 @@ def read(folder: pathlib.Path, step: int, like: Any) -> Any:
   path = _path(folder, step)
   if not path.exists():
     raise ValueError(f"there is no snapshot of step {step} in {path.parent}")
-  with np.load(path) as saved:
+  with loaded(path) as saved:
     leaves = jax.tree_util.tree_leaves_with_path(like)
     names = [jax.tree_util.keystr(leaf_path) for leaf_path, _ in leaves]
     if set(names) != set(saved.files):
@@ -63,6 +66,23 @@ def read(folder: pathlib.Path, step: int, like: Any) -> Any:
     return jax.tree.unflatten(
       jax.tree.structure(like), [saved[name] for name in names]
     )
+
+
+@contextlib.contextmanager
+def loaded(path: pathlib.Path) -> Iterator[Any]:
+  """Opens a file of arrays; its checksums are compared as they are read.
+
+  Raises:
+    ValueError: it is not there, or damaged.
+  """
+  try:
+    with np.load(path) as saved:
+      yield saved
+  except (OSError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+    raise ValueError(
+      f"{path} is damaged or gone ({type(error).__name__}: {error}): remove"
+      f" {path.parent} and what was made of it, and run again"
+    ) from error
 
 
 def _path(folder: pathlib.Path, step: int) -> pathlib.Path:

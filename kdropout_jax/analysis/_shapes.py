@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 
 from kdropout_jax import _checks
 
@@ -31,6 +32,13 @@ def check_logits(logits: Any, labels: Any, axes: str = "B C") -> None:
       f"labels must have one entry for each of the {rows} rows of logits, and"
       f" at least one, got {jnp.shape(labels)[0]}"
     )
+  if _checks.is_concrete(labels):
+    values = np.asarray(labels)
+    if values.min() < 0 or values.max() >= classes:
+      raise ValueError(
+        f"labels must be in [0, {classes}), the classes of logits, got"
+        f" {values.min()} to {values.max()}"
+      )
 
 
 def check_same(names: Sequence[str], values: Sequence[Any]) -> None:

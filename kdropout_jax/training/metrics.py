@@ -2,12 +2,15 @@
 
 A record is a flat mapping from names to numbers, or to lists of them with one
 entry a member. A continued run first drops what was logged past its
-checkpoint, so that the file reads as if the run had never stopped.
+checkpoint, so that the file reads as if the run had never stopped. A line ends
+with a checksum of itself, "crc", so that a digit that changed is noticed.
 """
 
 import json
+import logging
 import os
 import pathlib
+import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
@@ -42,8 +45,13 @@ class JsonlWriter:
 
   def __init__(self, path: str | os.PathLike[str], resume_step: int = 0):
     path = pathlib.Path(path)
+    if path.is_dir():
+      aside = files.set_aside(path).name
+      logging.getLogger(__name__).warning(
+        f"{path} is a folder and was set aside as {aside}"
+      )
     kept = [
-      json.dumps(record)
+      _line(record)
       for record in read_jsonl(path)
       if record["step"] <= resume_step
     ]
@@ -52,8 +60,7 @@ class JsonlWriter:
 
   def write(self, step: int, record: Record) -> None:
     """Appends the record of `step`."""
-    line = json.dumps({"step": step, **files.plain(record)}, allow_nan=False)
-    self._file.write(f"{line}\n")
+    self._file.write(f"{_line({'step': step, **files.plain(record)})}\n")
     self._file.flush()
 
   def close(self) -> None:
@@ -125,7 +132,7 @@ def read_jsonl(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
   around it stay.
   """
   path = pathlib.Path(path)
-  text = path.read_text(errors="replace") if path.exists() else ""
+  text = path.read_text(errors="replace") if path.is_file() else ""
   found = (_record(line) for line in text.split("\n"))
   return [record for record in found if record is not None]
 
@@ -143,5 +150,16 @@ def _record(line: str) -> dict[str, Any] | None:
     record = json.loads(line)
   except (ValueError, RecursionError):
     return None
-  is_one = isinstance(record, dict) and isinstance(record.get("step"), int)
-  return record if is_one else None
+  if not isinstance(record, dict) or type(record.get("step")) is not int:
+    return None
+  # What was written before there were checksums has none.
+  found = record.pop("crc", None)
+  return record if found is None or found == _crc(record) else None
+
+
+def _line(record: Record) -> str:
+  return json.dumps({**record, "crc": _crc(record)}, allow_nan=False)
+
+
+def _crc(record: Record) -> str:
+  return f"{zlib.crc32(json.dumps(record).encode()):08x}"

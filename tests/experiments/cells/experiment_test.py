@@ -145,4 +145,8 @@ def test_a_page_without_cells_lies_in_a_folder_of_its_name(
   draw = lambda path: path.write_bytes(b"png")  # noqa: E731
   experiment.leave("counts", "| n |\n", {"n": 1}, draw)
   folder = tmp_path / "runs" / "counts"
-  assert {path.suffix for path in folder.iterdir()} == {".md", ".json", ".png"}
+  assert {path.suffix for path in folder.glob("[!.]*")} == {
+    ".md",
+    ".json",
+    ".png",
+  }

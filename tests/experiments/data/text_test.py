@@ -265,3 +265,20 @@ def test_metric_takes_the_best_answer_and_averages_over_questions():
   assert result["f1"] == pytest.approx(100 / 3)
   with pytest.raises(ValueError, match="at least one answer"):
     squad_metric.evaluate({}, {"1": []})
+
+
+def test_a_question_without_room_beside_the_stride_is_refused(
+  samples, tmp_path
+):
+  """From the first length that leaves room it loads; below, one line says."""
+  options = dict(stride=16, num_train=4, num_test=4, vocabulary_size=300)
+  data.load("squad", tmp_path / "d", local_files=samples, **options)
+  for length in range(17, 100):
+    try:
+      found = data.load("squad", tmp_path / "d", max_length=length, **options)
+    except ValueError as error:
+      assert "max_length must be > " in str(error) and "\n" not in str(error)
+      continue
+    break
+  assert 25 < length < 99
+  assert found.train_x["input_ids"].shape[1] == length

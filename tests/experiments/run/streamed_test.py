@@ -1,6 +1,5 @@
 """Streamed runs: any shuffle, exact continuation, scores of whole splits."""
 
-import json
 import os
 
 import jax
@@ -12,6 +11,7 @@ from experiments.run import examples
 from experiments.run import predictions
 from experiments.run import runner
 from experiments.run import setup as setup_lib
+from experiments.run import workdirs
 from kdropout_jax import UnsupportedError
 from kdropout_jax.training import loop
 from kdropout_jax.training import metrics
@@ -197,7 +197,7 @@ def test_images_of_many_shapes_train_from_disk(tmp_path, monkeypatch):
   )
   assert result["config"]["image_size"] == 12
   assert np.isfinite(result["valid_loss"] + result["test_loss"]).all()
-  assert json.loads((tmp_path / "run/result.json").read_text()) == result
+  assert workdirs.result(tmp_path / "run") == result
 
 
 @pytest.mark.parametrize(
