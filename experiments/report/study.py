@@ -234,7 +234,7 @@ def _page(
   if report.draw is not None:
     parts.append(f"![{report.title}]({report.name}.png)")
   if verdicts:
-    parts.append("## Verdicts\n\n" + verdict_table.text(verdicts))
+    parts.append("## Verdicts\n\n" + verdict_table.text(verdicts, len(seeds)))
   return "\n\n".join(parts) + "\n"
 
 

@@ -11,13 +11,17 @@ _HEADER = (
 )
 
 
-def text(verdicts: Sequence[verdicts_lib.Verdict]) -> str:
+def text(verdicts: Sequence[verdicts_lib.Verdict], num_seeds: int = 0) -> str:
   """Formats verdicts in Markdown: a row a claim, and one a setting.
 
   Where no setting has the seeds that a verdict needs, a line says so instead.
+
+  Args:
+    verdicts: of an experiment.
+    num_seeds: of the experiment, where none of its claims has any.
   """
   counts = [f.num_seeds for v in verdicts for f in v.findings.values()]
-  most = max(counts, default=0)
+  most = max(counts, default=num_seeds)
   if most < verdicts_lib.MIN_SEEDS:
     return (
       f"No verdicts: one needs {verdicts_lib.MIN_SEEDS} paired seeds, and no"
