@@ -272,7 +272,7 @@ def _check_static(schedule) -> None:
   except TypeError:
     raise ValueError(
       f"schedule must be hashable for nnx, got {schedule}: it is a static part"
-      " of the model"
+      " of the model; a dataclass is with frozen=True"
     ) from None
 
 
