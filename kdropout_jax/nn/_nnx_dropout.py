@@ -162,8 +162,7 @@ class Dropout(nnx.Module):
     """Returns the masks that a call with these arguments applies."""
     subnets, masks = _streams.source(subnets, masks, None)
     if masks is not None:
-      width = masks.shape[-1] if isinstance(masks, jax.Array) else masks.width
-      return blocks.as_masks(masks, width)
+      return _streams.given_masks(masks)
     if subnets is None:
       return None
     ids = _streams.check_subnets(subnets)

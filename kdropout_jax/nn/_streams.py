@@ -58,6 +58,12 @@ def source(subnets, masks, assignment):
   return subnets, masks
 
 
+def given_masks(masks: blocks.MasksLike) -> blocks.Masks:
+  """Returns masks of whatever width, checked."""
+  is_array = not isinstance(masks, blocks.Masks)
+  return blocks.as_masks(masks, masks.shape[-1] if is_array else masks.width)
+
+
 def missing(name: str) -> ValueError:
   """Returns the error of a module that has subnets but no run-long key."""
   return ValueError(

@@ -5,10 +5,10 @@ import jax.extend
 from jax.experimental import layout
 from jax.interpreters import batching
 from jax.interpreters import mlir
-from jaxtyping import Array, Float
+from jaxtyping import Array, Shaped
 
 
-def row_major(a: Float[Array, "..."]) -> Float[Array, "..."]:
+def row_major(a: Shaped[Array, "*shape"]) -> Shaped[Array, "*shape"]:
   """Asks XLA to keep `a` row by row; an exported program leaves it free.
 
   `jax.export` refuses the call that pins a layout, which is a matter of speed.

@@ -65,7 +65,7 @@ def evaluate(
   _checks.check_tree("params", params)
   if layout is not None:
     layouts.check_layout(layout)
-  count = _num_subnets(masks)
+  count = layouts.num_subnets(masks)
   if layout is None and sizes is not None:
     raise ValueError("sizes has no effect without a layout: leave it out")
   if layout is not None and sizes is None:
@@ -88,16 +88,6 @@ def evaluate(
   first = {layer: flags[0] for layer, flags in keep.items()}
   chunk = max(1, byte_budget // _num_bytes(one, first))
   return jax.lax.map(one, keep, batch_size=min(chunk, count))
-
-
-def _num_subnets(masks: Mapping[str, blocks.Masks]) -> int:
-  layouts.widths_of(masks)
-  counts = {layer: mask.num_subnets for layer, mask in masks.items()}
-  if len(set(counts.values())) != 1 or 0 in counts.values():
-    raise ValueError(
-      f"masks must describe the same T >= 1 subnets in each layer, got {counts}"
-    )
-  return next(iter(counts.values()))
 
 
 def _concrete_sizes(masks) -> dict[str, int] | None:

@@ -12,11 +12,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.experimental import layout as layout_lib
 from jaxtyping import Array, Int
 
 from kdropout_jax import _checks
 from kdropout_jax import blocks
+from kdropout_jax.ops import layouts as memory
 from kdropout_jax.subnets import indexing
 from kdropout_jax.subnets import layouts
 
@@ -101,7 +101,7 @@ def insert(
 
 def take(tree: Any, layout: layouts.Layout, tables: Tables) -> Any:
   """`extract` with tables made before."""
-  _check_single(tables)
+  indexing.check_single(tables)
   axes = layouts.leaf_axes(tree, layout, indexing.widths(tables))
   leaves, treedef = jax.tree.flatten(tree)
   small = [_take_leaf(leaf, a, tables) for leaf, a in zip(leaves, axes)]
@@ -110,7 +110,7 @@ def take(tree: Any, layout: layouts.Layout, tables: Tables) -> Any:
 
 def put(tree: Any, small: Any, layout: layouts.Layout, tables: Tables) -> Any:
   """`insert` with tables made before."""
-  _check_single(tables)
+  indexing.check_single(tables)
   axes = layouts.leaf_axes(tree, layout, indexing.widths(tables))
   leaves, treedef = jax.tree.flatten(tree)
   _checks.check_tree("small", small)
@@ -164,11 +164,6 @@ def sum_groups(
     for leaf, grad, a in zip(leaves, jax.tree.leaves(grads), axes)
   ]
   return treedef.unflatten(full)
-
-
-def _check_single(tables: Tables) -> None:
-  for layer, table in tables.items():
-    indexing.check_single(layer, table)
 
 
 def _take_leaf(leaf, axes: layouts.Axes, tables: Tables, batched: bool = False):
@@ -268,14 +263,9 @@ def _gather_in_turn(leaf, index, axes: tuple[int, ...], pinned: bool):
   index = jax.lax.optimization_barrier(index)
   for i, (axis, places) in enumerate(zip(axes, index)):
     if i > 0:  # Columns of rows are moved, not looked up twice.
-      leaf = _row_major(leaf)
+      leaf = memory.row_major(leaf)
     leaf = jnp.take(leaf, places, axis=axis, mode="clip")
-  return _row_major(leaf) if pinned else leaf
-
-
-def _row_major(x):
-  order = layout_lib.Layout(tuple(range(x.ndim)))
-  return layout_lib.with_layout_constraint(x, order)
+  return memory.row_major(leaf) if pinned else leaf
 
 
 def _gather_at_once(leaf, index, axes: tuple[int, ...]):

@@ -152,7 +152,7 @@ class _Groups:
   def of(cls, rows, masks, row_layout) -> "_Groups":
     """Returns the groups of a step's rows."""
     num_rows = _num_rows(rows)
-    num_subnets = _num_subnets(masks)
+    num_subnets = layouts.num_subnets(masks)
     if row_layout == "tiled":
       slot_of = np.arange(num_rows, dtype=np.int32) % num_subnets
     else:
@@ -206,16 +206,6 @@ def _num_rows(rows) -> int:
       f" {[jnp.shape(leaf) for leaf in jax.tree.leaves(rows)]}"
     )
   return next(iter(counts))[0]
-
-
-def _num_subnets(masks) -> int:
-  layouts.widths_of(masks)
-  counts = {layer: mask.num_subnets for layer, mask in masks.items()}
-  if len(set(counts.values())) != 1 or 0 in counts.values():
-    raise ValueError(
-      f"masks must describe the same T >= 1 subnets in each layer, got {counts}"
-    )
-  return next(iter(counts.values()))
 
 
 def _check_losses(losses, groups: _Groups) -> None:

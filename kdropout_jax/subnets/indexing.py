@@ -148,13 +148,14 @@ def check_tables(tables) -> None:
       )
 
 
-def check_single(layer: str, table: Table) -> None:
-  """Raises a ValueError for a table of several subnets."""
-  if table.num_subnets != 1:
-    raise ValueError(
-      f"masks of {layer!r} must describe one subnet, T = 1, got T ="
-      f" {table.num_subnets}; vmap over subnets"
-    )
+def check_single(tables: Mapping[str, Table]) -> None:
+  """Raises a ValueError for tables of several subnets."""
+  for layer, table in tables.items():
+    if table.num_subnets != 1:
+      raise ValueError(
+        f"masks of {layer!r} must describe one subnet, T = 1, got T ="
+        f" {table.num_subnets}; vmap over subnets"
+      )
 
 
 def widths(tables: Mapping[str, Table]) -> dict[str, int]:
@@ -195,8 +196,7 @@ def _by_sorting(keep: Bool[Array, "T W"], size: int) -> _Order:
   """As `_order`, on a CPU."""
   kept = jnp.cumsum(keep, axis=1, dtype=jnp.int32)
   dropped = kept[:, -1:] + jnp.cumsum(~keep, axis=1, dtype=jnp.int32)
-  order = jnp.argsort(~keep, axis=1, stable=True).astype(jnp.int32)
-  return jnp.where(keep, kept, dropped) - 1, order[:, :size]
+  return jnp.where(keep, kept, dropped) - 1, blocks.index_table(keep, size)[0]
 
 
 def _by_counting(keep: Bool[Array, "T W"], size: int) -> _Order:

@@ -219,6 +219,17 @@ def widths_of(masks: Mapping[str, blocks.Masks]) -> dict[str, int]:
   return {layer: mask.width for layer, mask in masks.items()}
 
 
+def num_subnets(masks: Mapping[str, blocks.Masks]) -> int:
+  """Returns T; a ValueError unless it is the same, 1 at least, everywhere."""
+  blocks.check_layers(masks)
+  counts = {layer: mask.num_subnets for layer, mask in masks.items()}
+  if len(set(counts.values())) != 1 or 0 in counts.values():
+    raise ValueError(
+      f"masks must describe the same T >= 1 subnets in each layer, got {counts}"
+    )
+  return next(iter(counts.values()))
+
+
 def _check_layers(layout: Layout, widths: Mapping[str, int]) -> None:
   for layer in layout.layers:
     if layer not in widths:

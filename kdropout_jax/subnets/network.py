@@ -37,8 +37,7 @@ def small_network(
   [[2.0]]
   """
   indexing.check_tables(tables)
-  for layer, table in tables.items():
-    indexing.check_single(layer, table)
+  indexing.check_single(tables)
 
   def visit(layer, dropout, x):
     if layer not in tables:

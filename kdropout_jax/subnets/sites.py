@@ -142,10 +142,7 @@ def _visit_dropout(
       arguments.get("subnets"), arguments.get("masks"), None
     )
     if masks is not None:
-      return blocks.as_masks(
-        masks,
-        masks.width if isinstance(masks, blocks.Masks) else masks.shape[-1],
-      )
+      return _streams.given_masks(masks)
     if ids is None:
       return None
     key = _linen_dropout.run_key(module, arguments.get("rng"))
