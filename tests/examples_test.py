@@ -38,7 +38,7 @@ def test_each_script_is_tried():
 
 
 @pytest.mark.parametrize("name", _SHORT)
-def test_each_script_says_its_command_and_what_to_expect(name):
+def test_each_script_imports_and_says_its_command_and_what_to_expect(name):
   said = load(name).__doc__
   assert f"\n  python examples/{name}.py\n" in said
   assert "two cores" in said and "Expected:" in said
@@ -56,17 +56,8 @@ def numbers(name, capsys, **sizes):
   }
 
 
-@pytest.mark.parametrize(
-  "name",
-  [
-    "mc_dropout",
-    *(
-      pytest.param(name, marks=pytest.mark.slow)
-      for name in _SHORT
-      if name != "mc_dropout"
-    ),
-  ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", _SHORT)
 def test_each_script_starts(name, capsys):
   numbers(name, capsys, **_SHORT[name])
 
