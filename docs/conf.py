@@ -53,6 +53,7 @@ python_maximum_signature_line_length = 72
 
 myst_heading_anchors = 3
 nb_execution_mode = "off"  # outputs are committed; a test executes them
+nb_merge_streams = True
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True
 

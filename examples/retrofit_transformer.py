@@ -50,7 +50,7 @@ class Transformer(nnx.Module):
 
   def __init__(self, rngs):
     self.embed = nnx.Linear(8, WIDTH, rngs=rngs)
-    self.position = nnx.Param(jax.random.normal(rngs.params(), (8, WIDTH)))
+    self.position = nnx.Param(jax.random.normal(rngs.params(), (1, 8, WIDTH)))
     self.blocks = nnx.List([Block(rngs) for _ in range(2)])
     self.dropout = nnx.Dropout(0.3, rngs=rngs)
     self.head = nnx.Linear(WIDTH, 10, rngs=rngs)

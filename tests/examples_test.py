@@ -38,7 +38,7 @@ def test_each_script_is_tried():
 
 
 @pytest.mark.parametrize("name", _SHORT)
-def test_each_script_says_its_command_and_what_to_expect(name):
+def test_each_script_imports_and_says_its_command_and_what_to_expect(name):
   said = load(name).__doc__
   assert f"\n  python examples/{name}.py\n" in said
   assert "two cores" in said and "Expected:" in said
@@ -56,25 +56,16 @@ def numbers(name, capsys, **sizes):
   }
 
 
-@pytest.mark.parametrize(
-  "name",
-  [
-    "mc_dropout",
-    *(
-      pytest.param(name, marks=pytest.mark.slow)
-      for name in _SHORT
-      if name != "mc_dropout"
-    ),
-  ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", _SHORT)
 def test_each_script_starts(name, capsys):
   numbers(name, capsys, **_SHORT[name])
 
 
 @pytest.mark.slow
 def test_a_pool_is_worth_what_the_first_script_says(capsys):
-  """At a third of its length; the gaps are ten times a standard error."""
-  got = numbers("flax_training_loop", capsys, num_steps=250, num_seeds=1)
+  """Of 9 points; 1.6 is the standard error of a difference of two networks."""
+  got = numbers("flax_training_loop", capsys, num_steps=400, num_seeds=1)
   none, standard = got["no dropout"][0], got["standard dropout"][0]
   assert standard > none + 0.03
   assert got["pooled, 8 of 500"][0] > none + 0.03
