@@ -264,7 +264,9 @@ class Run:
       "examples_per_second": rate,
       "dataset_note": self.setup.info.note,
       **passport.of_this_machine(),
-      "num_devices": self.setup.task.num_devices,
+      "num_devices": (
+        self.setup.task.num_devices * self.configs[0].num_column_devices
+      ),
       **measure(self, state),
     }
     params = jax.tree.map(np.asarray, state.params)
