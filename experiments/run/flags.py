@@ -17,6 +17,7 @@ from experiments.run import config as config_lib
 from experiments.run import fields
 from experiments.run import methods
 from experiments.run import presets
+from experiments.run import processes
 from experiments.run import start
 from kdropout_jax import UnsupportedError
 from kdropout_jax.training import loop
@@ -134,7 +135,9 @@ def join_processes() -> None:
     )
   check_processes(**values)
   try:
-    jax.distributed.initialize(**values)
+    jax.distributed.initialize(
+      **values, heartbeat_timeout_seconds=processes.HEARTBEAT_SECONDS
+    )
   except RuntimeError as error:
     address = values["coordinator_address"]
     raise ValueError(f"could not join {address}: {error}") from error

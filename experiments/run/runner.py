@@ -13,11 +13,11 @@ from typing import Any
 import jax
 import numpy as np
 import tqdm
-from jax.experimental import multihost_utils
 
 from experiments.report import passport
 from experiments.report import plots
 from experiments.run import config as config_lib
+from experiments.run import processes
 from experiments.run import progress as progress_lib
 from experiments.run import setup as setup_lib
 from experiments.run import snapshots
@@ -99,15 +99,22 @@ def run(
   folder = pathlib.Path(workdir or default_workdir(configs))
   setup_lib.check_common(configs)
   identity = identity_of(configs)
-  workdirs.check(folder, identity)
-  finished = workdirs.result(folder, RESULT_KEYS, len(configs))
-  if finished is None:
+  processes.check_alike(identity)
+
+  def prepare():
+    workdirs.check(folder, identity)
+    finished = workdirs.result(folder, RESULT_KEYS, len(configs))
+    if finished is not None:
+      return finished, None
     workdirs.check_writable(folder)
-    setup = (make or setup_lib.make)(configs, data_dir, data_workers)
+    return None, (make or setup_lib.make)(configs, data_dir, data_workers)
+
+  finished, setup = processes.together(prepare)
+  if setup is not None:
     # Not before: what is refused must not own a folder.
     if jax.process_index() == 0:
       workdirs.claim(folder, identity)
-    _wait_for_others("claim")
+    processes.wait("claim")
     with jax.default_matmul_precision(_PRECISIONS[configs[0].precision]):
       finished = Run(folder, list(configs), setup).train(
         hooks, measure, progress, description
@@ -195,6 +202,7 @@ class Run:
         ],
         on_progress=bar.advance,
         should_stop=should_stop,
+        agree=processes.any_of,
         on_stop=save,
         max_dispatch=self._max_dispatch(),
       )
@@ -354,8 +362,3 @@ def _open_writers(folder: pathlib.Path, done: int) -> metrics.Writers:
       metrics.TensorBoardWriter(folder / "tensorboard", done),
     ]
   )
-
-
-def _wait_for_others(name: str) -> None:
-  if jax.process_count() > 1:
-    multihost_utils.sync_global_devices(name)
