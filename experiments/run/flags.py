@@ -176,7 +176,7 @@ def launch(
   """Runs a binary's `main`; a user's mistake ends in a line, not a traceback.
 
   Exit codes: 2 for wrong arguments, files or folders, 1 for a loss that became
-  NaN, 130 for Ctrl-C.
+  NaN or for another process that was lost, 130 for Ctrl-C.
 
   Args:
     main: called with the arguments that are no flags.
@@ -192,6 +192,9 @@ def launch(
       if FLAGS["debug"].value:
         raise
       sys.exit(_fail(f"{type(error).__name__}: {error}", 2))
+    except jax.errors.JaxRuntimeError as error:
+      processes.end_alone(error)
+      raise
     except loop.NonFiniteLoss as error:
       sys.exit(_fail(str(error), 1))
     except loop.Stopped as error:

@@ -6,6 +6,8 @@ waiting for it.
 """
 
 import json
+import os
+import sys
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -70,6 +72,24 @@ def together(fn: Callable[[], _T]) -> _T:
   if any_of(False):
     raise ValueError("another process was refused, and says why: none trains")
   return result
+
+
+def end_alone(error: Exception) -> None:
+  """Ends this process where another one of the run was lost; else returns.
+
+  At once: an orderly end would wait for the other, and then abort.
+  """
+  if jax.process_count() == 1:
+    return
+  reason = str(error).strip().splitlines()[0]
+  print(
+    "another process of the run was lost; the same commands continue from the"
+    f" newest checkpoint ({reason})",
+    file=sys.stderr,
+    flush=True,
+  )
+  sys.stdout.flush()
+  os._exit(1)
 
 
 def _gather(array: np.ndarray) -> np.ndarray:
