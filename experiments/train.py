@@ -8,8 +8,13 @@ flags. The folder of the run (``--workdir``) gets metrics.jsonl, TensorBoard
 events, checkpoints, curves.png and result.json. The same command continues a
 run that was stopped, and ends with the same bits.
 
+``--parallel=jit`` spreads the program over devices by shardings in place of
+pmap, with the same result; ``--num_column_devices=2`` then splits the columns
+of matrices, too.
+
 On several machines, start one process on each with ``--coordinator_address``,
 ``--num_processes`` and ``--process_id``, and a workdir that all of them see.
+Ctrl-C, or SIGTERM, to one of them stops all, at a checkpoint.
 """
 
 import jax

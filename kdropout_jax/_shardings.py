@@ -4,7 +4,11 @@ Under a mesh with explicit axes a sharding is a part of an array's type, and
 two operands must agree in it.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array
 
 
@@ -39,3 +43,20 @@ def _explicit_spec(x: Array) -> tuple | None:
   if sharding.mesh.empty or not sharding.mesh.explicit_axes:
     return None
   return (*sharding.spec, *(None,) * (x.ndim - len(sharding.spec)))
+
+
+def whole(x: Array) -> Array:
+  """Returns `x` without the shards of explicit axes, where it has some."""
+  return x if _explicit_spec(x) is None else jax.sharding.reshard(x, jax.P())
+
+
+def scan(fn: Callable, start: Any, xs: Any) -> tuple[Any, Any]:
+  """Returns what `jax.lax.scan` does, wherever the carry comes to lie.
+
+  A scan's carry must be placed as `fn` places it from the start, which arrays
+  that are made here are not: so the first step is taken outside.
+  """
+  carry, out = fn(start, jax.tree.map(lambda x: x[0], xs))
+  carry, others = jax.lax.scan(fn, carry, jax.tree.map(lambda x: x[1:], xs))
+  join = lambda a, b: jnp.concatenate([a[None], b])  # noqa: E731
+  return carry, jax.tree.map(join, out, others)

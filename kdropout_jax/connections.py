@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int
 
 from kdropout_jax import _checks
@@ -141,11 +142,13 @@ def expected_activation(
   positive = variance > 0  # The gradient of sqrt is infinite at 0.
   deviation = jnp.where(positive, jnp.sqrt(jnp.where(positive, variance, 1)), 0)
 
-  wide = jnp.promote_types(mean.dtype, jnp.float32)
+  dtype = mean.dtype
+  wide = np.promote_types(dtype, jnp.float32)
+  mean, deviation = mean.astype(wide), deviation.astype(wide)
 
   def draw(sample_key):
     noise = jax.random.normal(sample_key, mean.shape, wide)
-    sample = (mean + deviation * noise).astype(mean.dtype)
+    sample = (mean + deviation * noise).astype(dtype)
     return activation(sample).astype(wide)
 
   keys = jax.random.split(key, num_samples)
@@ -153,7 +156,7 @@ def expected_activation(
   total, _ = jax.lax.scan(
     lambda total, key: (total + draw(key), None), draw(keys[0]), keys[1:]
   )
-  return (total / num_samples).astype(mean.dtype)
+  return (total / num_samples).astype(dtype)
 
 
 def num_weights(w: Float[Array, "I O"], b: Float[Array, "O"] | None) -> int:
@@ -167,7 +170,7 @@ def _unflatten(flat: Float[Array, "T M"], w, b) -> tuple[Array, Array | None]:
 
 
 def _square(a):
-  wide = a.astype(jnp.promote_types(a.dtype, jnp.float32))
+  wide = a.astype(np.promote_types(a.dtype, jnp.float32))
   return wide * wide
 
 

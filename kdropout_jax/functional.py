@@ -10,6 +10,8 @@ import warnings
 from collections.abc import Callable
 from typing import Any, Literal
 
+import flax
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Shaped
@@ -103,10 +105,11 @@ def spatial_dropout(
   >>> y.tolist()
   [[[2.0, 0.0], [2.0, 0.0], [2.0, 0.0]]]
   """
-  if _checks.as_array("x", x).ndim < 3:
+  x = _checks.as_array("x", x)
+  if x.ndim < 3:
     raise ValueError(
       "x of spatial dropout must be [B, ..., C] of rank 3 or more, got shape"
-      f" {jnp.shape(x)}"
+      f" {x.shape}"
     )
   return dropout(
     x,
@@ -195,7 +198,8 @@ def row_masks(
       the first rows' subnets. The default is `num_rows`.
 
   Raises:
-    ValueError: more rows than `batch_size`, or a wrong assignment.
+    ValueError: more rows than `batch_size`, or rows that look like one of
+      many micro-batches; or a wrong assignment.
   """
   groups, width = keep.shape
   if batch_size is not None and num_rows > batch_size:
@@ -206,6 +210,8 @@ def row_masks(
     slots = check_assignment(assignment, num_rows, groups)
     return jnp.take(keep, slots, axis=0, mode="clip")
   full = num_rows if batch_size is None else batch_size
+  if batch_size is not None:
+    _check_part(num_rows, groups, batch_size, row_layout)
   if not isinstance(full, int):  # A symbol of `jax.export`.
     rows = jnp.arange(full, dtype=jnp.int32)
     slots = rows % groups if row_layout == "tiled" else rows * groups // full
@@ -225,6 +231,49 @@ def row_masks(
   else:
     slots = blocks.row_slots(num_rows, groups, full)
   return keep[slots]
+
+
+def _check_part(
+  num_rows: int, groups: int, batch_size: int, row_layout: RowLayout
+) -> None:
+  """Looks at rows that are a part of a batch, and do not say which.
+
+  Where a batch is an even number of such parts they are micro-batches, each of
+  which would train the first subnets alone. Else they may be an epoch's last.
+  """
+  if not 0 < num_rows < batch_size:
+    return
+  is_tiled = row_layout == "tiled"
+  reached = num_rows if is_tiled else (num_rows - 1) * groups // batch_size + 1
+  if reached >= groups:
+    return
+  what = (
+    f"{num_rows} rows of a batch with batch_size={batch_size} train the first"
+    f" {reached} of its {groups} subnets"
+  )
+  if batch_size % num_rows == 0:
+    raise ValueError(f"{what}, in every micro-batch alike. {_WHICH_ROWS}")
+  _warn_part(what)
+
+
+_WHICH_ROWS = (
+  "Say which rows they are: first_row= in kd.linen.apply and"
+  " kd.linen.intercept, in kd.nnx.retrofit and kd.nnx.set_step;"
+  " assignment=kd.assign_rows(...) for modules and functions. For a last,"
+  " shorter batch it is row 0"
+)
+
+
+@functools.cache
+def _warn_part(what: str) -> None:
+  warnings.warn(
+    f"{what}, as is right for an epoch's last batch, not for micro-batches."
+    f" {_WHICH_ROWS}",
+    skip_file_prefixes=(os.path.dirname(__file__), *_OTHERS),
+  )
+
+
+_OTHERS = (*flax.__path__, *jax.__path__)
 
 
 def assign_rows(

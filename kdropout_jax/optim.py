@@ -227,7 +227,7 @@ def _selector(
 
 def _norm_scale(weights, axes: tuple[int, ...], limit: float | np.floating):
   """Returns ``min(1, limit / norm)``; safe at zero, in float32 at least."""
-  wide = weights.astype(jnp.promote_types(weights.dtype, jnp.float32))
+  wide = weights.astype(np.promote_types(weights.dtype, jnp.float32))
   square = jnp.sum(wide * wide, axis=axes, keepdims=True)
   is_over = square > limit * limit
   norm = jnp.sqrt(jnp.where(is_over, square, 1.0))
@@ -250,6 +250,7 @@ def _check_axes(axes) -> tuple[int, ...] | None:
     return None
   is_many = isinstance(axes, (list, tuple))
   axes = tuple(axes) if is_many else (axes,)
-  if not axes or not all(type(axis) is int for axis in axes):
+  is_integer = lambda a: isinstance(a, (int, np.integer))  # noqa: E731
+  if not axes or not all(is_integer(a) and a is not True for a in axes):
     raise ValueError(f"axes must be integers, at least one, got {axes!r}")
   return axes

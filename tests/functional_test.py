@@ -1,5 +1,7 @@
 """`dropout` against a row-by-row numpy oracle, and against Flax's own."""
 
+import warnings
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -54,10 +56,31 @@ def test_a_shorter_batch_takes_the_first_rows_subnets():
     full = functional.row_masks(keep, 8, layout)
     short = functional.row_masks(keep, 5, layout, batch_size=8)
     np.testing.assert_array_equal(short, full[:5])
+  np.testing.assert_array_equal(
+    functional.row_masks(keep, 4, "tiled", batch_size=8), full[:4]
+  )
   ragged = functional.row_masks(keep, 3, batch_size=7)
   np.testing.assert_array_equal(ragged, keep[np.array([0, 0, 1])])
   with pytest.raises(ValueError, match="at most batch_size=8 rows, got 9"):
     functional.row_masks(keep, 9, batch_size=8)
+
+
+def test_micro_batches_that_do_not_say_their_rows_are_refused_or_told():
+  keep = masks_for(4, 6).dense()
+  for rows, layout in ((4, "contiguous"), (1, "contiguous"), (2, "tiled")):
+    with pytest.raises(ValueError, match="of its 4 subnets, in every micro-b"):
+      functional.row_masks(keep, rows, layout, batch_size=8)
+  functional._warn_part.cache_clear()
+  with pytest.warns(
+    UserWarning, match="right for an epoch's last.*first_row="
+  ) as found:
+    for _ in range(2):
+      functional.row_masks(keep, 3, batch_size=8)
+  assert [w.filename for w in found] == [__file__]
+  with warnings.catch_warnings(action="error"):
+    functional.row_masks(keep[:1], 4, batch_size=8)  # One subnet: all train it.
+    functional.row_masks(keep, 7, batch_size=8)
+    functional.row_masks(keep, 4, assignment=jnp.arange(4), batch_size=8)
 
 
 def test_an_assignment_overrides_the_layout():

@@ -200,3 +200,15 @@ def test_limits_are_scalars_of_any_kind_and_may_be_traced():
   for wrong in (np.float32("nan"), jnp.float32(-1), np.True_):
     with pytest.raises(ValueError, match="limit must be a positive finite"):
       kd.optim.max_norm(wrong)
+
+
+def test_max_norm_promotes_nothing_implicitly():
+  params = {"w": jnp.full((4, 2), 3.0, jnp.bfloat16)}
+  project = kd.optim.max_norm(jnp.float32(2.0), axes=np.int64(0))
+  with jax.numpy_dtype_promotion("strict"):
+    zeros = jax.tree.map(jnp.zeros_like, params)
+    updates, _ = project.update(zeros, project.init(params), params)
+  assert updates["w"].dtype == jnp.bfloat16
+  new = np.asarray(params["w"] + updates["w"], np.float64)
+  # The factor and the weight are rounded to eight bits each.
+  np.testing.assert_allclose(np.linalg.norm(new, axis=0), 2.0, rtol=2**-7)

@@ -25,6 +25,7 @@ from experiments.run import methods
 from kdropout_jax import config as kd_config
 from kdropout_jax.ops import dispatch
 from kdropout_jax.training import rng
+from kdropout_jax.training import sharded
 
 check_choice = fields.check_choice
 
@@ -204,6 +205,17 @@ class RunConfig(methods.Fields):
   )
   num_devices: int | None = _field(
     None, "devices; default all", int, rule=fields.AT_LEAST_1
+  )
+  parallel: str = _field(
+    "pmap",
+    "how a program is spread over devices: pmap, or jit by shardings",
+    choices=get_args(sharded.Parallel),
+  )
+  num_column_devices: int = _field(
+    1,
+    "how many of the devices share the columns of each matrix",
+    rule=fields.AT_LEAST_1,
+    used=(lambda c: c.parallel == "jit", "parallel=jit"),
   )
   eval_every: int | None = _field(
     None,

@@ -18,6 +18,7 @@ from experiments.run import fields
 from experiments.run import footprint
 from experiments.run import methods
 from experiments.run import presets
+from experiments.run import processes
 from experiments.run import start
 from kdropout_jax import UnsupportedError
 from kdropout_jax.training import loop
@@ -191,7 +192,9 @@ def join_processes() -> None:
     )
   check_processes(**values)
   try:
-    jax.distributed.initialize(**values)
+    jax.distributed.initialize(
+      **values, heartbeat_timeout_seconds=processes.HEARTBEAT_SECONDS
+    )
   except RuntimeError as error:
     address = values["coordinator_address"]
     raise ValueError(f"could not join {address}: {error}") from error
@@ -230,7 +233,8 @@ def launch(
   """Runs a binary's `main`; a user's mistake ends in a line, not a traceback.
 
   Exit codes: 2 for wrong arguments, files or folders and where the memory is
-  full, 1 for a loss that became NaN, 130 for Ctrl-C.
+  full, 1 for a loss that became NaN or for another process that was lost, 130
+  for Ctrl-C.
 
   Args:
     main: called with the arguments that are no flags.
@@ -257,7 +261,10 @@ def launch(
     except KeyboardInterrupt:  # While it loads, compiles or writes.
       sys.exit(_fail("stopped; the same command continues", 130))
     except (MemoryError, jax.errors.JaxRuntimeError) as error:
-      if not _is_of_memory(error) or FLAGS["debug"].value:
+      if not _is_of_memory(error):
+        processes.end_alone(error)
+        raise
+      if FLAGS["debug"].value:
         raise
       sys.exit(_fail(f"out of memory: {_first_line(error)}", 2))
 

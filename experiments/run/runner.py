@@ -14,7 +14,6 @@ from typing import Any
 import jax
 import numpy as np
 import tqdm
-from jax.experimental import multihost_utils
 
 from experiments.report import passport
 from experiments.report import plots
@@ -23,6 +22,7 @@ from experiments.run import config as config_lib
 from experiments.run import logs
 from experiments.run import methods
 from experiments.run import place
+from experiments.run import processes
 from experiments.run import progress as progress_lib
 from experiments.run import setup as setup_lib
 from experiments.run import snapshots
@@ -104,24 +104,33 @@ def run(
   folder = pathlib.Path(workdir or default_workdir(configs))
   setup_lib.check_common(configs)
   identity = identity_of(configs)
-  workdirs.check(folder, identity)
-  finished = workdirs.result(folder, RESULT_KEYS, len(configs))
-  if finished is None:
-    workdirs.check_writable(folder)
-    with _alone(folder):
-      # Another process may have finished it just before.
+  processes.check_alike(identity)
+
+  with contextlib.ExitStack() as held:
+
+    def prepare():
+      workdirs.check(folder, identity)
       finished = workdirs.result(folder, RESULT_KEYS, len(configs))
       if finished is None:
-        with progress_lib.stage(f"loading {configs[0].dataset}", progress):
-          setup = (make or setup_lib.make)(configs, data_dir, data_workers)
-        # Not before: what is refused must not own a folder.
-        if jax.process_index() == 0:
-          workdirs.claim(folder, identity)
-        _wait_for_others("claim")
-        with jax.default_matmul_precision(_PRECISIONS[configs[0].precision]):
-          finished = Run(folder, list(configs), setup).train(
-            hooks, measure, progress, description
-          )
+        workdirs.check_writable(folder)
+        held.enter_context(_alone(folder))
+        # The one that held the folder may have finished just before.
+        finished = workdirs.result(folder, RESULT_KEYS, len(configs))
+      if finished is not None:
+        return finished, None
+      with progress_lib.stage(f"loading {configs[0].dataset}", progress):
+        return None, (make or setup_lib.make)(configs, data_dir, data_workers)
+
+    finished, setup = processes.together(prepare)
+    if setup is not None:
+      # Not before: what is refused must not own a folder.
+      if jax.process_index() == 0:
+        workdirs.claim(folder, identity)
+      processes.wait("claim")
+      with jax.default_matmul_precision(_PRECISIONS[configs[0].precision]):
+        finished = Run(folder, list(configs), setup).train(
+          hooks, measure, progress, description
+        )
   return finished["runs"] if len(configs) > 1 else [finished]
 
 
@@ -219,6 +228,7 @@ class Run:
         ],
         on_progress=bar.advance,
         should_stop=should_stop,
+        agree=processes.any_of,
         on_stop=save,
         max_dispatch=self._max_dispatch(),
       )
@@ -307,7 +317,9 @@ class Run:
       "examples_per_second": rate,
       "dataset_note": self.setup.info.note,
       **passport.of_this_machine(),
-      "num_devices": self.setup.task.num_devices,
+      "num_devices": (
+        self.setup.task.num_devices * self.configs[0].num_column_devices
+      ),
       **measure(self, state),
     }
     params = jax.tree.map(np.asarray, state.params)
@@ -384,8 +396,3 @@ def _subnet_steps(state: state_lib.TrainState, part: slice) -> dict[str, Any]:
 
 def _take(tree: Any, part: slice) -> Any:
   return jax.tree.map(lambda x: x[part], tree)
-
-
-def _wait_for_others(name: str) -> None:
-  if jax.process_count() > 1:
-    multihost_utils.sync_global_devices(name)

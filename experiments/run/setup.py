@@ -23,6 +23,7 @@ from experiments.run import streamed
 from kdropout_jax.training import guided
 from kdropout_jax.training import parallel
 from kdropout_jax.training import program as program_lib
+from kdropout_jax.training import sharded
 from kdropout_jax.training import small
 from kdropout_jax.training import state as state_lib
 from kdropout_jax.training import step as step_lib
@@ -219,13 +220,20 @@ def _program(
     run_steps = _run_steps(common, dataset, task, num_steps, members)
     _programs[key] = program_lib.Program(
       task,
-      parallel.Devices(common.num_devices),
+      _devices(common),
       run_steps,
       _EVAL_ROWS.get(dataset.info.task, 512),
     )
     while len(_programs) > _MAX_PROGRAMS:
       _programs.popitem(last=False)
   return _programs[key]
+
+
+def _devices(common) -> parallel.Devices:
+  """Returns the devices that the rows of a batch are split over."""
+  return sharded.make_devices(
+    common.parallel, common.num_devices, common.num_column_devices
+  )
 
 
 def _digest(members: state_lib.Members) -> str:
@@ -246,7 +254,7 @@ def _task(common, dataset, num_steps: int) -> task_lib.Task:
     make_optimizer=optimizers.make(common, num_steps, per_epoch),
     batch_size=common.batch_size,
     num_train=dataset.num_train,
-    num_devices=parallel.Devices(common.num_devices).count,
+    num_devices=_devices(common).count,
     shuffle=common.shuffle,
     row_layout=common.row_layout,
     rescale=common.rescale,

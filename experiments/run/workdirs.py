@@ -129,13 +129,18 @@ def moved(workdir: pathlib.Path, here: dict[str, Any]) -> str:
   return differences(before, here) if before else ""
 
 
-def differences(owner: dict[str, Any], identity: dict[str, Any]) -> str:
+def differences(
+  owner: dict[str, Any],
+  identity: dict[str, Any],
+  where: str = "there",
+  here: str = "here",
+) -> str:
   """Returns what two identities differ in, in words."""
   words = []
   for name in sorted(owner.keys() | identity.keys()):
     ours, theirs = (d.get(name, "default") for d in (identity, owner))
     if ours != theirs:
-      words.append(f"{name}: {theirs} there, {ours} here")
+      words.append(f"{name}: {theirs} {where}, {ours} {here}")
   return "; ".join(words)
 
 

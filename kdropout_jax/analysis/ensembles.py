@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from kdropout_jax import _checks
+from kdropout_jax import _shardings
 from kdropout_jax.analysis import _shapes
 from kdropout_jax.analysis import calibration
 
@@ -125,7 +126,7 @@ def curve(
 
   shape = logits.shape[1:]
   start = (jnp.full(shape, -jnp.inf, jnp.float32), jnp.zeros(shape, jnp.int32))
-  return jax.lax.scan(add, start, order)[1]
+  return _shardings.scan(add, start, order)[1]
 
 
 def _one_vote(logits):

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from kdropout_jax import _checks
+from kdropout_jax import _shardings
 
 __all__ = (
   "Interference",
@@ -102,7 +103,7 @@ def measure(
 
   zeros = jax.tree.map(lambda x: jnp.zeros(jnp.shape(x), jnp.float32), params)
   start = (zeros, zeros, jnp.zeros((), jnp.float32))
-  (total, units, lengths), _ = jax.lax.scan(add, start, args)
+  (total, units, lengths), _ = _shardings.scan(add, start, args)
   # 0 / 0 for one subnet: there is no pair.
   pairs = jnp.float32(num_subnets * (num_subnets - 1))
   cosine = (_norm(units) ** 2 - num_subnets) / pairs

@@ -13,6 +13,7 @@ from jaxtyping import Array, Float
 
 from kdropout_jax import _checks
 from kdropout_jax import _keys
+from kdropout_jax import _shardings
 from kdropout_jax._types import Key
 
 __all__ = (
@@ -79,7 +80,7 @@ def predict(
       entropies + _entropy(log_probs),
     ), None
 
-  (total, entropies), _ = jax.lax.scan(add, start, keys)
+  (total, entropies), _ = _shardings.scan(add, start, keys)
   log_probs = total - jnp.log(num_samples)
   entropy = _entropy(log_probs)
   # Rounding may take the difference of two equal numbers below 0.

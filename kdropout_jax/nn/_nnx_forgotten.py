@@ -10,7 +10,7 @@ import jax
 from kdropout_jax import _checks
 
 _LIBRARY = os.path.dirname(os.path.dirname(__file__))
-_NOT_THE_USERS = (_LIBRARY, *flax.__path__, *jax.__path__)
+NOT_THE_USERS = (_LIBRARY, *flax.__path__, *jax.__path__)
 _HOW = (
   "Call kd.nnx.set_step (or kd.nnx.set_subnets) before each step; a dropout"
   " that one forward pass calls twice drops the same units twice"
@@ -61,4 +61,4 @@ def _tell_compiled() -> None:
 
 
 def _warn(message: str) -> None:
-  warnings.warn(message, skip_file_prefixes=_NOT_THE_USERS)
+  warnings.warn(message, skip_file_prefixes=NOT_THE_USERS)

@@ -1,5 +1,6 @@
 """Any nnx model, its dropouts on a schedule; public as ``kd.nnx``."""
 
+import warnings
 from typing import Any, TypeVar
 
 import jax
@@ -91,7 +92,7 @@ def retrofit(
   """
   schedule = _streams.schedule_for(schedule, subnets)
   if subnets is None:
-    _check_static(schedule)
+    schedule = _static(schedule)
   key = _keys.as_threefry(key)
   if key.ndim:
     raise ValueError(f"key must be a single key, got shape {key.shape}")
@@ -113,6 +114,7 @@ def retrofit(
   if type(model) is nnx.Dropout:
     return scheduled("", model, ())  # pyright: ignore[reportReturnType]
   places = _dropouts(model)
+  _tell_of_linen(model)
   shapes = _nnx_stacks.shapes(model, places)
   for (parent, attribute, path, dropout), shape in zip(places, shapes):
     _replace(parent, attribute, dropout, scheduled(path, dropout, shape))
@@ -258,8 +260,16 @@ def layer_keys(model: nnx.Module) -> dict[str, Key]:
   }
 
 
-def _check_static(schedule) -> None:
-  """Raises a ValueError unless a schedule can be a static part of a model."""
+def _static(schedule):
+  """Returns a schedule as a static part of a model, its numbers Python's.
+
+  Raises:
+    ValueError: it holds arrays, or cannot be hashed.
+  """
+  is_number = lambda leaf: isinstance(leaf, np.number)  # noqa: E731
+  schedule = jax.tree.map(
+    lambda leaf: leaf.item() if is_number(leaf) else leaf, schedule
+  )
   leaves = jax.tree.leaves(schedule)
   if not all(type(leaf) in (int, float) for leaf in leaves):
     raise ValueError(
@@ -274,6 +284,7 @@ def _check_static(schedule) -> None:
       f"schedule must be hashable for nnx, got {schedule}: it is a static part"
       " of the model; a dataclass is with frozen=True"
     ) from None
+  return schedule
 
 
 def _dropouts(model):
@@ -311,6 +322,19 @@ def _dropouts(model):
       )
     paths[id(dropout)] = path
   return places
+
+
+def _tell_of_linen(model) -> None:
+  """Warns of parts in which dropouts are linen's, and so not replaced."""
+  for path, node in nnx.iter_graph(model):
+    if type(node).__name__ == "ToNNX":
+      name = "/".join(map(str, path))
+      warnings.warn(
+        f"{name!r} is a linen module: kd.nnx.retrofit leaves its dropouts as"
+        " they are. Call the model inside kd.linen.intercept, at each step, to"
+        " make them follow the schedule, too",
+        skip_file_prefixes=_nnx_forgotten.NOT_THE_USERS,
+      )
 
 
 def _part(entry) -> object:

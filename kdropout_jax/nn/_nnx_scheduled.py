@@ -103,11 +103,6 @@ class ScheduledDropout(nnx.Module):
     inputs = functional.check_inputs(inputs)
     if self.rule.rate in (0.0, 1.0):
       return self.rule.without_masks(inputs, False)
-    if self.subnets is None:
-      _tracing.check_step(self.step[...], _HOW)
-    else:
-      how = _HOW.replace("step", "subnets")
-      _tracing.check_step(self.subnets[...], how, "subnets")
     which = self.step if self.subnets is None else self.subnets
     _nnx_forgotten.tell(which.get_raw_value(), self.layer_key.get_raw_value())
     key, ids = self.drawn(inputs)
@@ -124,8 +119,14 @@ class ScheduledDropout(nnx.Module):
     """Returns the layer key, and the ids of the current step's subnets.
 
     Raises:
+      ValueError: the step, or the ids, are constants of a compiled function.
       UnsupportedError: the layers of a stack have one key.
     """
+    if self.subnets is None:
+      _tracing.check_step(self.step[...], _HOW)
+    else:
+      how = _HOW.replace("step", "subnets")
+      _tracing.check_step(self.subnets[...], how, "subnets")
     if self.layer_key.ndim != 1:
       raise UnsupportedError(
         "this dropout stands in a stack of layers, but has keys of shape"

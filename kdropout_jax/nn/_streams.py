@@ -19,6 +19,8 @@ def check_subnets(subnets) -> Ids:
       "subnets must be the ids of this step's subnets, integers [T] from"
       f" kd.subnet_ids, got {subnets.dtype} {list(subnets.shape)}"
     )
+  if not subnets.shape[0]:
+    raise ValueError("subnets must hold at least one id, got none")
   return subnets
 
 

@@ -129,6 +129,7 @@ def fit(
   window: Window | None = None,
   on_progress: Callable[[int, task_lib.Sums, float], None] | None = None,
   should_stop: Callable[[], bool] = lambda: False,
+  agree: Callable[[bool], bool] = lambda stop: stop,
   on_stop: HookFn | None = None,
   max_dispatch: int | None = None,
 ) -> Any:
@@ -146,6 +147,8 @@ def fit(
     window: sums since the last log, of a continued run.
     on_progress: called after each dispatch with its steps, sums and seconds.
     should_stop: asked after each dispatch.
+    agree: called with its answer; returns whether the run stops. Processes that
+      train together must all stop where one of them is asked to.
     on_stop: called like a hook before `Stopped` is raised.
     max_dispatch: a fixed bound on the steps of a dispatch; processes that
       train together need one, since they measure different times.
@@ -177,7 +180,7 @@ def fit(
         if hook.next_after(done, num_steps) == done + count:
           hook.fn(done + count, state, window)
       done += count
-      if should_stop() and done < num_steps:
+      if agree(should_stop()) and done < num_steps:
         if on_stop is not None:
           on_stop(done, state, window)
         raise Stopped(done)

@@ -182,7 +182,7 @@ def connect(x, masks, slots, scale, use_bias=True):
   [
     ({}, {}, ROWS, [0, 0, 1, 1, 2, 2]),
     ({}, {}, 5, [0, 0, 1, 1, 2]),
-    (dict(batch_size=6), {}, 3, [0, 0, 1]),
+    (dict(batch_size=6), {}, 4, [0, 0, 1, 1]),
     (dict(row_layout="tiled"), {}, ROWS, [0, 1, 2, 0, 1, 2]),
     (
       {},
@@ -314,7 +314,8 @@ def test_drop_connect_dtypes(flavour, dtype):
     layer = LAYERS[flavour](
       "DropConnectDense", deterministic=deterministic, num_samples=8, **settings
     )
-    y = layer(X.astype(dtype), rng=KEY)
+    with jax.numpy_dtype_promotion("strict"):
+      y = layer(X.astype(dtype), rng=KEY)
     assert y.dtype == dtype and np.isfinite(y.astype("float32")).all()
 
 

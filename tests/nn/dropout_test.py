@@ -189,9 +189,14 @@ def test_any_rank_and_dtype(flavour, dtype, shape):
 def test_a_partial_batch_takes_the_first_rows_subnets(flavour):
   x, ids = inputs(8, 6), jnp.arange(4)
   full = CALLS[flavour](x, subnets=ids, batch_size=8)
-  for rows in (1, 3, 7):
+  for rows in (3, 5, 7):
     part = CALLS[flavour](x[:rows], subnets=ids, batch_size=8)
     np.testing.assert_array_equal(part, full[:rows])
+  with pytest.raises(ValueError, match="4 rows .* the first 2 of its 4 subnet"):
+    CALLS[flavour](x[:4], subnets=ids, batch_size=8)
+  slots = kd.assign_rows(4, 4, batch_size=8, first_row=4)
+  part = CALLS[flavour](x[4:], subnets=ids, batch_size=8, assignment=slots)
+  np.testing.assert_array_equal(part, full[4:])
   with pytest.raises(ValueError, match="at most batch_size=8 rows, got 9"):
     CALLS[flavour](inputs(9, 6), subnets=ids, batch_size=8)
   assert CALLS[flavour](x[:0], subnets=ids).shape == (0, 6)

@@ -116,3 +116,31 @@ def test_a_masked_function_survives_export():
   exported = jax.export.export(jax.jit(call), platforms=platforms)(x, 3)
   assert exported.platforms == platforms
   np.testing.assert_array_equal(exported.call(x, 3), applied(x))
+
+
+def test_analyses_that_go_one_after_the_other_run_in_shard_map():
+  """Each carries a sum, which varies over devices as what it adds does."""
+  analysis = kd.analysis
+  x = jax.random.normal(KEY, (8, 3))
+  labels = jnp.zeros(8, jnp.int32)
+
+  def all_of(x, labels):
+    noisy = lambda key: x * jax.random.bernoulli(key, 0.5, x.shape)  # noqa: E731
+    found = analysis.mc_dropout.predict(noisy, KEY, 3)
+    curve = analysis.ensembles.curve(jnp.stack([x, 2 * x, -x]), labels)
+    loss = lambda w, row: jnp.sum(w * row**2)  # noqa: E731
+    own = 1 + 0 * x[0]  # Else JAX sums gradients over devices.
+    measured = analysis.interference.measure(loss, own, x)
+    return found.log_probs, curve.nll[None], measured.mean_cosine[None]
+
+  mesh = jax.make_mesh((2,), ("d",), axis_types=(jax.sharding.AxisType.Auto,))
+  rows = jax.P("d")
+  mapped = jax.shard_map(
+    all_of, mesh=mesh, in_specs=(rows, rows), out_specs=rows
+  )
+  log_probs, nll, cosine = jax.jit(mapped)(x, labels)
+  halves = [all_of(x[i : i + 4], labels[:4]) for i in (0, 4)]
+  eps = np.finfo(np.float32).eps * 16  # Sums of at most 12, and logarithms.
+  for got, i in ((log_probs, 0), (nll, 1), (cosine, 2)):
+    expected = np.concatenate([half[i] for half in halves])
+    np.testing.assert_allclose(got, expected, rtol=eps, atol=eps)

@@ -2,6 +2,7 @@
 
 import warnings
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -285,6 +286,8 @@ def test_micro_batches_train_the_subnets_of_their_own_rows():
   np.testing.assert_array_equal(np.concatenate(parts), full)
   with pytest.raises(ValueError, match="needs a model that was retrofitted"):
     kd.nnx.set_step(retrofit(), 6, first_row=2)
+  with pytest.raises(ValueError, match="of its 2 subnets.*Say which rows"):
+    at(retrofit(batch_size=8), 6, ones(2))
 
 
 def test_a_bare_dropout_is_replaced_and_a_second_retrofit_refused():
@@ -484,3 +487,32 @@ def test_a_compiled_loop_without_set_step_is_told(monkeypatch):
 
   with warnings.catch_warnings(action="error"):
     step(retrofit(), 3)
+
+
+def test_parts_of_linen_are_told():
+  linen = nnx.bridge.ToNNX(nn.Dropout(0.5, deterministic=False))
+  with pytest.warns(UserWarning, match="'linen' is a linen module") as found:
+    retrofit(nnx.Dict(linen=linen, own=nnx.Dropout(0.5)))
+  assert {w.filename for w in found} == {__file__}
+
+
+def test_numbers_of_numpy_are_numbers():
+  schedule = kd.Sequential(k=np.int64(4), m=np.int64(2))
+  for a, b in zip(at(retrofit(schedule=schedule), 5), at(retrofit(), 5)):
+    np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("jit", [jax.jit, nnx.jit])
+def test_masks_that_subnets_sample_are_not_compiled_in_either(jit):
+  model = kd.subnets.visitable(retrofit(Block(nnx.Rngs(0))))
+  kd.nnx.set_step(model, 1)
+  call = lambda p, x: model(x)  # noqa: E731
+
+  def sample(x):
+    return kd.subnets.sample_masks(call, {}, x)["drop"].keep
+
+  with pytest.raises(ValueError, match="step must be traced.*set_step inside"):
+    jit(sample)(ones())
+  before = sample(ones())
+  kd.nnx.set_step(model, 4)
+  assert (sample(ones()) != before).any()

@@ -67,6 +67,7 @@ REFUSED = {
   "adafactor": (optax.adafactor(1e-3),),
   "max-norm": (optax.sgd(0.1), kd.optim.max_norm(1.0)),
   "tiny steps": (optax.lamb(1e-9),),
+  "steps sized once gradients agree": (optax.contrib.dadapt_adamw(),),
   "home-made clip after decay": (
     optax.add_decayed_weights(0.1),
     home_made(shrink),

@@ -19,8 +19,12 @@ _SEED = 0  # values of probes decide nothing but whether two ways agree
 _MAX_SIZE = 256
 _SCALES = (1.0, 1e3)
 _TOLERANCE = 1e-10
-_COLD = (0, 1)  # zero gradients are the first that a dropped weight sees
-_NUM_UPDATES = ((2, 1), (16, 16), (128, 128))  # the last two where it waits
+# (Dense updates, masked ones, by how much gradients turn from one to the next.)
+# First zero gradients are the first that a dropped weight sees, as a window
+# from the start has them; then gradients agree, as those of training do, which
+# estimates of a step size need before they move.
+_ALWAYS = ((0, 8, 1.0), (16, 8, 0.0))
+_UNTIL_IT_MOVES = ((2, 8, 1.0), (16, 16, 1.0), (128, 128, 1.0))
 
 
 def check_optimizer(
@@ -29,10 +33,11 @@ def check_optimizer(
   """Refuses an optimizer whose update of a weight depends on other weights.
 
   In float64, on small arrays of the parameters' structure, every leaf cut
-  along the layout's axes: dense updates, then one with zero gradients on the
+  along the layout's axes: dense updates, then some with zero gradients on the
   dropped part, of the whole against the parts, with weights and gradients at
   scales 1 and 1e3. A single cold update would pass clipping after momentum,
-  and a warm one what makes NaN of zero gradients in its first state.
+  a warm one what makes NaN of zero gradients in its first state, and gradients
+  that turn what estimates a step size from gradients that agree.
   More updates follow where no weight moves (warm-up, averaged gradients).
 
   Args:
@@ -53,8 +58,7 @@ def check_optimizer(
   with jax.enable_x64(True):
     trees = _toy(params, layout)
     compare = jax.jit(
-      lambda w, g, d, n: _compare(optimizer, trees, w, g, d, n),
-      static_argnums=3,
+      functools.partial(_compare, optimizer, trees), static_argnums=0
     )
     for weight_scale in _SCALES:
       for grad_scale in _SCALES:
@@ -85,11 +89,11 @@ def _toy(params, layout: layouts.Layout):
 
 
 def _check_scale(compare, weight_scale: float, grad_scale: float) -> None:
-  for num_dense, num_masked in (_COLD, *_NUM_UPDATES):
+  for num_dense, num_masked, turn in (*_ALWAYS, *_UNTIL_IT_MOVES):
     try:
-      # One program for any `num_dense`: compiling is what a probe costs.
+      # One program for one `num_masked`: compiling is what a probe costs.
       movement, difference = compare(
-        weight_scale, grad_scale, num_dense, num_masked
+        num_masked, num_dense, turn, weight_scale, grad_scale
       )
     except Exception as error:  # whatever an optimizer says to small arrays
       raise UnsupportedError(
@@ -105,15 +109,17 @@ def _check_scale(compare, weight_scale: float, grad_scale: float) -> None:
         " clipping after decay or momentum, trust ratios, factored moments and"
         " projections are not"
       )
-    if movement > 0 and num_dense:
+    if movement > 0 and turn and num_dense:
       return
   raise UnsupportedError(
     "the optimizer cannot be probed: it moves no weight in its first"
-    f" {sum(_NUM_UPDATES[-1])} updates"
+    f" {sum(_UNTIL_IT_MOVES[-1][:2]):g} updates"
   )
 
 
-def _compare(optimizer, trees, weight_scale, grad_scale, num_dense, num_masked):
+def _compare(
+  optimizer, trees, num_masked, num_dense, turn, weight_scale, grad_scale
+):
   """Returns how far weights moved, and the worst difference / tolerance."""
   params, first, second, layout, masks = trees
   tables = indexing.make_tables(masks)
@@ -121,7 +127,7 @@ def _compare(optimizer, trees, weight_scale, grad_scale, num_dense, num_masked):
   put = functools.partial(extraction.put, layout=layout, tables=tables)
 
   def dense_grads(i):
-    a, b = grad_scale * jnp.cos(i), grad_scale * jnp.sin(i)
+    a, b = grad_scale * jnp.cos(turn * i), grad_scale * jnp.sin(turn * i)
     return jax.tree.map(lambda x, y: a * x + b * y, first, second)
 
   def masked_grads(i):

@@ -1,5 +1,6 @@
 """Real processes: killed ones, and two that train together."""
 
+import json
 import os
 import pathlib
 import signal
@@ -8,9 +9,12 @@ import subprocess
 import sys
 import time
 
+import jax
 import numpy as np
+import pytest
 
 from experiments.run import config as config_lib
+from experiments.run import processes
 from experiments.run import runner
 from kdropout_jax.training import metrics
 from tests import tolerance
@@ -92,19 +96,97 @@ def test_a_killed_run_ends_with_the_bits_of_an_unbroken_one(tmp_path):
   assert steps[0] == steps[1]
 
 
-def test_two_processes_train_what_one_does(tmp_path):
-  """Gloo on 127.0.0.1, two devices: the losses of one process to 1e-5."""
+def start_two(workdir, *flags, second=()):
+  """Starts two processes of one run on 127.0.0.1, which gloo connects."""
   with socket.socket() as found:
     found.bind(("127.0.0.1", 0))
     port = found.getsockname()[1]
-  flags = [
-    "--num_steps=40",
-    f"--coordinator_address=127.0.0.1:{port}",
-    "--num_processes=2",
-  ]
-  both = [
-    start(tmp_path / "two", *flags, f"--process_id={i}") for i in range(2)
-  ]
+  where = [f"--coordinator_address=127.0.0.1:{port}", "--num_processes=2"]
+  own = [["--process_id=0"], ["--process_id=1", *second]]
+  return [start(workdir, *flags, *where, *o) for o in own]
+
+
+@pytest.fixture
+def two_processes(monkeypatch):
+  """What the other process says, in a list; this one is process 0."""
+  others = []
+
+  def gather(array):
+    other = np.asarray(others.pop(0), array.dtype)
+    return np.stack([array, np.resize(other, array.shape)])
+
+  monkeypatch.setattr(jax, "process_count", lambda: 2)
+  monkeypatch.setattr(processes, "_gather", gather)
+  return others
+
+
+def test_one_that_is_asked_to_stop_stops_all(two_processes):
+  stops = []
+  for own, other in ((False, False), (False, True), (True, False)):
+    two_processes.append([other])
+    stops.append(processes.any_of(own))
+  assert stops == [False, True, True]
+
+
+def test_processes_of_other_flags_are_refused(two_processes):
+  text = json.dumps({"m": 2, "seed": 1}).encode()
+  two_processes += [[len(text)], np.frombuffer(text, np.uint8)]
+  processes.check_alike({"m": 2, "seed": 1})
+  two_processes += [[len(text)], np.frombuffer(text, np.uint8)]
+  with pytest.raises(ValueError, match="process 1 .*: 9 in process 0, 1 in it"):
+    processes.check_alike({"m": 2, "seed": 9})
+
+
+def test_what_fails_in_one_process_ends_all(two_processes):
+  two_processes += [[False], [True], [False]]
+  assert processes.together(lambda: 7) == 7
+  with pytest.raises(ValueError, match="another process was refused"):
+    processes.together(lambda: 7)
+  with pytest.raises(ZeroDivisionError):
+    processes.together(lambda: 1 // 0)
+  assert not two_processes  # The third one has told the other.
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("which", [0, 1])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_to_one_process_stops_both(which, number, tmp_path):
+  both = start_two(tmp_path / "run", "--num_steps=1000000")
+  wait_for_records(both[0], tmp_path / "run", 2)
+  both[which].send_signal(number)
+  errors = [process.communicate(timeout=60)[1] for process in both]
+  assert [process.returncode for process in both] == [130, 130]
+  lines = [e.strip().splitlines()[-1] for e in errors]
+  assert lines[0] == lines[1] and "the same command continues" in lines[0]
+  step = lines[0].split("step ")[1].split(";")[0]
+  assert (tmp_path / "run" / "checkpoints" / step).is_dir()
+  assert not any("Traceback" in error for error in errors)
+
+
+@pytest.mark.slow
+def test_a_lost_process_ends_the_other_in_one_line(tmp_path):
+  both = start_two(tmp_path / "run", "--num_steps=1000000")
+  wait_for_records(both[0], tmp_path / "run", 2)
+  both[1].send_signal(signal.SIGKILL)
+  _, error = both[0].communicate(timeout=60)
+  both[1].communicate()
+  assert both[0].returncode == 1 and "Traceback" not in error
+  assert "another process of the run was lost" in error.splitlines()[-1]
+
+
+@pytest.mark.slow
+def test_processes_that_are_started_unlike_are_refused(tmp_path):
+  both = start_two(tmp_path / "run", "--num_steps=9", second=["--seed=3"])
+  for process in both:
+    _, error = process.communicate(timeout=120)
+    assert process.returncode == 2 and "Traceback" not in error
+    assert "seed: default in process 0, 3 in it" in error.splitlines()[-1]
+  assert not (tmp_path / "run").exists()
+
+
+def test_two_processes_train_what_one_does(tmp_path):
+  """Gloo on 127.0.0.1, two devices: the losses of one process to 1e-5."""
+  both = start_two(tmp_path / "two", "--num_steps=40")
   outs = [finish(process) for process in both]
   assert "test accuracy" in outs[0] and "test accuracy" not in outs[1]
   config = config_lib.RunConfig(**_FIELDS, num_steps=40, num_devices=1)
