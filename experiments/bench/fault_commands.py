@@ -119,9 +119,9 @@ def _finish(place, folder, argv, number: int, what: str) -> runs.Outcome:
 
 
 KINDS: dict[str, tuple[Callable[[Place, Rng, int], runs.Outcome], int, str]] = {
-  "SIGKILL at a random moment": (kills, 12, "processes"),
-  "SIGINT, SIGTERM at a random moment": (stops, 6, "processes"),
-  "the same command twice at once": (pairs, 6, "processes"),
+  "SIGKILL at a random moment": (kills, 10, "processes"),
+  "SIGINT, SIGTERM at a random moment": (stops, 5, "processes"),
+  "the same command twice at once": (pairs, 5, "processes"),
   "wrong command lines": (commands, len(_COMMANDS), "processes"),
 }
 """{kind: (what does it, how many at full size, what to)}."""

@@ -107,7 +107,7 @@ def swapped(place: Place, rng: Rng, number: int) -> runs.Outcome:
   steps = sorted(int(p.name) for p in own.iterdir())
   how = number % 3
   if how == 0:  # Another step's name, later than all.
-    target = steps[-1] + 30 * int(rng.integers(1, 4))
+    target = steps[-1] + 40 * int(rng.integers(1, 3))
     (own / str(steps[int(rng.integers(2))])).rename(own / str(target))
   elif how == 1:  # Another run's, of the same step.
     step = str(steps[int(rng.integers(2))])
@@ -274,11 +274,11 @@ def links(place: Place, rng: Rng, number: int) -> runs.Outcome:
 
 
 KINDS: dict[str, tuple[Callable[[Place, Rng, int], runs.Outcome], int, str]] = {
-  "damaged checkpoints": (checkpoints, 40, "half a run, in one process"),
-  "swapped checkpoints": (swapped, 18, "half a run, in one process"),
-  "damaged metrics.jsonl": (log_lines, 36, "half a run, in one process"),
-  "damaged result.json": (results, 24, "a finished run, in one process"),
-  "damaged config or machine": (owners, 16, "half a run, in one process"),
+  "damaged checkpoints": (checkpoints, 30, "half a run, in one process"),
+  "swapped checkpoints": (swapped, 15, "half a run, in one process"),
+  "damaged metrics.jsonl": (log_lines, 28, "half a run, in one process"),
+  "damaged result.json": (results, 18, "a finished run, in one process"),
+  "damaged config or machine": (owners, 10, "half a run, in one process"),
   "links in a workdir": (links, 8, "half a run, in one process"),
   "damaged prepared data": (prepared, 60, "digits, loaded in one process"),
 }

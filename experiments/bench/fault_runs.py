@@ -18,6 +18,7 @@ from typing import Any
 import matplotlib.figure  # noqa: F401
 import orbax.checkpoint  # noqa: F401
 import tensorboardX  # noqa: F401
+import tensorflow_datasets  # noqa: F401
 from absl import flags as absl_flags
 
 from experiments import train
@@ -38,9 +39,9 @@ FIELDS: dict[str, Any] = dict(
   num_train=64,
   hidden=16,
   batch_size=16,
-  num_steps=400,
+  num_steps=240,
   eval_every=20,
-  checkpoint_every=30,
+  checkpoint_every=40,
   seeds=2,
   num_devices=1,
 )

@@ -2,7 +2,7 @@
 
   python -m experiments.fault_suite --publish=docs/results
 
-About 270 faults of eleven kinds, seeded; fifteen minutes of two cores, or one
+About 230 faults of eleven kinds, seeded; fifteen minutes of two cores, or one
 with ``--smoke`` (two of each kind). Each ends in one clear line, or with the
 bits of the run that nothing happened to; expected: none is silent (other
 numbers without a word), none is lost (a traceback, a hang, good work that is
@@ -123,16 +123,16 @@ def _half(folder: pathlib.Path, root: pathlib.Path, more: list[str]) -> None:
   """Stops a run after its second checkpoint, at the same one each time."""
   argv = [*runs.command(folder, root / "data"), *more]
   process = runs.Process(argv, root / "half")
-  checkpoint = folder / "checkpoints" / "210"
+  checkpoint = folder / "checkpoints" / "120"
   while not checkpoint.exists() and not process.has_ended():
     time.sleep(0.001)
   process.send(signal.SIGKILL)
   process.wait()
   # What came later is taken away, so that all halves are alike.
-  kept = {"180", "210"}
+  kept = {"80", "120"}
   there = {p.name for p in (folder / "checkpoints").iterdir()}
   if not kept <= there:
-    raise ValueError(f"a run must stop after step 210, has {sorted(there)}")
+    raise ValueError(f"a run must stop after step 120, has {sorted(there)}")
   for name in there - kept:
     shutil.rmtree(folder / "checkpoints" / name)
   (folder / "result.json").unlink(missing_ok=True)
