@@ -92,7 +92,11 @@ _COMMANDS = (
 
 
 def commands(place: Place, rng: Rng, number: int) -> runs.Outcome:
-  """A command line that cannot be: a line, exit code 2, nothing written."""
+  """A command line that cannot be: a line, exit code 2, nothing written.
+
+  But where the memory turns out to be full only as the first step begins: the
+  folder is the run's by then.
+  """
   del rng
   folder = place.root / f"wrong-{number}"
   wrong = _COMMANDS[number % len(_COMMANDS)]
@@ -102,7 +106,7 @@ def commands(place: Place, rng: Rng, number: int) -> runs.Outcome:
   if line is None:
     kind = runs.SILENT if ended.code == 0 else runs.LOST
     return runs.Outcome(kind, f"{words}: {runs.last_words(ended)}")
-  if folder.exists():
+  if folder.exists() and not line.startswith("out of memory"):
     return runs.Outcome(runs.LOST, f"{words}: it owns a folder")
   return runs.Outcome(runs.REFUSED, f"{words}: {line}")
 

@@ -9,6 +9,7 @@ import dataclasses
 import io
 import os
 import pathlib
+import runpy
 import signal
 import sys
 import time
@@ -21,9 +22,7 @@ import tensorboardX  # noqa: F401
 import tensorflow_datasets  # noqa: F401
 from absl import flags as absl_flags
 
-from experiments import train
 from experiments.run import config as config_lib
-from experiments.run import flags
 from experiments.run import runner
 from experiments.run import workdirs
 from kdropout_jax.training import loop
@@ -144,7 +143,7 @@ def _become(argv: list[str], files: list[pathlib.Path]) -> None:
       signal.signal(number, default)
     sys.argv = ["experiments.train", *argv]
     absl_flags.FLAGS.unparse_flags()
-    flags.launch(train.main)
+    runpy.run_module("experiments.train", run_name="__main__", alter_sys=True)
     code = 0
   except SystemExit as stopped:
     code = stopped.code if isinstance(stopped.code, int) else bool(stopped.code)

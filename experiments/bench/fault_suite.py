@@ -206,6 +206,7 @@ def _numbers(count: collections.Counter[str]) -> list[str]:
 
 
 if __name__ == "__main__":
+  run_flags.define_machine()
   flags.DEFINE_bool("smoke", False, "two of each kind")
   flags.DEFINE_integer("fault_seed", 0, "of all choices")
   flags.DEFINE_string("publish", None, "a second folder for the same files")

@@ -238,7 +238,10 @@ def _ended_as_interrupted() -> Iterator[None]:
 
 
 def _is_of_memory(error: Exception) -> bool:
-  return isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)
+  words = str(error)
+  return isinstance(error, MemoryError) or any(
+    full in words for full in ("RESOURCE_EXHAUSTED", "Out of memory")
+  )
 
 
 def _first_line(error: Exception) -> str:
