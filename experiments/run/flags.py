@@ -3,10 +3,13 @@
 Importing this module defines them; only binaries under `experiments` do.
 """
 
+import contextlib
 import dataclasses
+import signal
 import socket
 import sys
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -274,13 +277,34 @@ def launch(
   logging.set_verbosity(logging.WARNING)
   logging.use_absl_handler()
   try:
-    start.run(guarded)
+    with _ended_as_interrupted():
+      start.run(guarded)
   except KeyboardInterrupt:  # Before the flags are read, or after all.
     sys.exit(_fail("stopped; the same command continues", 130))
 
 
+@contextlib.contextmanager
+def _ended_as_interrupted() -> Iterator[None]:
+  """Makes SIGTERM what Ctrl-C is, also where no step is under way."""
+  if threading.current_thread() is not threading.main_thread():
+    yield
+    return
+
+  def interrupt(signum, frame):
+    raise KeyboardInterrupt
+
+  before = signal.signal(signal.SIGTERM, interrupt)
+  try:
+    yield
+  finally:
+    signal.signal(signal.SIGTERM, before)
+
+
 def _is_of_memory(error: Exception) -> bool:
-  return isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error)
+  words = str(error)
+  return isinstance(error, MemoryError) or any(
+    full in words for full in ("RESOURCE_EXHAUSTED", "Out of memory")
+  )
 
 
 def _first_line(error: Exception) -> str:

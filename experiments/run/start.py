@@ -11,7 +11,10 @@ _HELP = {"help", "helpshort", "helpfull", "helpxml", "?"}
 
 
 def run(main: Callable[[list[str]], Any]) -> None:
-  """Parses the flags and calls `main`; help ends with exit code 0, not 1."""
+  """Parses the flags and calls `main`.
+
+  Help ends with exit code 0, not 1; a wrong flag with 2 and one line.
+  """
   app.run(main, flags_parser=_parse)
 
 
@@ -19,11 +22,11 @@ def _parse(argv: list[str]) -> list[str]:
   try:
     return flags.FLAGS(argv)
   except flags.Error as error:
-    # A line, as for all that a user gets wrong, and not absl's three.
-    print(f"{type(error).__name__}: {error}", file=sys.stderr)
+    words = " ".join(str(error).split())
+    print(f"{type(error).__name__}: {words} (see --help)", file=sys.stderr)
     sys.exit(2)
   except SystemExit:
-    # absl has said why: it was asked to.
+    # absl has said it, because it was asked to.
     if {arg.lstrip("-") for arg in argv[1:]} & _HELP:
       sys.exit(0)
     raise

@@ -133,8 +133,14 @@ def read_jsonl(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
   """
   path = pathlib.Path(path)
   text = path.read_text(errors="replace") if path.is_file() else ""
-  found = (_record(line) for line in text.split("\n"))
-  return [record for record in found if record is not None]
+  found = [r for r in map(_record, text.split("\n")) if r is not None]
+  # In a file with checksums, a line without one is not the run's.
+  has_checksums = any("crc" in record for record in found)
+  return [
+    {name: value for name, value in record.items() if name != "crc"}
+    for record in found
+    if "crc" in record or not has_checksums
+  ]
 
 
 def _tag(name: str) -> str:
@@ -153,8 +159,10 @@ def _record(line: str) -> dict[str, Any] | None:
   if not isinstance(record, dict) or type(record.get("step")) is not int:
     return None
   # What was written before there were checksums has none.
-  found = record.pop("crc", None)
-  return record if found is None or found == _crc(record) else None
+  if "crc" not in record:
+    return record
+  values = {name: value for name, value in record.items() if name != "crc"}
+  return record if record["crc"] == _crc(values) else None
 
 
 def _line(record: Record) -> str:

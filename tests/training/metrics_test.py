@@ -41,6 +41,19 @@ def test_a_damaged_line_takes_no_other_with_it(tmp_path, damage):
     assert [r["step"] for r in metrics.read_jsonl(path)] == steps
 
 
+def test_a_digit_that_changed_and_a_line_of_others_are_no_records(tmp_path):
+  path = tmp_path / "m.jsonl"
+  writer = metrics.JsonlWriter(path)
+  for step in (1, 2):
+    writer.write(step, {"loss": step / 4})
+  writer.close()
+  whole = path.read_text()
+  path.write_text(whole + '{"step": 2, "loss": "x"}\n')
+  assert [r["loss"] for r in metrics.read_jsonl(path)] == [0.25, 0.5]
+  path.write_text(whole.replace("0.25", "0.35"))
+  assert [r["step"] for r in metrics.read_jsonl(path)] == [2]
+
+
 def test_a_new_run_starts_an_empty_file(tmp_path):
   path = tmp_path / "m.jsonl"
   path.write_text('{"step": 3, "loss": 1.0}\n')
