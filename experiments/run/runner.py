@@ -108,7 +108,7 @@ def run(
 
   with contextlib.ExitStack() as held:
 
-    def prepare():
+    def prepare() -> tuple[dict[str, Any] | None, setup_lib.Setup | None]:
       workdirs.check(folder, identity)
       finished = workdirs.result(folder, RESULT_KEYS, len(configs))
       if finished is None:
@@ -131,6 +131,7 @@ def run(
         finished = Run(folder, list(configs), setup).train(
           hooks, measure, progress, description
         )
+  assert finished is not None  # Found, or trained just now.
   return finished["runs"] if len(configs) > 1 else [finished]
 
 
