@@ -22,7 +22,7 @@ __all__ = (
 
 
 def max_norm(
-  limit: float | np.floating, axes: int | Sequence[int] | None = None
+  limit: jax.typing.ArrayLike, axes: int | Sequence[int] | None = None
 ) -> optax.GradientTransformation:
   """Keeps the norm of each unit's incoming weights at most `limit`.
 
@@ -225,7 +225,9 @@ def _selector(
   return select
 
 
-def _norm_scale(weights, axes: tuple[int, ...], limit: float | np.floating):
+def _norm_scale(
+  weights, axes: tuple[int, ...], limit: jax.typing.ArrayLike
+) -> jax.Array:
   """Returns ``min(1, limit / norm)``; safe at zero, in float32 at least."""
   wide = weights.astype(np.promote_types(weights.dtype, jnp.float32))
   square = jnp.sum(wide * wide, axis=axes, keepdims=True)

@@ -11,7 +11,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Shaped
 
 from kdropout_jax import _checks
 from kdropout_jax import blocks
@@ -34,7 +34,7 @@ def logits(
   apply_fn: Callable[[Any, Any], Float[Array, "B C"]],
   params: Any,
   masks: Mapping[str, blocks.Masks],
-  x: Float[Array, "B ..."],
+  x: Shaped[Array, "B ..."],
   *,
   layout: layouts.Layout | None = None,
   sizes: indexing.Sizes | None = None,
@@ -84,7 +84,7 @@ def accuracies(
   apply_fn: Callable[[Any, Any], Float[Array, "B C"]],
   params: Any,
   masks: Mapping[str, blocks.Masks],
-  x: Float[Array, "B ..."],
+  x: Shaped[Array, "B ..."],
   labels: Int[Array, "B"],
   *,
   layout: layouts.Layout | None = None,
