@@ -6,6 +6,7 @@ import numpy as np
 
 from experiments.cells import finished
 from experiments.cells import networks
+from experiments.k_dropout import lines_words
 from kdropout_jax.analysis import connectivity
 from kdropout_jax.analysis import movement
 from kdropout_jax.analysis import subnet_accuracy
@@ -60,6 +61,7 @@ class Lines:
       "line": line,
       "loss_barrier": self._barrier(line["loss"]),
       "error_barrier": self._barrier(line["error"]),
+      "error_over_mean": lines_words.over_mean(line["error"]),
       "weights_moved": float(weights.relative),
       "activations_moved": float(activations.relative),
     }

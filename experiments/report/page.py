@@ -6,6 +6,8 @@ import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from experiments.judge import contrasts
+from experiments.report import again
 from experiments.report import tables
 from kdropout_jax.training import files
 
@@ -25,7 +27,10 @@ class Paper:
     before: sections between what was run and the verdicts.
     after: sections below the verdicts.
     further: names of files whose numbers the sections read, too.
-    judged: judges what was measured before its claims were.
+    claims: {name: claim} of today, by which all numbers are judged again.
+    sources: {name of the files: what its numbers can tell today}.
+    why: reasons of verdicts that changed, see `again.changes`.
+    replaced: {name of a claim that is no more: those in its place}.
   """
 
   introduction: str
@@ -33,13 +38,20 @@ class Paper:
   before: Callable[[Found], Sequence[str]]
   after: Callable[[Found], Sequence[str]]
   further: Sequence[str] = ()
-  judged: Callable[[Found], Found] = lambda found: found
+  claims: Mapping[str, contrasts.Claim] = dataclasses.field(
+    default_factory=dict
+  )
+  sources: Mapping[str, again.Source] = dataclasses.field(default_factory=dict)
+  why: Mapping[str, str] = dataclasses.field(default_factory=dict)
+  replaced: Mapping[str, Sequence[str]] = dataclasses.field(
+    default_factory=dict
+  )
 
 
 def text(paper: Paper, folder: pathlib.Path) -> str:
   """Returns the page over what lies in `folder`."""
   names = (*paper.experiments, *paper.further)
-  found = paper.judged({name: read(folder, name) for name in names})
+  found = _judged(paper, {name: read(folder, name) for name in names})
   ours = {name: found[name] for name in paper.experiments}
   parts = [
     paper.introduction,
@@ -59,9 +71,57 @@ def text(paper: Paper, folder: pathlib.Path) -> str:
     tables.text(
       ("claim", "verdict", "scale", "told by", "because"), _verdicts(ours)
     ),
+    *_changed(paper, found),
     *paper.after(found),
   ]
   return "\n\n".join(parts) + "\n"
+
+
+def _judged(paper: Paper, found: Found) -> Found:
+  """Returns all numbers with the verdicts of today."""
+  return {
+    name: numbers
+    if numbers is None or "verdicts" not in numbers
+    else {**numbers, "verdicts": _again(paper, name, numbers)}
+    for name, numbers in found.items()
+  }
+
+
+def _again(paper: Paper, name: str, numbers: again.Numbers) -> list[Any]:
+  verdicts = again.judged(numbers, paper.claims, paper.sources.get(name))
+  return [verdict.as_json() for verdict in verdicts]
+
+
+def _changed(paper: Paper, found: Found) -> list[str]:
+  """Returns the section on verdicts that were given otherwise, if there are."""
+  lines = [
+    [
+      old["until"],
+      f"{old['text']} ({name})",
+      old["outcome"],
+      _now(paper, old["claim"], numbers),
+      old["why"],
+    ]
+    for name, numbers in found.items()
+    for old in (numbers or {}).get("revised", ())
+  ]
+  if not lines:
+    return []
+  header = ("until", "claim", "said then", "says now", "because")
+  return ["## Verdicts that were changed", tables.text(header, lines)]
+
+
+def _now(paper: Paper, name: str, numbers: again.Numbers) -> str:
+  outcomes = {v["claim"]["name"]: v["outcome"] for v in numbers["verdicts"]}
+  if name in outcomes:
+    return outcomes[name]
+  return (
+    "; ".join(
+      f"{other}: {outcomes.get(other, NOT_RUN)}"
+      for other in paper.replaced.get(name, ())
+    )
+    or "not judged here"
+  )
 
 
 def read(folder: pathlib.Path, name: str) -> dict[str, Any] | None:

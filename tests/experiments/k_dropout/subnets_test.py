@@ -12,6 +12,7 @@ import kdropout_jax as kd
 from experiments.cells import ensembles as ensembles_of
 from experiments.cells import finished
 from experiments.cells import networks
+from experiments.k_dropout import claims
 from experiments.k_dropout import connectivity
 from experiments.k_dropout import dynamics
 from experiments.k_dropout import ensembles
@@ -118,7 +119,7 @@ def test_dynamics_end_with_their_report(call, workdir):
   gains = [curves[:, i, 2 * i + 1] - curves[:, i, 2 * i - 1] for i in later]
   assert np.mean(gains) > 0
   assert {v["claim"]["name"] for v in found["verdicts"]} == {
-    *subnet_dynamics.CLAIMS
+    *claims.TOLD["subnet_dynamics"]
   }
   assert (workdir / "subnet_dynamics.png").exists()
 
@@ -202,7 +203,7 @@ def test_ensembles_end_with_their_report(call, workdir, monkeypatch, tiny):
   group = found["numbers"]["groups"][1]["pooled_subnets"]
   mean = 100 * np.mean(group["accuracies"])
   assert table["pooled_subnets", 1] == pytest.approx(mean)
-  assert len(found["verdicts"]) == len(ensembles.CLAIMS)
+  assert len(found["verdicts"]) == len(claims.TOLD["ensembles"])
   assert len(judged) == len(rows) > 0
 
 
