@@ -381,7 +381,24 @@ _ENSEMBLES = (
   ),
 )
 
-CLAIMS = (*_POOLS, *_SEQUENTIALS, *_DYNAMICS, *_ENSEMBLES, *seen.CLAIMS)
+_CONTROL = Claim(
+  name="independent_runs_are_not_connected",
+  paper=_PAPER,
+  source="positive control",
+  text="networks of two independent runs have a barrier of over 2 points, so"
+  " that the measure can see one",
+  measure="control_barrier_over_2",
+  a=_STANDARD,
+)
+
+CLAIMS = (
+  *_POOLS,
+  *_SEQUENTIALS,
+  *_DYNAMICS,
+  *_ENSEMBLES,
+  _CONTROL,
+  *seen.CLAIMS,
+)
 
 _BY_ORDER = (
   *(f"large_m_hurts_at_large_k_{order}" for order in _SHUFFLES),
@@ -406,7 +423,10 @@ TOLD = {
   "rate": ("higher_rate_helps_pools", "pool_at_higher_rate_equals_standard"),
   "chosen_rate": ("pool_at_its_chosen_rate_equals_standard",),
   "subnet_dynamics": tuple(claim.name for claim in _DYNAMICS[:-2]),
-  "connectivity": tuple(claim.name for claim in _DYNAMICS[-2:]),
+  "connectivity": (
+    *(claim.name for claim in _DYNAMICS[-2:]),
+    _CONTROL.name,
+  ),
   "ensembles": (
     *(claim.name for claim in _ENSEMBLES),
     "pool_costs_log_loss",

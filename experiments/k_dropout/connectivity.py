@@ -59,6 +59,9 @@ def measure(scale: sizes.Scale, store: sweeps.Store) -> study.Report:
     )
     lines = lines_lib.Lines(run.nets, scale.num_rows)
     rows += lines_lib.follow(run, lines, _SUBNETS, _LATER)
+  depth = experiment_flags.depth()
+  run = finished.train(store, scale, method="standard", num_hidden=depth)
+  control = lines_lib.control(run, lines_lib.Lines(run.nets, scale.num_rows))
   return study.Report(
     name="connectivity",
     title="Linear connectivity of early subnets (m = 1)",
@@ -66,8 +69,12 @@ def measure(scale: sizes.Scale, store: sweeps.Store) -> study.Report:
     table=columns.table(rows, ("k", "subnet", "step"), _COLUMNS),
     rows=rows,
     claims=claims.named(*claims.TOLD["connectivity"]),
-    judged=lines_words.claim_rows(rows, scale.num_steps),
-    notes=[lines_words.NOTE],
+    numbers={"control": control},
+    judged=[
+      *lines_words.claim_rows(rows, scale.num_steps),
+      *lines_words.control_rows(control),
+    ],
+    notes=[lines_words.NOTE, lines_words.control_note(control)],
     draw=figures.drawing(_panels(rows, scale.num_steps)),
   )
 

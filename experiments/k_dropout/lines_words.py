@@ -52,7 +52,41 @@ def over_line(values: Float[np.ndarray, "A"]) -> float:
 def of_numbers(numbers: Mapping[str, Any]) -> list[rows_lib.Row]:
   """Returns what the claims read, of an experiment that left its numbers."""
   own = numbers["numbers"]["rows"]
-  return claim_rows(own, max(row["step"] for row in own))
+  rows = claim_rows(own, max(row["step"] for row in own))
+  return [*rows, *control_rows(numbers["numbers"].get("control", ()))]
+
+
+def control_rows(control: Sequence[Mapping[str, Any]]) -> list[rows_lib.Row]:
+  """Returns what the positive control's claim reads, in points."""
+  return [
+    {
+      "method": "standard",
+      "seed": one["seed"],
+      "control_barrier_over_2": 100 * over_line(one["line"]["error"]) - 2.0,
+    }
+    for one in control
+  ]
+
+
+def control_note(control: Sequence[Mapping[str, Any]]) -> str:
+  """Returns what two independent runs have between them."""
+  if not control:
+    return _NO_CONTROL
+  errors = [one["line"]["error"] for one in control]
+  means = [
+    100 * np.mean([f(e) for e in errors]) for f in (over_line, over_mean)
+  ]
+  return (
+    "Positive control: between whole networks of two independent runs (standard"
+    f" dropout) the error rises {means[0]:.1f} points above the straight line,"
+    f" {means[1]:.1f} above the mean of the ends, means over {len(errors)}"
+    " pairs."
+  )
+
+
+_NO_CONTROL = (
+  "Positive control, two independent runs of standard dropout: not run."
+)
 
 
 def claim_rows(

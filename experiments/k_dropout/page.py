@@ -21,7 +21,15 @@ EXPERIMENTS = {
   "pooled": ("sweep --grid=pooled", "figure 1, right"),
   "transition": ("sweep --grid=transition", "the transition at 2T"),
   "deep": ("sweep --grid=deep", "three hidden layers"),
+  "transition_fine": (
+    "sweep --grid=transition_fine",
+    "the transition at T / 2, T and 2T",
+  ),
   "rate": ("sweep --grid=rate", "section 3.1, drop rates"),
+  "chosen_rate": (
+    "sweep --grid=chosen_rate",
+    "each at the rate that held-out images chose",
+  ),
   "restarts": ("restarts", "figure 2"),
   "subnet_dynamics": ("subnet_dynamics", "figures 3, 4, 5, 8, 9, 10"),
   "ensembles": ("ensembles", "figures 6 and 7"),
@@ -59,7 +67,8 @@ def _before(found: page_lib.Found) -> list[str]:
     *_paper_scale(found),
     "## Beside the paper",
     "In points of test accuracy. The paper's values are read off its figures"
-    " (+-0.3) and come from three hidden layers and frozen batches. At the"
+    " (+-0.3) and come from three hidden layers and frozen batches. All are"
+    " means over seeds and, where a line says so, over each one's own m. At the"
     " paper's scale the pools ran with m = 8 alone, and under `rows` neither"
     " standard dropout nor m = 1 did.",
     tables.text(
@@ -180,4 +189,9 @@ PAPER = page_lib.Paper(
   revisions.SOURCES,
   revisions.WHY,
   revisions.REPLACED,
+  (
+    ("paper_scale", "pool_200_is_equal"),
+    ("paper_scale", "sixty_subnets_suffice"),
+    ("paper_scale", "large_m_is_below_none_once"),
+  ),
 )

@@ -8,6 +8,7 @@ import numpy as np
 
 from experiments.cells import rows as cell_rows
 from experiments.cells import sweeps
+from experiments.k_dropout import chosen
 from experiments.k_dropout import claims
 from experiments.k_dropout import derived as derived_lib
 from experiments.k_dropout import frozen_batches
@@ -28,6 +29,7 @@ _BY = {
 }
 """{grid: (method, what its figure has on x)}; the others are lists."""
 
+_CHOSEN = "chosen_rate"
 _DERIVED = ("sequential", "pooled")
 _SETTING = ("shuffle", "method", "k", "pool_size", "m", "rate")
 
@@ -51,6 +53,9 @@ def report(
     partners = grids.get("sequential", scale, depth)
     others = cell_rows.rows(partners, folder)
     judged = rows + [r for r in others if r["method"] == "sequential"]
+  if grid == _CHOSEN:
+    rows = chosen.with_held_out(rows, cells, folder)
+    judged = chosen.scored(rows)
   derived = derived_lib.derived(judged) if grid in _DERIVED else []
   drawn = panels(grid, rows, scale, depth)
   return study.Report(
@@ -62,8 +67,8 @@ def report(
     numbers={"derived": derived},
     claims=claims.named(*claims.TOLD.get(grid, ())),
     judged=[*judged, *derived],
-    hits=cell_rows.hits(cells, folder),
-    notes=notes(rows, grid),
+    hits=None if grid == _CHOSEN else cell_rows.hits(cells, folder),
+    notes=chosen.notes(rows) if grid == _CHOSEN else notes(rows, grid),
     draw=figures.drawing(drawn, 3 if len(drawn) > 2 else len(drawn) or 1),
   )
 
@@ -72,7 +77,7 @@ def table(grid: str, rows: Sequence[rows_lib.Row]) -> tables.Table:
   """Returns a grid's table."""
   if grid in _BY:
     return _matrix(grid, rows)
-  if grid == "rate":
+  if grid in ("rate", _CHOSEN):
     return _by_rate(rows)
   return columns.table(rows, _SETTING, _COLUMNS)
 
@@ -96,7 +101,7 @@ def panels(
     return _line_panels(
       grid, rows, with_paper=scale.name == "paper" and depth == 3
     )
-  if grid == "rate":
+  if grid in ("rate", _CHOSEN):
     return [_rate_panel(rows)]
   groups = rows_lib.group(rows, "shuffle")
   return [

@@ -12,6 +12,8 @@ from experiments.report import tables
 from kdropout_jax.training import files
 
 NOT_RUN = "not run"
+AFTERWARDS = "after the runs"
+"""Source of claims that the runs suggested on which they are judged first."""
 
 Found = Mapping[str, Any]
 """{name of the files: their JSON, or None}."""
@@ -31,6 +33,8 @@ class Paper:
     sources: {name of the files: what its numbers can tell today}.
     why: reasons of verdicts that changed, see `again.changes`.
     replaced: {name of a claim that is no more: those in its place}.
+    first: (name of the files, claim) of the most important verdicts, which
+      stand in words before the others.
   """
 
   introduction: str
@@ -46,6 +50,7 @@ class Paper:
   replaced: Mapping[str, Sequence[str]] = dataclasses.field(
     default_factory=dict
   )
+  first: Sequence[tuple[str, str]] = ()
 
 
 def text(paper: Paper, folder: pathlib.Path) -> str:
@@ -68,9 +73,11 @@ def text(paper: Paper, folder: pathlib.Path) -> str:
     *paper.before(found),
     "## Verdicts",
     _counts(ours),
+    *_first(paper, ours),
     tables.text(
       ("claim", "verdict", "scale", "told by", "because"), _verdicts(ours)
     ),
+    *_unclaimed(ours),
     *_changed(paper, found),
     *paper.after(found),
   ]
@@ -90,6 +97,58 @@ def _judged(paper: Paper, found: Found) -> Found:
 def _again(paper: Paper, name: str, numbers: again.Numbers) -> list[Any]:
   verdicts = again.judged(numbers, paper.claims, paper.sources.get(name))
   return [verdict.as_json() for verdict in verdicts]
+
+
+def _first(paper: Paper, found: Found) -> list[str]:
+  """Returns the most important verdicts in words."""
+  lines = []
+  for name, claim in paper.first:
+    numbers = found.get(name) or {}
+    lines += [
+      f"{len(lines) + 1}. {_sentence(verdict)} ({_scale(numbers)}, {name})"
+      for verdict in numbers.get("verdicts", ())
+      if verdict["claim"]["name"] == claim
+    ]
+  return ["The most important first:", "\n".join(lines)] if lines else []
+
+
+def _sentence(verdict: Mapping[str, Any]) -> str:
+  text = verdict["claim"]["text"]
+  told = _intervals(verdict["findings"])
+  return f"*{text}*: **{verdict['outcome']}**{told}."
+
+
+def _unclaimed(found: Found) -> list[str]:
+  """Returns the section on what the runs showed before it was a claim."""
+  lines = [
+    f"- {verdict['claim']['text']} ({_scale(numbers)}, {name}):"
+    f" {verdict['outcome']}{_intervals(verdict['findings'])}."
+    for name, numbers in found.items()
+    for verdict in (numbers or {}).get("verdicts", ())
+    if verdict["claim"]["source"] == AFTERWARDS
+  ]
+  if not lines:
+    return []
+  return ["## What nobody had claimed", _UNCLAIMED, "\n".join(lines)]
+
+
+def _intervals(findings: Mapping[str, Any]) -> str:
+  """Returns the means with their intervals, the range of many."""
+  told = [f for f in findings.values() if f["interval_95"]]
+  if len(told) > _MAX_INTERVALS:
+    means = [f["mean"] for f in told]
+    return f"; {min(means):+.2f} to {max(means):+.2f} over {len(told)} settings"
+  return "".join(
+    "; {:+.2f} [{:+.2f}, {:+.2f}]".format(f["mean"], *f["interval_95"])
+    for f in told
+  )
+
+
+_UNCLAIMED = (
+  "Written down after the runs that are judged here: it describes them, and"
+  " waits for fresh seeds. Mean paired differences with 95 % t intervals."
+)
+_MAX_INTERVALS = 4
 
 
 def _changed(paper: Paper, found: Found) -> list[str]:

@@ -7,7 +7,9 @@ ends with the same bits.
 
 import contextlib
 import dataclasses
+import functools
 import pathlib
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -72,6 +74,7 @@ def run(
   make: MakeFn | None = None,
   progress: bool = True,
   description: str | None = None,
+  save_after: float = 0.0,
 ) -> list[dict[str, Any]]:
   """Trains, or finishes training, and returns the results.
 
@@ -89,6 +92,8 @@ def run(
       be in the configurations' identities.
     progress: whether to show a bar.
     description: the bar's.
+    save_after: seconds between checkpoints, at least; a run that is shorter
+      leaves none.
 
   Returns:
     One result a configuration: what ``result.json`` holds.
@@ -119,7 +124,7 @@ def run(
         _wait_for_others("claim")
         with jax.default_matmul_precision(_PRECISIONS[configs[0].precision]):
           finished = Run(folder, list(configs), setup).train(
-            hooks, measure, progress, description
+            hooks, measure, progress, description, save_after
           )
   return finished["runs"] if len(configs) > 1 else [finished]
 
@@ -180,6 +185,7 @@ class Run:
     measure: MeasureFn,
     progress: bool,
     description: str | None,
+    save_after: float = 0.0,
   ) -> dict[str, Any]:
     """Trains from the newest checkpoint, or from the start, to the end."""
     setup = self.setup
@@ -195,6 +201,7 @@ class Run:
     self._say_what_moved(start)
     writers = _open_writers(self.folder, start)
     save = _Save(checkpoints)
+    every = functools.partial(save.when_due, seconds=save_after)
     with (
       progress_lib.Bar(
         setup.num_steps, start, self.examples_per_step, description, progress
@@ -213,7 +220,7 @@ class Run:
           ),
           snapshots.hook(self.folder, self.configs[0].snapshot_steps),
           *hooks(self),
-          loop.Hook(save, every=self._checkpoint_every(), at_end=True),
+          loop.Hook(every, every=self._checkpoint_every(), at_end=True),
         ],
         on_progress=bar.advance,
         should_stop=should_stop,
@@ -356,13 +363,28 @@ class _Save:
   """Saves a checkpoint; a state that is not finite ends the run instead."""
 
   checkpoints: checkpoint.Checkpoints
+  last: float = dataclasses.field(default_factory=time.monotonic)
+
+  def when_due(
+    self, done: int, state: Any, window: loop.Window, *, seconds: float
+  ) -> None:
+    """Saves, unless fewer `seconds` are over since the last time."""
+    if time.monotonic() - self.last >= seconds:
+      self(done, state, window)
+      self.last = time.monotonic()
+    elif not state_lib.all_finite(state):
+      raise _not_finite(done)
 
   def __call__(self, done: int, state: Any, window: loop.Window) -> None:
     if not self.checkpoints.save(done, state, window.to_json()):
-      raise loop.NonFiniteLoss(
-        f"a parameter became NaN or infinite before step {done}; lower the"
-        " learning rate, or clip. The last good checkpoint is kept."
-      )
+      raise _not_finite(done)
+
+
+def _not_finite(done: int) -> loop.NonFiniteLoss:
+  return loop.NonFiniteLoss(
+    f"a parameter became NaN or infinite before step {done}; lower the"
+    " learning rate, or clip. The last good checkpoint is kept."
+  )
 
 
 def _num_subnets(schedule: Any, setup: setup_lib.Setup) -> int:
@@ -387,12 +409,12 @@ def _take(tree: Any, part: slice) -> Any:
 def _open_writers(folder: pathlib.Path, done: int) -> metrics.Writers:
   if jax.process_index() != 0:
     return metrics.Writers()
-  return metrics.Writers(
-    [
-      metrics.JsonlWriter(folder / METRICS, done),
-      metrics.TensorBoardWriter(folder / "tensorboard", done),
-    ]
-  )
+  writers: list[metrics.Writer] = [metrics.JsonlWriter(folder / METRICS, done)]
+  try:
+    writers.append(metrics.TensorBoardWriter(folder / "tensorboard", done))
+  except ImportError:  # An extra: the same numbers are in the JSON lines.
+    pass
+  return metrics.Writers(writers)
 
 
 def _wait_for_others(name: str) -> None:

@@ -185,6 +185,8 @@ def _missing(found: measured.Found, scale: str) -> str:
 
 def _paper_gap(label: str, method: str) -> str:
   values = paper.TABLE_5.get(label, ())
+  if method not in paper.METHODS:
+    return "-"
   place = paper.METHODS.index(method)
   return f"{values[place]:.1f}" if place < len(values) else "-"
 

@@ -136,6 +136,8 @@ def _subnets(rows: Sequence[rows_lib.Row]) -> str:
 
 def _paper_accuracy(label: str, method: str) -> str:
   values = paper_lib.TABLE_4.get(label, ())
+  if method not in paper_lib.METHODS:
+    return "-"
   place = paper_lib.METHODS.index(method)
   if place >= len(values):
     return "-"
