@@ -18,6 +18,8 @@ from collections.abc import Sequence
 
 from absl import flags
 
+from experiments.data import exported
+from experiments.data import loading
 from experiments.data import preparation
 from experiments.data import prepared
 from experiments.data import registry
@@ -87,15 +89,30 @@ def define_flags() -> None:
     "A folder with the datasets' files; without it they are downloaded.",
   )
 
+  flags.DEFINE_string(
+    "export",
+    None,
+    "FILE.npz: write the one dataset as plain arrays, in parts of at most 60"
+    " MiB, for --arrays=FILE.npz on a host without TFDS.",
+  )
+
 
 def main(argv: Sequence[str]) -> None:
   del argv
   names = list(flags.FLAGS.dataset)
+  if flags.FLAGS.export is not None:
+    if len(names) != 1 or names == ["all"]:
+      raise ValueError(f"export must be of one dataset, got {names}")
+    exported.check_path(flags.FLAGS.export)
   if names == ["all"]:
     names = [n for n in registry.names() if registry.get(n).builder]
   errors = prepare_all(names, flags.FLAGS.data_dir, flags.FLAGS.local_files)
   if errors:
     sys.exit(f"{len(errors)} of {len(names)} datasets are not prepared")
+  if flags.FLAGS.export is not None:
+    whole = loading.load(names[0], flags.FLAGS.data_dir)
+    for file in exported.write(whole, flags.FLAGS.export):
+      print(f"{file}: {file.stat().st_size / 2**20:.1f} MiB", flush=True)
 
 
 if __name__ == "__main__":

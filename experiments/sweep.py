@@ -14,8 +14,11 @@ and continues what was stopped. Processes may share a list, as in Slurm's
   python -m experiments.sweep --scale=paper --shard=$SLURM_ARRAY_TASK_ID/8
 
 and the same command without ``--shard`` then writes table.md, figure, numbers
-and verdicts. A sweep of your own crosses any fields of a run, which are flags
-of the same names; the flags that you give hold for all of its runs:
+and verdicts. ``--cells='once sequential *'`` takes the cells of such names
+alone, which ``--dry_run`` prints; ``--arrays=FILE.npz`` what ``prepare_data
+--export=FILE.npz`` wrote, on a host without TFDS. A sweep of your own crosses
+any fields of a run, which are flags of the same names; the flags that you give
+hold for all of its runs:
 
   python -m experiments.sweep --grid=custom --vary=k=10,97 --vary=m=1,8
       --seeds=3
@@ -25,6 +28,7 @@ whose schedules differ in numbers alone (k, a pool's size) or in the learning
 rate train in one program, up to ``--max_members`` of them.
 """
 
+import dataclasses
 import functools
 import pathlib
 
@@ -63,7 +67,8 @@ def main(argv: list[str]) -> None:
   if FLAGS.grid == _CUSTOM:
     _custom()
     return
-  _refuse(["vary", *flags.given()], f"grid={_CUSTOM}", but=("seeds",))
+  but = ("seeds", "precision")
+  _refuse(["vary", *flags.given()], f"grid={_CUSTOM}", but=but)
   if FLAGS.grid == _GYRO:
     experiment_flags.refuse_depth()
     size = experiment_flags.scale(gyro_grid.SIZES)
@@ -73,10 +78,19 @@ def main(argv: list[str]) -> None:
     size = experiment_flags.scale(sizes.SCALES)
     cells = grids.get(FLAGS.grid, size, FLAGS.depth)
     report = functools.partial(sweep.report, FLAGS.grid, cells, scale=size)
+  cells = _chosen(cells)
   store = experiment_flags.store(size.max_members)
   experiment.share_cells(
     store, FLAGS.grid, cells, lambda: report(folder=store.folder)
   )
+
+
+def _chosen(cells: sweeps.Cells) -> sweeps.Cells:
+  """Returns the cells of ``--cells``, in ``--precision``."""
+  if "precision" in flags.given():
+    precision = FLAGS.precision
+    cells = [dataclasses.replace(c, precision=precision) for c in cells]
+  return experiment_flags.chosen(cells, FLAGS.cells)
 
 
 def _custom() -> None:

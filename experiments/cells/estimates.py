@@ -65,7 +65,18 @@ def describe(
     f"{tables.text(header, lines)}\n\n{sum(map(len, mine))} cells in"
     f" {len(mine)} programs; {left} cells and {steps:,} steps are left,"
     f" about {total / 60:.1f} minutes ({basis})"
+    f"{_names(cells) if label is None else ''}"
   )
+
+
+def _names(cells: sweeps.Cells) -> str:
+  """Returns the names by which ``--cells`` takes cells, a line each."""
+  return "\n\nnames:\n" + "\n".join(dict.fromkeys(map(name, cells)))
+
+
+def name(cell: config_lib.RunConfig) -> str:
+  """Returns a cell's name, its seed apart: "once sequential k=97 m=8"."""
+  return _label(cell)
 
 
 def num_steps(cell: config_lib.RunConfig, data_dir: str | None = None) -> int:

@@ -1,11 +1,13 @@
 """Flags that all papers' experiments share, and what follows from them."""
 
 import dataclasses
+import fnmatch
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from absl import flags as absl_flags
 
+from experiments.cells import estimates
 from experiments.cells import sizes
 from experiments.cells import sweeps
 from experiments.run import config as config_lib
@@ -64,6 +66,12 @@ def define_sharing() -> None:
     absl_flags.DEFINE_bool(
       "dry_run", False, "print cells, steps and time; no run"
     )
+    absl_flags.DEFINE_list(
+      "cells",
+      None,
+      "names of cells, or patterns of them (*, ?), as --dry_run prints them:"
+      " train these alone",
+    )
 
 
 def scale[S: sizes.Size](scales: Mapping[str, S]) -> S:
@@ -78,6 +86,28 @@ def scale[S: sizes.Size](scales: Mapping[str, S]) -> S:
     return chosen
   own = {n: seeds for n in ("seeds", "deep_seeds") if hasattr(chosen, n)}
   return dataclasses.replace(chosen, **own)
+
+
+def chosen(cells: sweeps.Cells, names: Sequence[str] | None) -> sweeps.Cells:
+  """Returns the cells that one of the patterns names; all for None.
+
+  Raises:
+    ValueError: a pattern that names none.
+  """
+  if names is None:
+    return cells
+  known = [estimates.name(cell) for cell in cells]
+  for pattern in names:
+    if not fnmatch.filter(known, pattern):
+      raise ValueError(
+        f"cells must name some of this list, which --dry_run prints, got"
+        f" {pattern!r}"
+      )
+  return [
+    cell
+    for cell, name in zip(cells, known)
+    if any(fnmatch.fnmatchcase(name, pattern) for pattern in names)
+  ]
 
 
 def num_seeds() -> int | None:

@@ -53,6 +53,7 @@ class Scale(Size):
       "eval_every": self.num_steps,
       "checkpoint_every": self.num_steps,
     }
+    # Where a checkpoint may be: one is due after some minutes (`sweeps`).
     if self.name == "paper":
       steps["checkpoint_every"] = self.num_steps // 30
     elif self.name == "cpu":

@@ -32,6 +32,9 @@ Cells = Sequence[config_lib.RunConfig]
 Pack = tuple[config_lib.RunConfig, ...]
 
 _WHERE = "pack.json"
+_SAVE_AFTER = 300.0
+"""Seconds: a pack that takes less is sooner trained again than saved."""
+
 _READ = ("num_subnets", "steps", "train_accuracy", "test_accuracy")
 """What is read of any cell's result."""
 
@@ -267,6 +270,7 @@ def _train(
     hooks=hooks,
     make=make,
     progress=False,
+    save_after=_SAVE_AFTER,
   )
   for member, (cell, values) in enumerate(zip(todo, results)):
     _finish(cell, folder, values, {"pack": name, "member": member})

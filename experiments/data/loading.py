@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from experiments.data import dataset as dataset_lib
+from experiments.data import exported
 from experiments.data import packets
 from experiments.data import pairs
 from experiments.data import preparation
@@ -29,7 +30,8 @@ def load(
   Args:
     name: a name of `registry.names()`.
     data_dir: where prepared datasets live; the default is
-      ``$KDROPOUT_DATA_DIR``, or ``~/.cache/kdropout_jax/data``.
+      ``$KDROPOUT_DATA_DIR``, or ``~/.cache/kdropout_jax/data``. Or the file of
+      `exported.write`, which needs no reader of datasets.
     num_train: keep so many training examples only, stratified.
     seed: picks them.
     local_files: where to prepare it from, if it is not prepared.
@@ -41,6 +43,12 @@ def load(
     ValueError: unknown dataset, or one that is not there and cannot be
       prepared; the message says what to do.
   """
+  if exported.is_export(data_dir):
+    assert data_dir is not None
+    whole = exported.read(data_dir, name)
+    return (
+      whole if num_train is None else dataset_lib.subset(whole, num_train, seed)
+    )
   spec = preparation.resolve(name, preparation.data_folder(data_dir))
   _check_options(spec, options)
   folder = preparation.prepare(name, data_dir, local_files, progress)

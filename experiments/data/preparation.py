@@ -15,6 +15,7 @@ import shutil
 
 import filelock
 
+from experiments.data import exported
 from experiments.data import integrity
 from experiments.data import registry
 
@@ -72,6 +73,8 @@ def is_at_hand(
   name: str, data_dir: str | os.PathLike[str] | None = None
 ) -> bool:
   """Returns whether a dataset is prepared, or needs no files to be."""
+  if exported.is_export(data_dir):
+    return True
   folder = data_folder(data_dir)
   spec = resolve(name, folder)
   if find(spec, folder) is not None:

@@ -10,7 +10,6 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import Any, SupportsIndex
 
-import grain
 import numpy as np
 from absl import flags
 from jaxtyping import UInt8
@@ -148,6 +147,8 @@ def stream(
   total = num_epochs * order.steps_per_epoch
   if not 0 <= start_step <= total:
     raise ValueError(f"start_step must be in [0, {total}], got {start_step}")
+  import grain  # Images that stream need it, and no others.
+
   local = batch_size // count
   batches = grain.MapDataset.source(order)[start_step * local :].batch(local)
   options = grain.ReadOptions(
@@ -224,6 +225,8 @@ def _shuffled(place: int, size: int, seed: int, number: int) -> int:
   """Returns where `place` goes in the permutation of a seed and a number."""
   if size == 1:
     return 0
+  import grain
+
   return grain.experimental.index_shuffle(
     place,
     max_index=size - 1,

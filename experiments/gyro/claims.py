@@ -9,6 +9,7 @@ task, so that they enter no claim.
 from collections.abc import Mapping, Sequence
 
 from experiments.gyro import paper
+from experiments.gyro import seen
 from experiments.gyro.accuracy import settings
 from experiments.gyro.guided import claims as guided
 from experiments.judge import contrasts
@@ -109,7 +110,7 @@ _GRIDS = (
     name="best_total",
     paper=_PAPER,
     source="figure 1",
-    text="Sigma from 128 to 2048 beats all others (means over cells)",
+    text="Sigma from 128 to 2048 beats the others (means over cells, from 16)",
     measure="accuracy_inside_minus_outside_total",
     a=_GYRO,
     settings=_TABLE,
@@ -133,6 +134,7 @@ _GRIDS = (
     b=_GYRO | {"scheduling": "random"},
     settings=(*_TABLE, "total", "concurrent"),
     same=(*_TABLE, "total", "concurrent"),
+    average=("total", "concurrent"),
     paper_difference=0.1,  # at equal cells: .21, 1.33, 1.36, .10
   ),
   Claim(
@@ -145,6 +147,7 @@ _GRIDS = (
     b=_GYRO | {"scheduling": "random"},
     settings=(*_TABLE, "total", "concurrent"),
     same=(*_TABLE, "total", "concurrent"),
+    average=("concurrent",),
     rule="equivalent",
     margin=1.0,
   ),
@@ -154,10 +157,11 @@ _GRIDS = (
     source="section 4.2, table 2",
     text="blocks of 32 units are not worse than blocks of 16",
     measure="accuracy",
-    a=_BLOCKWISE | {"block_of_1024": 32},
-    b=_BLOCKWISE | {"block_of_1024": 16},
+    a=_BLOCKWISE | {"block_of_1024": 32, "rows_per_subnet": 128},
+    b=_BLOCKWISE | {"block_of_1024": 16, "rows_per_subnet": 128},
     settings=("total", "concurrent"),
     same=("total", "concurrent"),
+    average=("total", "concurrent"),
     rule="not_worse",
     margin=0.25,
   ),
@@ -209,11 +213,11 @@ _SPEED = (
     name="gyro_is_as_fast",
     paper=_PAPER,
     source="section 5.4",
-    text="gyro's throughput equals conventional dropout's, to 5 %",
+    text="gyro is not slower than conventional dropout, to 5 %",
     measure="speedup_percent",
     a=_GYRO,
     settings=("model", "part"),
-    rule="equivalent",
+    rule="not_worse",
     margin=5.0,
   ),
   _speed("blockwise_is_faster", "block-wise is faster, MLPs", "mlp"),
@@ -238,7 +242,14 @@ _SPEED = (
   ),
 )
 
-CLAIMS = (*_ACCURACY, *_GRIDS, *_INSIGHT, *_SPEED, *guided.CLAIMS)
+CLAIMS = (
+  *_ACCURACY,
+  *_GRIDS,
+  *_INSIGHT,
+  *_SPEED,
+  *guided.CLAIMS,
+  *seen.CLAIMS,
+)
 
 
 def named(*names: str) -> list[Claim]:

@@ -178,7 +178,9 @@ def _speed(timed: Any) -> list[list[str]]:
       for own in rows_lib.group(same, "model").values()
     ]
     theirs = f"{low:+g}" + "".join(f" to {value:+g}" for value in high)
-    name = f"block-wise over conventional, {part.replace('_', ' ')} (%)"
+    name = (
+      f"block-wise over conventional, {part.replace('_', ' ')} (%, medians)"
+    )
     lines.append([name, theirs, _range(medians, 1)])
   return lines
 

@@ -52,8 +52,14 @@ class Claim:
     margin: of equivalence, or of what counts as not worse.
     paper_difference: what the paper has for d: one number, or one for
       each setting's label; the smallest where a claim covers several.
-    family: "all" settings must hold, each at 5 %; "any": one must, by Holm
-      over all of them; or the share of settings that must.
+    average: those of `settings` over which a test takes the mean of d, seed by
+      seed, so that a claim is one test for each of the others. What a claim's
+      words single out ("every pool", "at each k") stays apart; what they do
+      not speak of (m in a claim on pools, tau in one on Sigma), or call by one
+      name ("m >= 32"), is averaged; an equivalence never over the setting that
+      it says does not matter, where opposite signs would cancel.
+    family: "all" settings must hold, or "any" one of them, or the share that
+      must; p values are Holm's over all tests of the claim.
     absolute: about a setting that only the paper's own scale has.
   """
 
@@ -71,6 +77,7 @@ class Claim:
   rule: Rule = "superior"
   margin: float | None = None
   paper_difference: float | Mapping[str, float] = 0.0
+  average: Sequence[str] = ()
   family: Literal["all", "any"] | float = "all"
   absolute: bool = False
 
@@ -86,6 +93,11 @@ class Claim:
       raise ValueError(
         f"family of {self.name!r} must be all, any or a share in (0, 1], got"
         f" {self.family}"
+      )
+    if unknown := set(self.average) - set(self.settings):
+      raise ValueError(
+        f"average of {self.name!r} must be among its settings,"
+        f" {tuple(self.settings)}, got {sorted(unknown)}"
       )
     for _, symbol, _ in self.where:
       if symbol not in _OPERATORS:
@@ -159,6 +171,51 @@ def label(setting: Mapping[str, Any]) -> str:
     if value is not None
   ]
   return " ".join(words) or "all"
+
+
+def averaged[A: np.ndarray](
+  claim: Claim, found: Mapping[str, A]
+) -> dict[str, A]:
+  """Returns {setting that is tested: mean of d over those it averages}.
+
+  Args:
+    claim: whose `average` it is.
+    found: {label: differences [S] or [S, N]} of single settings.
+
+  Raises:
+    ValueError: settings of one mean have unequal numbers of seeds, so that no
+      number is a seed's.
+  """
+  if not claim.average:
+    return dict(found)
+  groups: dict[str, list[A]] = {}
+  for name, values in found.items():
+    kept = [w for w in name.split() if w.split("=")[0] not in claim.average]
+    groups.setdefault(" ".join(kept) or "all", []).append(values)
+  for name, many in groups.items():
+    if len({len(values) for values in many}) > 1:
+      raise ValueError(
+        f"settings of {claim.name!r} at {name} must have the same seeds, got"
+        f" {[len(values) for values in many]} of them"
+      )
+  return {name: np.mean(many, axis=0) for name, many in groups.items()}
+
+
+def asked(claim: Claim, name: str) -> bool:
+  """Returns whether a setting, by its label, meets the claim's conditions."""
+  values = dict(word.split("=", 1) for word in name.split() if "=" in word)
+  return all(
+    _OPERATORS[symbol](_number(values[field]), wanted)
+    for field, symbol, wanted in claim.where
+    if field in values
+  )
+
+
+def _number(text: str) -> Any:
+  try:
+    return float(text)
+  except ValueError:
+    return text
 
 
 def _matching(rows: Iterable[Row], fields: Row, where=()) -> list[Row]:

@@ -12,6 +12,11 @@ claim where it is positive. The rules, tried in this order:
 
 Else, and with fewer than 5 seeds, and for a claim about an absolute setting
 at another scale than the paper's: cannot be told.
+
+One claim, one test: where a claim averages over settings, d is the mean over
+them, seed by seed. Where several settings are left, both p values, for the
+claim and against it, are Holm's over them, and an outcome that its p value
+does not bear out cannot be told.
 """
 
 import dataclasses
@@ -46,7 +51,7 @@ class Finding:
     interval_90: Student's t.
     bootstrap: over seeds and test images where hits were given, else over
       seeds alone.
-    p: two-sided against d = 0, or of TOST; Holm-adjusted in an "any" family.
+    p: two-sided against d = 0, of TOST, or one-sided against -margin; Holm's.
     differences: one a seed.
   """
 
@@ -63,12 +68,22 @@ class Finding:
 
 @dataclasses.dataclass(frozen=True)
 class Verdict:
-  """A claim, what became of it, and the finding of each setting."""
+  """A claim and what became of it.
+
+  Attributes:
+    claim: the claim.
+    outcome: of all tests together.
+    reason: in words.
+    findings: of the tests.
+    details: of the single settings behind a test that averages over some, by
+      the same rules and with Holm's p values; they decide nothing.
+  """
 
   claim: contrasts.Claim
   outcome: Outcome
   reason: str
   findings: Mapping[str, Finding]
+  details: Mapping[str, Finding] = dataclasses.field(default_factory=dict)
 
   def as_json(self) -> dict[str, Any]:
     """Returns plain data for a results file."""
@@ -81,6 +96,8 @@ def judge(
   *,
   at_paper_scale: bool,
   hits: Mapping[str, Float[np.ndarray, "S N"]] | None = None,
+  void: Mapping[str, str] | None = None,
+  resample: bool = True,
 ) -> Verdict:
   """Applies the rules.
 
@@ -90,47 +107,102 @@ def judge(
     at_paper_scale: whether the run has the paper's own scale.
     hits: {label: [S, N]}, differences on each test image in the unit of
       `found`, for the bootstrap.
+    void: {label: reason} of settings in which nothing can be told of any
+      claim; their p values enter no correction.
+    resample: whether to give bootstrap intervals, which decide nothing.
   """
-  findings = {
-    name: _judge_one(claim, name, np.asarray(values), (hits or {}).get(name))
-    for name, values in found.items()
-  }
-  if claim.family == "any":
-    findings = _correct(findings)
+  images, void = (hits or {}) if resample else None, void or {}
+  details: dict[str, Finding] = {}
+  if claim.average:
+    details = _judge_all(claim, found, images, void)
+    found = contrasts.averaged(claim, found)
+    images = images and contrasts.averaged(claim, images)
+  findings = _judge_all(claim, found, images, void)
   if claim.absolute and not at_paper_scale:
     reason = "about an absolute setting: told at the paper's scale only"
-    findings = {
+    return unknown(claim, reason, findings, details)
+  outcome, reason = _combine(claim, findings)
+  return Verdict(claim, outcome, reason, findings, details)
+
+
+def unknown(
+  claim: contrasts.Claim,
+  reason: str,
+  findings: Mapping[str, Finding],
+  details: Mapping[str, Finding],
+) -> Verdict:
+  """Returns that nothing can be told, of no setting, and why."""
+  findings, details = (
+    {
       name: dataclasses.replace(f, outcome=UNKNOWN, reason=reason)
-      for name, f in findings.items()
+      for name, f in found.items()
     }
-    return Verdict(claim, UNKNOWN, reason, findings)
-  return Verdict(claim, *_combine(claim, findings), findings)
+    for found in (findings, details)
+  )
+  return Verdict(claim, UNKNOWN, reason, findings, details)
 
 
-def _judge_one(claim: contrasts.Claim, name: str, values, hits) -> Finding:
+def _judge_all(
+  claim: contrasts.Claim, found, images, void
+) -> dict[str, Finding]:
+  """Judges every setting, and holds what is found to Holm's p values."""
+  findings: dict[str, Finding] = {}
+  against: dict[str, float] = {}
+  for name, values in found.items():
+    values = np.asarray(values)
+    finding, p_against = _judge_one(claim, name, values)
+    if images is not None and values.size >= MIN_SEEDS:
+      bounds = statistics.bootstrap(images.get(name, values[:, None]))[1:]
+      finding = dataclasses.replace(finding, bootstrap=bounds)
+    if name in void:
+      finding = dataclasses.replace(finding, outcome=UNKNOWN, reason=void[name])
+    elif p_against is not None:
+      against[name] = p_against
+    findings[name] = finding
+  for_it = statistics.holm([findings[name].p or 0.0 for name in against])
+  for name, p, p_against in zip(
+    against, for_it, statistics.holm(list(against.values()))
+  ):
+    findings[name] = _held_to(findings[name], float(p), float(p_against))
+  return findings
+
+
+def _held_to(finding: Finding, p: float, p_against: float) -> Finding:
+  finding = dataclasses.replace(finding, p=p)
+  decisive = {HOLDS: p, FAILS: p_against}.get(finding.outcome, 0.0)
+  if decisive <= _LEVEL:
+    return finding
+  reason = f"{finding.reason}, but p = {decisive:.3f} after Holm's correction"
+  return dataclasses.replace(finding, outcome=UNKNOWN, reason=reason)
+
+
+def _judge_one(
+  claim: contrasts.Claim, name: str, values
+) -> tuple[Finding, float | None]:
+  """Returns the finding, its p not corrected, and the p value against it."""
   if values.size < MIN_SEEDS:
     reason = f"{values.size} seeds, fewer than {MIN_SEEDS}"
     mean = float(values.mean()) if values.size else None
-    return Finding(
+    few = Finding(
       UNKNOWN, reason, values.size, mean, differences=tuple(values.tolist())
     )
+    return few, None
   wide = statistics.t_interval(values, 0.95)
   narrow = statistics.t_interval(values, 0.90)
-  outcome, reason, p = _RULES[claim.rule](claim, name, values, wide, narrow)
-  resampled = statistics.bootstrap(values[:, None] if hits is None else hits)[
-    1:
-  ]
-  return Finding(
+  outcome, reason, p, p_against = _RULES[claim.rule](
+    claim, name, values, wide, narrow
+  )
+  finding = Finding(
     outcome,
     reason,
     values.size,
     wide.estimate,
     wide[1:],
     narrow[1:],
-    resampled,
-    p,
-    tuple(values.tolist()),
+    p=p,
+    differences=tuple(values.tolist()),
   )
+  return finding, p_against
 
 
 def _superior(claim: contrasts.Claim, name: str, values, wide, narrow):
@@ -138,11 +210,12 @@ def _superior(claim: contrasts.Claim, name: str, values, wide, narrow):
   half = claim.expected(name) / 2
   above = statistics.p_above(values)
   p = 2 * min(above, 1 - above)
+  against = _twice(statistics.p_above(half - values))
   if wide.low > 0:
-    return HOLDS, "the 95 % interval lies above 0", p
+    return HOLDS, "the 95 % interval lies above 0", p, against
   if wide.high < half:
-    return FAILS, f"the 95 % interval ends below {half:.2f}", p
-  return UNKNOWN, _seeds_hint(claim.expected(name), values, wide), p
+    return FAILS, f"the 95 % interval ends below {half:.2f}", p, against
+  return UNKNOWN, _seeds_hint(claim.expected(name), values, wide), p, against
 
 
 def _equivalent(claim: contrasts.Claim, name: str, values, wide, narrow):
@@ -150,11 +223,16 @@ def _equivalent(claim: contrasts.Claim, name: str, values, wide, narrow):
   margin = claim.margin
   assert margin is not None
   p = statistics.p_equivalent(values, margin)
+  beyond = min(
+    statistics.p_above(values, margin), statistics.p_above(-values, margin)
+  )
+  against = _twice(beyond)
   if -margin < narrow.low and narrow.high < margin:
-    return HOLDS, f"the 90 % interval lies within {margin:g}", p
+    return HOLDS, f"the 90 % interval lies within {margin:g}", p, against
   if wide.low > margin or wide.high < -margin:
-    return FAILS, f"the 95 % interval lies beyond {margin:g}", p
-  return UNKNOWN, f"the interval crosses the margin of {margin:g}", p
+    return FAILS, f"the 95 % interval lies beyond {margin:g}", p, against
+  crossed = f"the 95 % interval crosses the margin of {margin:g}"
+  return UNKNOWN, crossed, p, against
 
 
 def _not_worse(claim: contrasts.Claim, name: str, values, wide, narrow):
@@ -162,11 +240,17 @@ def _not_worse(claim: contrasts.Claim, name: str, values, wide, narrow):
   margin = claim.margin
   assert margin is not None
   p = statistics.p_above(values, -margin)
+  against = _twice(statistics.p_above(-values, margin))
   if narrow.low > -margin:
-    return HOLDS, f"the 90 % interval lies above -{margin:g}", p
+    return HOLDS, f"the 90 % interval lies above -{margin:g}", p, against
   if wide.high < -margin:
-    return FAILS, f"the 95 % interval lies below -{margin:g}", p
-  return UNKNOWN, f"the interval crosses -{margin:g}", p
+    return FAILS, f"the 95 % interval lies below -{margin:g}", p, against
+  return UNKNOWN, f"the 95 % interval crosses -{margin:g}", p, against
+
+
+def _twice(one_sided: float) -> float:
+  """Returns the p value that is below .05 where a 95 % interval is beyond."""
+  return min(1.0, 2 * one_sided)
 
 
 _RULES = {
@@ -190,20 +274,6 @@ def _seeds_hint(expected: float, values, wide: statistics.Interval) -> str:
   )
 
 
-def _correct(findings: Mapping[str, Finding]) -> dict[str, Finding]:
-  """Holds an existence claim's settings to Holm's p values."""
-  judged = [name for name, f in findings.items() if f.p is not None]
-  adjusted = statistics.holm([findings[name].p or 0.0 for name in judged])
-  corrected = dict(findings)
-  for name, p in zip(judged, adjusted):
-    finding = dataclasses.replace(findings[name], p=float(p))
-    if finding.outcome == HOLDS and p > _LEVEL:
-      reason = f"p = {p:.3f} after Holm's correction"
-      finding = dataclasses.replace(finding, outcome=UNKNOWN, reason=reason)
-    corrected[name] = finding
-  return corrected
-
-
 def _combine(claim: contrasts.Claim, findings: Mapping[str, Finding]):
   """Returns the outcome over all settings, and why."""
   outcomes = [f.outcome for f in findings.values()]
@@ -216,9 +286,9 @@ def _combine(claim: contrasts.Claim, findings: Mapping[str, Finding]):
   if total == 1:
     reason = next(iter(findings.values())).reason
   else:
-    unknown = total - holding - failing
+    unclear = total - holding - failing
     reason = (
-      f"of {total} settings {holding} hold, {failing} do not, {unknown} cannot"
+      f"of {total} settings {holding} hold, {failing} do not, {unclear} cannot"
       f" be told; {needed} must hold"
     )
   if holding >= needed:

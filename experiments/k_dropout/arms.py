@@ -11,18 +11,13 @@ import numpy as np
 from jaxtyping import Float
 
 from experiments.judge import curves
-from experiments.k_dropout import claims
 from experiments.report import columns
-from experiments.report import page as page_lib
 from experiments.report import rows as rows_lib
-from experiments.report import study
 from experiments.report import tables
 
 CLAIMS = ("primacy", "recency")
 NAME = "subnet_dynamics"
 """The experiment whose numbers these are."""
-
-_REPLACED = "u_shape"
 
 
 def rows(
@@ -71,22 +66,6 @@ def of_numbers(found: Mapping[str, Any]) -> list[rows_lib.Row]:
       np.array(one["trained"]),
     )
   ]
-
-
-def judged(found: page_lib.Found) -> page_lib.Found:
-  """Returns the numbers of all experiments, the pooled U replaced by its arms.
-
-  Runs that were made before the arms had claims have the numbers for them.
-  """
-  own = found.get(NAME)
-  if not own or not of_numbers(own):
-    return found
-  kept = [v for v in own["verdicts"] if v["claim"]["name"] != _REPLACED]
-  known = {verdict["claim"]["name"] for verdict in kept}
-  missing = [name for name in CLAIMS if name not in known]
-  new = study.judge(claims.named(*missing), of_numbers(own), scale=own["scale"])
-  verdicts = [*kept, *(verdict.as_json() for verdict in new)]
-  return {**found, NAME: {**own, "verdicts": verdicts}}
 
 
 def table(found: Sequence[rows_lib.Row]) -> str:

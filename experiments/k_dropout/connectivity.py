@@ -18,6 +18,7 @@ from experiments.cells import flags as experiment_flags
 from experiments.cells import sweeps
 from experiments.k_dropout import claims
 from experiments.k_dropout import lines as lines_lib
+from experiments.k_dropout import lines_words
 from experiments.k_dropout import sizes
 from experiments.report import columns
 from experiments.report import figures
@@ -28,10 +29,8 @@ _SUBNETS, _LATER = 3, 5
 
 experiment_flags.define()
 
-CLAIMS = ("early_subnets_stay_connected",)
-
 _MEASURES = (
-  *("loss_barrier", "error_barrier"),
+  *("loss_barrier", "error_barrier", "error_over_mean"),
   *("weights_moved", "activations_moved"),
 )
 
@@ -59,21 +58,22 @@ def measure(scale: sizes.Scale, store: sweeps.Store) -> study.Report:
     )
     lines = lines_lib.Lines(run.nets, scale.num_rows)
     rows += lines_lib.follow(run, lines, _SUBNETS, _LATER)
+  depth = experiment_flags.depth()
+  run = finished.train(store, scale, method="standard", num_hidden=depth)
+  control = lines_lib.control(run, lines_lib.Lines(run.nets, scale.num_rows))
   return study.Report(
     name="connectivity",
     title="Linear connectivity of early subnets (m = 1)",
     setting=study.describe(scale.config()),
     table=columns.table(rows, ("k", "subnet", "step"), _COLUMNS),
     rows=rows,
-    claims=claims.named(*CLAIMS),
-    judged=claim_rows(rows, scale.num_steps),
-    notes=[
-      "A barrier is how far loss, or error (a share of images), rises above"
-      " the straight line between its ends, 0 for none. Movement is the L2"
-      " norm of the change over that of what was at the window's end: of the"
-      " subnet's own weights, and of its mean activations in the last hidden"
-      " layer."
+    claims=claims.named(*claims.TOLD["connectivity"]),
+    numbers={"control": control},
+    judged=[
+      *lines_words.claim_rows(rows, scale.num_steps),
+      *lines_words.control_rows(control),
     ],
+    notes=[lines_words.NOTE, lines_words.control_note(control)],
     draw=figures.drawing(_panels(rows, scale.num_steps)),
   )
 
@@ -87,22 +87,6 @@ def windows(scale: sizes.Scale) -> tuple[int, ...]:
     if set(range(k, scale.num_steps + 1, k)) <= steps
     and scale.num_steps > (_SUBNETS + 1) * k
   )
-
-
-def claim_rows(rows: list[dict], num_steps: int) -> list[dict]:
-  """Returns the rows that the claim reads: the first subnet, to the end."""
-  return [
-    {
-      "method": "sequential",
-      "m": 1,
-      "k": row["k"],
-      "k_over_T": row["k"] / num_steps,
-      "seed": row["seed"],
-      "error_barrier_of_first": 100 * row["error_barrier"],
-    }
-    for row in rows
-    if row["subnet"] == 0 and row["step"] == num_steps
-  ]
 
 
 def _panels(rows: list[dict], num_steps: int) -> list[figures.Panel]:

@@ -59,7 +59,11 @@ def _at_equal_subnets(found) -> list[rows_lib.Row]:
 
 
 def _transitions(found) -> list[rows_lib.Row]:
-  """The smallest k that is a point below standard, for each order and seed."""
+  """The smallest k that is a point below standard, for each order and seed.
+
+  None of an order whose smallest k is behind in the mean: there the transition
+  lies below what ran.
+  """
   standard = {
     (row["shuffle"], row["seed"]): row["accuracy"]
     for row in found
@@ -76,11 +80,22 @@ def _transitions(found) -> list[rows_lib.Row]:
       if (shuffle, seed) in standard
       and row["accuracy"] < standard[shuffle, seed] - 1.0
     ]
-    if behind:
+    if behind and not _starts_behind(found, shuffle):
       value = math.log2(min(behind) / _PAPER_TRANSITION)
       own = {"method": "sequential", "m": 1, "shuffle": shuffle, "seed": seed}
       result.append(own | {"log2_transition_over_485": value})
   return result
+
+
+def _starts_behind(found: Sequence[rows_lib.Row], shuffle: str) -> bool:
+  at = transition(found, shuffle)
+  ks = [
+    row["k"]
+    for row in found
+    if (row["method"], row.get("m"), row["shuffle"])
+    == ("sequential", 1, shuffle)
+  ]
+  return at is not None and at.k == min(ks)
 
 
 def transition(

@@ -21,6 +21,7 @@ from experiments.cells import sweeps
 from experiments.k_dropout import claims
 from experiments.k_dropout import members
 from experiments.k_dropout import paper as paper_lib
+from experiments.k_dropout import seen
 from experiments.k_dropout import sizes
 from experiments.report import columns
 from experiments.report import figures
@@ -28,14 +29,6 @@ from experiments.report import rows as rows_lib
 from experiments.report import study
 
 experiment_flags.define()
-
-CLAIMS = (
-  "pooled_subnets_beat_random",
-  "pooled_subnets_equal_independent",
-  "independent_ensemble_beats_pooled",
-  "independent_ensemble_beats_standard",
-  "random_ensemble_beats_pooled",
-)
 
 ENSEMBLES = {
   "pooled_subnets": "pooled_ensemble",
@@ -65,6 +58,14 @@ def measure(scale: sizes.Scale, store: sweeps.Store) -> study.Report:
   whole = [members.whole(nets, index) for index in range(len(seeds))]
   claims_rows, hits = rows(seeds, found, whole)
   with_paper = scale.name == "paper" and depth == 3
+  scores = [
+    {
+      name: {k: v for k, v in own.items() if k != "hits"}
+      for name, own in networks.items()
+    }
+    for networks in whole
+  ]
+  own = {"rows": claims_rows, "whole": scores}
   return study.Report(
     name="ensembles",
     title="Subnets and networks as ensembles",
@@ -82,15 +83,10 @@ def measure(scale: sizes.Scale, store: sweeps.Store) -> study.Report:
         {name: group.as_json() for name, group in groups.items()}
         for groups in found
       ],
-      "whole": [
-        {
-          name: {k: v for k, v in own.items() if k != "hits"}
-          for name, own in networks.items()
-        }
-        for networks in whole
-      ],
+      "whole": scores,
     },
-    claims=claims.named(*CLAIMS),
+    claims=claims.named(*claims.TOLD["ensembles"]),
+    judged=seen.ensembles({"seeds": seeds, "numbers": own}),
     hits=hits,
     notes=[
       f"Ensembles of {nets.size}. Random subnets are one mask a layer that no"

@@ -74,6 +74,49 @@ def transition(scale: sizes.Scale, depth: int = 2) -> Grid:
   return with_seeds(cells, scale.seeds)
 
 
+def transition_fine(scale: sizes.Scale, depth: int = 2) -> Grid:
+  """Returns windows around the transition, m = 1, at T / 2, T and 2 T.
+
+  Reshuffled and with rows permuted: the sequential grid has none of the latter
+  below T / 60, and there the first is behind already.
+  """
+  cells = []
+  for order, half_runs in itertools.product(("every_epoch", "rows"), (1, 2, 4)):
+    steps = half_runs * scale.num_steps // 2
+    own = dict(
+      epochs=half_runs * scale.common["epochs"] // 2,
+      eval_every=steps,
+      checkpoint_every=steps,
+    )
+    cells.append(_cell(scale, depth, order, method="standard", **own))
+    cells += [
+      _cell(scale, depth, order, method="sequential", k=k, m=1, **own)
+      for k in scale.fine_ks
+    ]
+  return with_seeds(cells, scale.seeds)
+
+
+def chosen_rate(scale: sizes.Scale, depth: int = 2) -> Grid:
+  """Returns drop rates on twice the seeds, of which the first choose.
+
+  Held-out accuracy of the first seeds chooses each method's rate; the others
+  are scored at it.
+  """
+  window = min(scale.windows, key=lambda k: abs(60 * k - scale.num_steps))
+  cells = []
+  for value in scale.rates:
+    for own in (
+      dict(method="standard"),
+      dict(method="sequential", k=window, m=1),
+      dict(method="pooled", pool_size=50, m=min(8, max(scale.pool_ms))),
+    ):
+      held_out = dict(valid_fraction=0.1)
+      cells.append(
+        _cell(scale, depth, "every_epoch", rate=value, **own, **held_out)
+      )
+  return with_seeds(cells, 2 * scale.seeds)
+
+
 def deep(scale: sizes.Scale, depth: int = 3) -> Grid:
   """Returns chosen cells with three hidden layers, as the authors' code has."""
   orders = scale.orders[:2]
@@ -130,6 +173,8 @@ GRIDS: dict[str, Callable[..., Grid]] = {
   "pooled": pooled,
   "rate": rate,
   "transition": transition,
+  "transition_fine": transition_fine,
+  "chosen_rate": chosen_rate,
   "deep": deep,
   "restarts": restarts,
 }

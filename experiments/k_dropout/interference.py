@@ -17,7 +17,9 @@ from experiments.cells import experiment
 from experiments.cells import finished
 from experiments.cells import flags as experiment_flags
 from experiments.cells import sweeps
+from experiments.k_dropout import claims
 from experiments.k_dropout import gradients
+from experiments.k_dropout import seen
 from experiments.k_dropout import sizes
 from experiments.report import columns
 from experiments.report import figures
@@ -57,6 +59,8 @@ def measure(scale: sizes.Scale, store: sweeps.Store) -> study.Report:
     table=columns.table(rows, ("m", "k", "step"), _COLUMNS),
     rows=rows,
     numbers={"shuffle": FLAGS.order},
+    claims=claims.named(*claims.TOLD["interference"]),
+    judged=seen.opposed(rows),
     notes=[
       "Cosine: mean over pairs of the subnets of a step, over all weights,"
       f" means of {_NUM_BATCHES} batches. Alignment: the norm of the summed"

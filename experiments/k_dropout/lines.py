@@ -6,6 +6,7 @@ import numpy as np
 
 from experiments.cells import finished
 from experiments.cells import networks
+from experiments.k_dropout import lines_words
 from kdropout_jax.analysis import connectivity
 from kdropout_jax.analysis import movement
 from kdropout_jax.analysis import subnet_accuracy
@@ -30,12 +31,21 @@ class Lines:
     self._inputs, self._labels = nets.split(nets.watched(), rows)
     self.alphas = jnp.linspace(0.0, 1.0, num_alphas)
     self._along = jax.jit(self._values)
+    self._whole = jax.jit(self._whole_values)
     self._features = jax.jit(self._last_features)
 
   def between(self, seed: int, subnet: int, start, end) -> dict[str, list]:
     """Returns loss and error, a share, at each point of the line."""
     masks = self._nets.masks(seed, np.array([subnet]))
     loss, error = self._along(start, end, masks)
+    return {
+      "loss": np.asarray(loss).tolist(),
+      "error": np.asarray(error).tolist(),
+    }
+
+  def between_networks(self, start, end) -> dict[str, list]:
+    """Returns loss and error, a share, of whole networks along the line."""
+    loss, error = self._whole(start, end)
     return {
       "loss": np.asarray(loss).tolist(),
       "error": np.asarray(error).tolist(),
@@ -60,6 +70,7 @@ class Lines:
       "line": line,
       "loss_barrier": self._barrier(line["loss"]),
       "error_barrier": self._barrier(line["error"]),
+      "error_over_mean": lines_words.over_mean(line["error"]),
       "weights_moved": float(weights.relative),
       "activations_moved": float(activations.relative),
     }
@@ -77,10 +88,22 @@ class Lines:
         layout=self._nets.layout,
         sizes=self._nets.sizes,
       )[0]
-      losses, hits = task_lib.losses_and_hits(logits, jnp.asarray(self._labels))
-      return jnp.mean(losses), 1.0 - jnp.mean(hits)
+      return self._scores(logits)
 
     return connectivity.along_line(at, start, end, self.alphas)
+
+  def _whole_values(self, start, end):
+    inputs = jnp.asarray(self._inputs)
+    return connectivity.along_line(
+      lambda params: self._scores(self._nets.apply(params, inputs)),
+      start,
+      end,
+      self.alphas,
+    )
+
+  def _scores(self, logits):
+    losses, hits = task_lib.losses_and_hits(logits, jnp.asarray(self._labels))
+    return jnp.mean(losses), 1.0 - jnp.mean(hits)
 
   def _last_features(self, params, key, subnet):
     """Returns the last hidden layer of a subnet, scaled as in training."""
@@ -110,3 +133,24 @@ def follow(
         own = {"seed": cell.seed, "k": cell.k, "subnet": subnet}
         rows.append(own | {"from_step": begin, "step": step} | found)
   return rows
+
+
+def control(run: finished.Trained, lines: Lines) -> list[dict]:
+  """Returns the lines between whole networks of independent runs.
+
+  The positive control: where two runs share neither initialisation nor
+  batches, a measure of barriers must see one.
+
+  Args:
+    run: of several seeds.
+    lines: of the same networks.
+  """
+  pairs = zip(run.cells, (*run.cells[1:], run.cells[0]))
+  return [
+    {
+      "seed": first.seed,
+      "other_seed": second.seed,
+      "line": lines.between_networks(run.params(first), run.params(second)),
+    }
+    for first, second in pairs
+  ]

@@ -20,22 +20,10 @@ from experiments.judge import statistics
 from experiments.k_dropout import claims
 from experiments.k_dropout import paper_scale_figure
 from experiments.k_dropout import paper_scale_words
-from experiments.k_dropout import sizes
 from experiments.report import figures
 from experiments.report import rows as rows_lib
 from experiments.report import study
 from experiments.report import tables
-
-CLAIMS = (
-  "sixty_subnets_suffice",
-  "large_k_falls_behind",
-  *(f"large_m_hurts_at_large_k_{order}" for order in sizes.ORDERS),
-  *(f"large_m_is_below_none_{order}" for order in sizes.ORDERS),
-  "pool_50_is_close",
-  "pool_200_is_equal",
-  "every_pool_helps",
-)
-"""Claims that these cells tell. Not the transition: they start at k = 485."""
 
 ORDERS = {
   "every_epoch": "reshuffled each epoch",
@@ -71,7 +59,7 @@ def report(file: pathlib.Path, folder: pathlib.Path) -> study.Report:
       "summary": said,
       "afterwards": [verdict.as_json() for verdict in seen],
     },
-    claims=claims.named(*CLAIMS),
+    claims=claims.named(*claims.TOLD["paper_scale"]),
     hits=hits,
     notes=[
       *said,

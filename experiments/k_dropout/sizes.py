@@ -23,6 +23,7 @@ class Scale(sizes.Scale):
     deep_seeds: seeds of a cell of the grid with three hidden layers.
     orders: orders of the batches.
     ks: windows of the sequential grid, T the last.
+    fine_ks: windows around the transition.
     ms: concurrent subnets of the sequential grid.
     pool_sizes: of the pooled grid.
     pool_ms: concurrent subnets of the pooled grid.
@@ -37,6 +38,7 @@ class Scale(sizes.Scale):
   deep_seeds: int
   orders: tuple[str, ...]
   ks: tuple[int, ...]
+  fine_ks: tuple[int, ...]
   ms: tuple[int, ...]
   pool_sizes: tuple[int, ...]
   pool_ms: tuple[int, ...]
@@ -73,6 +75,7 @@ PAPER = Scale(
   deep_seeds=5,
   orders=ORDERS,
   ks=paper.FIGURE_1_KS,
+  fine_ks=(97, 146, 194, 243, 323, 485),
   ms=tuple(paper.FIGURE_1_SEQUENTIAL),
   pool_sizes=paper.FIGURE_1_POOL_SIZES,
   pool_ms=tuple(paper.FIGURE_1_POOLED),
@@ -104,6 +107,7 @@ CPU = Scale(
   deep_seeds=3,
   orders=ORDERS,
   ks=(1, 2, 8, 40, 80, 200, 400, 800, 2400),
+  fine_ks=(8, 12, 16, 20, 24, 32, 40),
   ms=(1, 8, 32, 128),
   pool_sizes=(1, 10, 20, 50, 200, 1000, 50_000),
   pool_ms=(1, 8, 128),
@@ -135,6 +139,7 @@ SMOKE = Scale(
   deep_seeds=1,
   orders=("every_epoch",),
   ks=(1, 10, 120),
+  fine_ks=(5, 10),
   ms=(1, 8),
   pool_sizes=(1, 10, 50),
   pool_ms=(1, 8),

@@ -21,7 +21,6 @@ from experiments.cells import experiment
 from experiments.cells import finished
 from experiments.cells import flags as experiment_flags
 from experiments.cells import sweeps
-from experiments.k_dropout import arms
 from experiments.k_dropout import claims
 from experiments.k_dropout import dynamics
 from experiments.k_dropout import sizes
@@ -32,15 +31,6 @@ absl_flags.DEFINE_bool("controls", True, "also SGD, and frozen dropped weights")
 experiment_flags.define()
 
 FLAGS = absl_flags.FLAGS
-
-CLAIMS = (
-  *arms.CLAIMS,
-  "first_subnet_keeps",
-  "later_subnets_lose",
-  "several_first_keep",
-  "trained_minus_random_grows",
-  "trained_stay_flat",
-)
 
 _HEADER = (
   *("optimizer", "k", "k / T", "epochs a window", "subnets"),
@@ -102,7 +92,7 @@ def measure(scale: sizes.Scale, store: sweeps.Store) -> study.Report:
       "references": {n: b.as_json() for n, b in references.items()},
     },
     seeds=first.seeds,
-    claims=claims.named(*CLAIMS),
+    claims=claims.named(*claims.TOLD["subnet_dynamics"]),
     notes=[
       "U shape: first and last sixth minus the middle. First keeps: final"
       " accuracy of subnet 0 minus that at its window's end. Later lose: the"

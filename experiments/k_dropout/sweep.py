@@ -8,6 +8,7 @@ import numpy as np
 
 from experiments.cells import rows as cell_rows
 from experiments.cells import sweeps
+from experiments.k_dropout import chosen
 from experiments.k_dropout import claims
 from experiments.k_dropout import derived as derived_lib
 from experiments.k_dropout import frozen_batches
@@ -20,32 +21,16 @@ from experiments.report import rows as rows_lib
 from experiments.report import study
 from experiments.report import tables
 
-CLAIMS = {
-  "sequential": (
-    "sixty_subnets_suffice",
-    "large_k_falls_behind",
-    "transition_at_485",
-    "m_does_not_matter_at_low_k",
-    *(f"large_m_hurts_at_large_k_{order}" for order in sizes.ORDERS),
-    *(f"large_m_is_below_none_{order}" for order in sizes.ORDERS),
-  ),
-  "pooled": (
-    "pool_50_is_close",
-    "pool_200_is_equal",
-    "every_pool_helps",
-    "m_does_not_matter_to_pools",
-    "sequential_is_like_pooled",
-  ),
-}
-"""Claims that a grid can tell; the others are reported without verdicts."""
-
 _BY = {
   "sequential": ("sequential", "k"),
   "transition": ("sequential", "k"),
+  "transition_fine": ("sequential", "k"),
   "pooled": ("pooled", "pool_size"),
 }
 """{grid: (method, what its figure has on x)}; the others are lists."""
 
+_CHOSEN = "chosen_rate"
+_DERIVED = ("sequential", "pooled")
 _SETTING = ("shuffle", "method", "k", "pool_size", "m", "rate")
 
 
@@ -68,7 +53,10 @@ def report(
     partners = grids.get("sequential", scale, depth)
     others = cell_rows.rows(partners, folder)
     judged = rows + [r for r in others if r["method"] == "sequential"]
-  derived = derived_lib.derived(judged) if grid in CLAIMS else []
+  if grid == _CHOSEN:
+    rows = chosen.with_held_out(rows, cells, folder)
+    judged = chosen.scored(rows)
+  derived = derived_lib.derived(judged) if grid in _DERIVED else []
   drawn = panels(grid, rows, scale, depth)
   return study.Report(
     name=grid,
@@ -77,10 +65,10 @@ def report(
     table=table(grid, rows),
     rows=rows,
     numbers={"derived": derived},
-    claims=claims.named(*CLAIMS.get(grid, ())),
+    claims=claims.named(*claims.TOLD.get(grid, ())),
     judged=[*judged, *derived],
-    hits=cell_rows.hits(cells, folder),
-    notes=notes(rows, grid),
+    hits=None if grid == _CHOSEN else cell_rows.hits(cells, folder),
+    notes=chosen.notes(rows) if grid == _CHOSEN else notes(rows, grid),
     draw=figures.drawing(drawn, 3 if len(drawn) > 2 else len(drawn) or 1),
   )
 
@@ -89,7 +77,7 @@ def table(grid: str, rows: Sequence[rows_lib.Row]) -> tables.Table:
   """Returns a grid's table."""
   if grid in _BY:
     return _matrix(grid, rows)
-  if grid == "rate":
+  if grid in ("rate", _CHOSEN):
     return _by_rate(rows)
   return columns.table(rows, _SETTING, _COLUMNS)
 
@@ -113,7 +101,7 @@ def panels(
     return _line_panels(
       grid, rows, with_paper=scale.name == "paper" and depth == 3
     )
-  if grid == "rate":
+  if grid in ("rate", _CHOSEN):
     return [_rate_panel(rows)]
   groups = rows_lib.group(rows, "shuffle")
   return [
@@ -130,12 +118,18 @@ def panels(
 
 def notes(rows: Sequence[rows_lib.Row], grid: str) -> list[str]:
   """Returns sentences on the transition, and what frozen batches cost."""
-  if grid not in ("sequential", "transition"):
+  if grid not in ("sequential", "transition", "transition_fine"):
     return []
   found = []
   for (shuffle,) in rows_lib.group(rows, "shuffle"):
     at = derived_lib.transition(rows, shuffle)
-    if at is not None:
+    smallest = min((r["k"] for r in _of_one(rows, shuffle)), default=None)
+    if at is not None and at.k == smallest:
+      found.append(
+        f"Transition (m = 1, batches: {shuffle}): it cannot be told, since the"
+        f" smallest k that ran, {smallest:g}, is behind standard already."
+      )
+    elif at is not None:
       place = f"k = {at.k:g}" if np.isfinite(at.k) else "no k"
       found.append(
         f"Transition (m = 1, batches: {shuffle}): {place} is the smallest more"
@@ -143,6 +137,12 @@ def notes(rows: Sequence[rows_lib.Row], grid: str) -> list[str]:
         f" {at.high:g}, found in {at.found:.0%} of the resamples."
       )
   return found + frozen_batches.notes(rows)
+
+
+def _of_one(rows: Sequence[rows_lib.Row], shuffle: str) -> list[rows_lib.Row]:
+  """Returns the sequential rows of one subnet at a time, in an order."""
+  own = ("sequential", 1, shuffle)
+  return [r for r in rows if (r["method"], r.get("m"), r["shuffle"]) == own]
 
 
 def _matrix(grid: str, rows: Sequence[rows_lib.Row]):

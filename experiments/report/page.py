@@ -6,10 +6,14 @@ import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from experiments.judge import contrasts
+from experiments.report import again
 from experiments.report import tables
 from kdropout_jax.training import files
 
 NOT_RUN = "not run"
+AFTERWARDS = "after the runs"
+"""Source of claims that the runs suggested on which they are judged first."""
 
 Found = Mapping[str, Any]
 """{name of the files: their JSON, or None}."""
@@ -25,7 +29,12 @@ class Paper:
     before: sections between what was run and the verdicts.
     after: sections below the verdicts.
     further: names of files whose numbers the sections read, too.
-    judged: judges what was measured before its claims were.
+    claims: {name: claim} of today, by which all numbers are judged again.
+    sources: {name of the files: what its numbers can tell today}.
+    why: reasons of verdicts that changed, see `again.changes`.
+    replaced: {name of a claim that is no more: those in its place}.
+    first: (name of the files, claim) of the most important verdicts, which
+      stand in words before the others.
   """
 
   introduction: str
@@ -33,13 +42,21 @@ class Paper:
   before: Callable[[Found], Sequence[str]]
   after: Callable[[Found], Sequence[str]]
   further: Sequence[str] = ()
-  judged: Callable[[Found], Found] = lambda found: found
+  claims: Mapping[str, contrasts.Claim] = dataclasses.field(
+    default_factory=dict
+  )
+  sources: Mapping[str, again.Source] = dataclasses.field(default_factory=dict)
+  why: Mapping[str, str] = dataclasses.field(default_factory=dict)
+  replaced: Mapping[str, Sequence[str]] = dataclasses.field(
+    default_factory=dict
+  )
+  first: Sequence[tuple[str, str]] = ()
 
 
 def text(paper: Paper, folder: pathlib.Path) -> str:
   """Returns the page over what lies in `folder`."""
   names = (*paper.experiments, *paper.further)
-  found = paper.judged({name: read(folder, name) for name in names})
+  found = _judged(paper, {name: read(folder, name) for name in names})
   ours = {name: found[name] for name in paper.experiments}
   parts = [
     paper.introduction,
@@ -56,12 +73,114 @@ def text(paper: Paper, folder: pathlib.Path) -> str:
     *paper.before(found),
     "## Verdicts",
     _counts(ours),
+    *_first(paper, ours),
     tables.text(
       ("claim", "verdict", "scale", "told by", "because"), _verdicts(ours)
     ),
+    *_unclaimed(ours),
+    *_changed(paper, found),
     *paper.after(found),
   ]
   return "\n\n".join(parts) + "\n"
+
+
+def _judged(paper: Paper, found: Found) -> Found:
+  """Returns all numbers with the verdicts of today."""
+  return {
+    name: numbers
+    if numbers is None or "verdicts" not in numbers
+    else {**numbers, "verdicts": _again(paper, name, numbers)}
+    for name, numbers in found.items()
+  }
+
+
+def _again(paper: Paper, name: str, numbers: again.Numbers) -> list[Any]:
+  verdicts = again.judged(numbers, paper.claims, paper.sources.get(name))
+  return [verdict.as_json() for verdict in verdicts]
+
+
+def _first(paper: Paper, found: Found) -> list[str]:
+  """Returns the most important verdicts in words."""
+  lines = []
+  for name, claim in paper.first:
+    numbers = found.get(name) or {}
+    lines += [
+      f"{len(lines) + 1}. {_sentence(verdict)} ({_scale(numbers)}, {name})"
+      for verdict in numbers.get("verdicts", ())
+      if verdict["claim"]["name"] == claim
+    ]
+  return ["The most important first:", "\n".join(lines)] if lines else []
+
+
+def _sentence(verdict: Mapping[str, Any]) -> str:
+  text = verdict["claim"]["text"]
+  told = _intervals(verdict["findings"])
+  return f"*{text}*: **{verdict['outcome']}**{told}."
+
+
+def _unclaimed(found: Found) -> list[str]:
+  """Returns the section on what the runs showed before it was a claim."""
+  lines = [
+    f"- {verdict['claim']['text']} ({_scale(numbers)}, {name}):"
+    f" {verdict['outcome']}{_intervals(verdict['findings'])}."
+    for name, numbers in found.items()
+    for verdict in (numbers or {}).get("verdicts", ())
+    if verdict["claim"]["source"] == AFTERWARDS
+  ]
+  if not lines:
+    return []
+  return ["## What nobody had claimed", _UNCLAIMED, "\n".join(lines)]
+
+
+def _intervals(findings: Mapping[str, Any]) -> str:
+  """Returns the means with their intervals, the range of many."""
+  told = [f for f in findings.values() if f["interval_95"]]
+  if len(told) > _MAX_INTERVALS:
+    means = [f["mean"] for f in told]
+    return f"; {min(means):+.2f} to {max(means):+.2f} over {len(told)} settings"
+  return "".join(
+    "; {:+.2f} [{:+.2f}, {:+.2f}]".format(f["mean"], *f["interval_95"])
+    for f in told
+  )
+
+
+_UNCLAIMED = (
+  "Written down after the runs that are judged here: it describes them, and"
+  " waits for fresh seeds. Mean paired differences with 95 % t intervals."
+)
+_MAX_INTERVALS = 4
+
+
+def _changed(paper: Paper, found: Found) -> list[str]:
+  """Returns the section on verdicts that were given otherwise, if there are."""
+  lines = [
+    [
+      old["until"],
+      f"{old['text']} ({name})",
+      old["outcome"],
+      _now(paper, old["claim"], numbers),
+      old["why"],
+    ]
+    for name, numbers in found.items()
+    for old in (numbers or {}).get("revised", ())
+  ]
+  if not lines:
+    return []
+  header = ("until", "claim", "said then", "says now", "because")
+  return ["## Verdicts that were changed", tables.text(header, lines)]
+
+
+def _now(paper: Paper, name: str, numbers: again.Numbers) -> str:
+  outcomes = {v["claim"]["name"]: v["outcome"] for v in numbers["verdicts"]}
+  if name in outcomes:
+    return outcomes[name]
+  return (
+    "; ".join(
+      f"{other}: {outcomes.get(other, NOT_RUN)}"
+      for other in paper.replaced.get(name, ())
+    )
+    or "not judged here"
+  )
 
 
 def read(folder: pathlib.Path, name: str) -> dict[str, Any] | None:

@@ -41,6 +41,7 @@ class Report:
     judged: rows that the claims read; default `rows`.
     hits: {number of a judged row: bool [N]}, of test images, for the bootstrap
       of claims on plain accuracies.
+    void: {setting: reason}: where nothing can be told of any claim.
     notes: further sentences and tables below the table.
     draw: writes the figure to a path; None: no figure.
     made: {"device", "versions"} of the runs, where it was another machine.
@@ -56,6 +57,7 @@ class Report:
   claims: Sequence[contrasts.Claim] = ()
   judged: Sequence[rows_lib.Row] | None = None
   hits: Mapping[int, Any] | None = None
+  void: Mapping[str, str] = dataclasses.field(default_factory=dict)
   notes: Sequence[str] = ()
   draw: Callable[[pathlib.Path], None] | None = None
   made: Mapping[str, Any] = dataclasses.field(default_factory=dict)
@@ -74,7 +76,7 @@ class Report:
   def verdicts(self, scale: str) -> list[verdicts_lib.Verdict]:
     """Returns the verdicts on the claims, at the scale of that name."""
     rows = (self.rows or ()) if self.judged is None else self.judged
-    return judge(self.claims, rows, scale=scale, hits=self.hits)
+    return judge(self.claims, rows, scale=scale, hits=self.hits, void=self.void)
 
 
 def write(
@@ -140,7 +142,13 @@ def leave(
     draw(folder / f"{name}.png")
   tables.write_json(folder / f"{name}.json", files.plain(numbers))
   if publish:
-    _publish(name, folder, pathlib.Path(publish))
+    target = pathlib.Path(publish)
+    # Verdicts that were changed stay with what is published, run by run.
+    revised = (files.read_object(target / f"{name}.json") or {}).get("revised")
+    if revised:
+      numbers = {**numbers, "revised": revised}
+      tables.write_json(folder / f"{name}.json", files.plain(numbers))
+    _publish(name, folder, target)
   print(f"table, figure and numbers are in {folder}")
 
 
@@ -150,6 +158,7 @@ def judge(
   *,
   scale: str,
   hits: Mapping[Any, Any] | None = None,
+  void: Mapping[str, str] | None = None,
 ) -> list[verdicts_lib.Verdict]:
   """Returns the verdicts on `claims`.
 
@@ -159,6 +168,7 @@ def judge(
     scale: name of the scale.
     hits: {row number: bool [N]} of test images, for the bootstrap of claims
       on plain accuracies.
+    void: {setting: reason}: where nothing can be told of any claim.
   """
   found = []
   for claim in claims:
@@ -171,6 +181,7 @@ def judge(
         contrasts.differences(claim, rows),
         at_paper_scale=scale == "paper",
         hits=images,
+        void=void,
       )
     )
   return found

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from experiments.judge import verdicts as verdicts_lib
 from experiments.report import tables
 
+_DETAIL = "of it: "
 _HEADER = (
   *("claim", "rule", "setting", "seeds", "d", "95 % interval", "bootstrap"),
   *("p", "verdict", "because"),
@@ -12,7 +13,10 @@ _HEADER = (
 
 
 def text(verdicts: Sequence[verdicts_lib.Verdict], num_seeds: int = 0) -> str:
-  """Formats verdicts in Markdown: a row a claim, and one a setting.
+  """Formats verdicts in Markdown: a row a claim, and one a test or setting.
+
+  Settings behind a test that averages over them stand below it; they decide
+  nothing.
 
   Where no setting has the seeds that a verdict needs, a line says so instead.
 
@@ -41,13 +45,20 @@ def _lines(verdict: verdicts_lib.Verdict) -> Iterator[Sequence[str]]:
     yield title, rule, "all settings", *[""] * 5, outcome, verdict.reason
     title = ""
   for setting, found in findings.items():
-    yield (
-      *(title, rule, setting, str(found.num_seeds)),
-      "" if found.mean is None else f"{found.mean:+.2f}",
-      *(_bounds(found.interval_95), _bounds(found.bootstrap)),
-      "" if found.p is None else f"{found.p:.3f}",
-      *(found.outcome, found.reason),
-    )
+    yield title, rule, setting, *_cells(found)
+    title = ""
+  for setting, found in verdict.details.items():
+    yield "", "", f"{_DETAIL}{setting}", *_cells(found)
+
+
+def _cells(found: verdicts_lib.Finding) -> Sequence[str]:
+  return (
+    str(found.num_seeds),
+    "" if found.mean is None else f"{found.mean:+.2f}",
+    *(_bounds(found.interval_95), _bounds(found.bootstrap)),
+    "" if found.p is None else f"{found.p:.3f}",
+    *(found.outcome, found.reason),
+  )
 
 
 def _bounds(interval: tuple[float, float] | None) -> str:

@@ -78,8 +78,10 @@ def define_machine() -> None:
   flags.DEFINE_string(
     "data_dir",
     None,
-    "prepared datasets; default $KDROPOUT_DATA_DIR or ~/.cache/kdropout_jax",
+    "prepared datasets; default $KDROPOUT_DATA_DIR or ~/.cache/kdropout_jax."
+    " Or the FILE.npz of prepare_data --export",
   )
+  flags.DEFINE_alias("arrays", "data_dir")
   flags.DEFINE_bool("progress", True, "show a progress bar")
 
 

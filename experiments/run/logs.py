@@ -30,9 +30,9 @@ def open_writers(
       f"{folder / METRICS} is damaged: {len(lost)} of {len(due)} records are"
       f" lost (step {lost[0]:,} first), the others are kept"
     )
-  return metrics.Writers(
-    [
-      metrics.JsonlWriter(folder / METRICS, done),
-      metrics.TensorBoardWriter(folder / "tensorboard", done),
-    ]
-  )
+  writers: list[metrics.Writer] = [metrics.JsonlWriter(folder / METRICS, done)]
+  try:
+    writers.append(metrics.TensorBoardWriter(folder / "tensorboard", done))
+  except ImportError:  # An extra: the same numbers are in the JSON lines.
+    pass
+  return metrics.Writers(writers)

@@ -7,7 +7,9 @@ ends with the same bits.
 
 import contextlib
 import dataclasses
+import functools
 import pathlib
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -73,6 +75,7 @@ def run(
   make: MakeFn | None = None,
   progress: bool = True,
   description: str | None = None,
+  save_after: float = 0.0,
 ) -> list[dict[str, Any]]:
   """Trains, or finishes training, and returns the results.
 
@@ -90,6 +93,8 @@ def run(
       be in the configurations' identities.
     progress: whether to show a bar.
     description: the bar's.
+    save_after: seconds between checkpoints, at least; a run that is shorter
+      leaves none.
 
   Returns:
     One result a configuration: what ``result.json`` holds.
@@ -129,7 +134,7 @@ def run(
       processes.wait("claim")
       with jax.default_matmul_precision(_PRECISIONS[configs[0].precision]):
         finished = Run(folder, list(configs), setup).train(
-          hooks, measure, progress, description
+          hooks, measure, progress, description, save_after
         )
   assert finished is not None  # Found, or trained just now.
   return finished["runs"] if len(configs) > 1 else [finished]
@@ -191,6 +196,7 @@ class Run:
     measure: MeasureFn,
     progress: bool,
     description: str | None,
+    save_after: float = 0.0,
   ) -> dict[str, Any]:
     """Trains from the newest checkpoint, or from the start, to the end."""
     setup = self.setup
@@ -207,6 +213,7 @@ class Run:
     self._say_what_moved(start)
     writers = logs.open_writers(self.folder, start, self._eval_every())
     save = _Save(checkpoints)
+    every = functools.partial(save.when_due, seconds=save_after)
     with (
       progress_lib.Bar(
         setup.num_steps, start, self.examples_per_step, description, progress
@@ -225,7 +232,7 @@ class Run:
           ),
           snapshots.hook(self.folder, self.configs[0].snapshot_steps),
           *hooks(self),
-          loop.Hook(save, every=self._checkpoint_every(), at_end=True),
+          loop.Hook(every, every=self._checkpoint_every(), at_end=True),
         ],
         on_progress=bar.advance,
         should_stop=should_stop,
@@ -371,13 +378,28 @@ class _Save:
   """Saves a checkpoint; a state that is not finite ends the run instead."""
 
   checkpoints: checkpoint.Checkpoints
+  last: float = dataclasses.field(default_factory=time.monotonic)
+
+  def when_due(
+    self, done: int, state: Any, window: loop.Window, *, seconds: float
+  ) -> None:
+    """Saves, unless fewer `seconds` are over since the last time."""
+    if time.monotonic() - self.last >= seconds:
+      self(done, state, window)
+      self.last = time.monotonic()
+    elif not state_lib.all_finite(state):
+      raise _not_finite(done)
 
   def __call__(self, done: int, state: Any, window: loop.Window) -> None:
     if not self.checkpoints.save(done, state, window.to_json()):
-      raise loop.NonFiniteLoss(
-        f"a parameter became NaN or infinite before step {done}; lower the"
-        " learning rate, or clip. The last good checkpoint is kept."
-      )
+      raise _not_finite(done)
+
+
+def _not_finite(done: int) -> loop.NonFiniteLoss:
+  return loop.NonFiniteLoss(
+    f"a parameter became NaN or infinite before step {done}; lower the"
+    " learning rate, or clip. The last good checkpoint is kept."
+  )
 
 
 def _num_subnets(schedule: Any, setup: setup_lib.Setup) -> int:

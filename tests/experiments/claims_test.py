@@ -168,6 +168,62 @@ def test_existence_is_corrected_by_holm():
   assert verdict.outcome == "does not hold"
 
 
+AVERAGED = dataclasses.replace(
+  SUPERIOR, settings=("m", "pool_size"), average=("m",)
+)
+
+
+def test_a_claim_that_averages_is_one_test_a_setting_that_is_left():
+  rng = np.random.default_rng(0)
+  noise = rng.normal(size=(4, 5))
+  found = {
+    f"m={m} pool_size={size}": 1.0 + noise[2 * i + j]
+    for i, size in enumerate((10, 50))
+    for j, m in enumerate((1, 8))
+  }
+  verdict = verdicts.judge(AVERAGED, found, at_paper_scale=True)
+  assert list(verdict.findings) == ["pool_size=10", "pool_size=50"]
+  np.testing.assert_allclose(
+    verdict.findings["pool_size=50"].differences,
+    1.0 + (noise[2] + noise[3]) / 2,
+  )
+  # The single settings are there, and Holm's over all four.
+  alone = verdicts.judge(
+    dataclasses.replace(AVERAGED, average=()), found, at_paper_scale=True
+  )
+  assert verdict.details == alone.findings and alone.details == {}
+  everything = dataclasses.replace(AVERAGED, average=("m", "pool_size"))
+  whole = verdicts.judge(everything, found, at_paper_scale=True)
+  assert list(whole.findings) == ["all"]
+
+
+def test_a_mean_over_settings_needs_the_same_seeds():
+  found = {"m=1 pool_size=10": np.ones(5), "m=8 pool_size=10": np.ones(4)}
+  with pytest.raises(ValueError, match="must have the same seeds, got .5, 4."):
+    verdicts.judge(AVERAGED, found, at_paper_scale=True)
+  with pytest.raises(ValueError, match="among its settings.*got .'k'"):
+    dataclasses.replace(AVERAGED, average=("k",))
+
+
+def test_holm_corrects_what_fails_too():
+  weak = seeds(0.0, 0.9)  # ends below half of 2, at p = .037
+  assert outcome(SUPERIOR, weak) == "does not hold"
+  many = {str(i): seeds(3.0, 0.5) for i in range(3)} | {"x": weak}
+  verdict = verdicts.judge(SUPERIOR, many, at_paper_scale=True)
+  assert verdict.outcome == "cannot be told"
+  assert "after Holm" in verdict.findings["x"].reason
+
+
+def test_a_label_is_held_to_the_conditions_of_its_claim():
+  claim = dataclasses.replace(
+    SUPERIOR, where=(("k_over_T", "<", 1), ("dataset", "!=", "svhn"))
+  )
+  assert contrasts.asked(claim, "k_over_T=0.01667 shuffle=once")
+  assert not contrasts.asked(claim, "k_over_T=1 shuffle=once")
+  assert not contrasts.asked(claim, "dataset=svhn")
+  assert contrasts.asked(claim, "all")
+
+
 def test_what_cannot_be_told_says_how_many_seeds_would():
   finding = verdicts.judge(
     dataclasses.replace(SUPERIOR, paper_difference=0.2),

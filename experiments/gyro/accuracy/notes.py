@@ -8,9 +8,11 @@ import numpy as np
 from experiments.gyro import paper
 from experiments.gyro.accuracy import measured
 from experiments.gyro.accuracy import settings
+from experiments.gyro.accuracy import validity
 from experiments.gyro.grid import rows as grid_rows
 from experiments.judge import power
 from experiments.report import columns
+from experiments.report import rows as rows_lib
 from experiments.report import tables
 from experiments.run import presets
 
@@ -30,6 +32,7 @@ def notes(everything: Sequence[measured.Found], scale: str) -> list[str]:
     " an evaluation sees them: nothing dropped, no augmentation. The error in"
     " training mode is that of the steps since the last evaluation but one.",
     gap_table(everything),
+    validity_section([row for f in everything for row in f.measured]),
     "## Power\n\nA difference of .2 points at a paired deviation of .25 needs"
     f" {power.seeds_needed(0.2, 0.25)} seeds for a chance of {_POWER:.0%} to be"
     f" told; ten seeds tell {ten:.2f}. At .09, the paper's own deviation of"
@@ -47,6 +50,12 @@ def notes(everything: Sequence[measured.Found], scale: str) -> list[str]:
   if missing:
     found.append("## Not run\n\n" + "\n".join(missing))
   return found
+
+
+def validity_section(rows: Sequence[rows_lib.Row]) -> str:
+  """Returns which rows can tell kinds of dropout apart, by a rule."""
+  words = f"## Does dropout help here?\n\n{validity.RULE}"
+  return f"{words}\n\n{validity.table(rows)}" if rows else words
 
 
 def gap_table(everything: Sequence[measured.Found]) -> str:
@@ -176,6 +185,8 @@ def _missing(found: measured.Found, scale: str) -> str:
 
 def _paper_gap(label: str, method: str) -> str:
   values = paper.TABLE_5.get(label, ())
+  if method not in paper.METHODS:
+    return "-"
   place = paper.METHODS.index(method)
   return f"{values[place]:.1f}" if place < len(values) else "-"
 

@@ -7,9 +7,11 @@ from typing import Any
 from experiments.cells import rows as cell_rows
 from experiments.gyro import claims
 from experiments.gyro import paper as paper_lib
+from experiments.gyro import seen
 from experiments.gyro.accuracy import measured
 from experiments.gyro.accuracy import notes
 from experiments.gyro.accuracy import settings
+from experiments.gyro.accuracy import validity
 from experiments.gyro.grid import rows as grid_rows
 from experiments.report import columns
 from experiments.report import figures
@@ -22,6 +24,7 @@ CLAIMS = (
   "blockwise_is_not_worse",
   "blockwise_beats_conventional",
   "gap_is_smaller",
+  *(claim.name for claim in seen.ACCURACY),
 )
 
 NOT_RUN = "not run"
@@ -49,8 +52,9 @@ def report(
     table=table(everything),
     rows=rows,
     claims=claims.named(*CLAIMS),
-    judged=entering,
+    judged=with_derived(entering),
     hits=cell_rows.hits(cells, folder),
+    void=validity.void(rows),
     notes=notes.notes(everything, scale),
     draw=figures.drawing(_panels(everything)) if rows else None,
   )
@@ -95,9 +99,19 @@ def judged(
     (row, cell)
     for found in everything
     for row, cell in zip(found.measured, found.cells)
-    if grid_rows.all_trained(row)
+    if enters(row)
   ]
   return [row for row, _ in pairs], [cell for _, cell in pairs]
+
+
+def enters(row: rows_lib.Row) -> bool:
+  """Returns whether a row enters claims: all its Sigma subnets trained."""
+  return grid_rows.all_trained(row)
+
+
+def with_derived(rows: Sequence[rows_lib.Row]) -> list[rows_lib.Row]:
+  """Returns the rows, and those of values that several cells make together."""
+  return [*rows, *seen.best_epochs(rows)]
 
 
 def _panels(everything: Sequence[measured.Found]) -> list[figures.Panel]:
@@ -122,6 +136,8 @@ def _subnets(rows: Sequence[rows_lib.Row]) -> str:
 
 def _paper_accuracy(label: str, method: str) -> str:
   values = paper_lib.TABLE_4.get(label, ())
+  if method not in paper_lib.METHODS:
+    return "-"
   place = paper_lib.METHODS.index(method)
   if place >= len(values):
     return "-"

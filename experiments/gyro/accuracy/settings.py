@@ -20,8 +20,10 @@ METHODS = {
   "conventional": ("standard", "bernoulli"),
   "gyro": ("gyro", "bernoulli"),
   "blockwise": ("gyro", "blocks"),
+  "fresh_blocks": ("standard", "blocks"),
 }
-"""{the paper's name: (method, pattern)}."""
+"""{the paper's name: (method, pattern)}; what SparseDrop does (Lewis et al.
+2024), fresh masks of blocks at each step, is beyond the paper."""
 
 _WIDTH = 1024  # of the paper's hidden layers, which its blocks of 32 are for
 

@@ -8,9 +8,11 @@ import numpy as np
 from experiments.cells import rows as cell_rows
 from experiments.cells import sweeps
 from experiments.gyro import claims
+from experiments.gyro import seen
 from experiments.gyro.grid import cells as grid_cells
 from experiments.gyro.grid import rows as grid_rows
 from experiments.gyro.grid import tables as grid_tables
+from experiments.report import columns
 from experiments.report import figures
 from experiments.report import rows as rows_lib
 from experiments.report import study
@@ -21,6 +23,7 @@ CLAIMS = (
   "consecutive_beats_random",
   "consecutive_is_like_random",
   "wide_blocks_cost_nothing",
+  *(claim.name for claim in seen.GRID),
 )
 
 
@@ -37,20 +40,32 @@ def report(
   rows = grid_rows.rows(cells, folder)
   hits = cell_rows.hits(cells, folder)
   kept = [hits[i] for i, row in enumerate(rows) if grid_rows.all_trained(row)]
-  derived = grid_rows.derived(rows)
   return study.Report(
     name="gyro",
     title="Sweep: gyro (figure 1, tables 1, 2 and 6)",
     setting=setting(cells, scale),
     table=grid_tables.figure_1(rows),
     rows=rows,
-    numbers={"derived": derived},
+    numbers={"derived": derived(rows)},
     claims=claims.named(*CLAIMS),
-    judged=[*grid_rows.entering(rows), *derived],
+    judged=judged(rows),
     hits=dict(enumerate(kept)),
     notes=notes(rows),
     draw=figures.drawing(panels(rows), 2),
   )
+
+
+def derived(rows: Sequence[rows_lib.Row]) -> list[rows_lib.Row]:
+  """Returns rows of values that several cells make together, for each seed."""
+  return [
+    *grid_rows.derived(rows),
+    *seen.blocks(grid_rows.entering(rows)),
+  ]
+
+
+def judged(rows: Sequence[rows_lib.Row]) -> list[rows_lib.Row]:
+  """Returns what claims read: the rows that enter, in order, and derived."""
+  return [*grid_rows.entering(rows), *derived(rows)]
 
 
 def setting(cells: sweeps.Cells, scale: str) -> str:
@@ -87,6 +102,7 @@ def notes(rows: Sequence[rows_lib.Row]) -> list[str]:
   ).items():
     name = f"{model} on {dataset}"
     found += [
+      *_totals(same),
       f"## Table 1, {name}: Sigma and tau",
       grid_tables.square(same),
       f"## Table 6, {name}: scheduling at equal Sigma and tau",
@@ -95,6 +111,26 @@ def notes(rows: Sequence[rows_lib.Row]) -> list[str]:
       grid_tables.blocks(same),
     ]
   return found + ["## The paper's", *grid_tables.of_the_paper()]
+
+
+def _totals(same: Sequence[rows_lib.Row]) -> list[str]:
+  """Says what the smallest Sigma do to the claim on the best one."""
+  found = grid_rows.derived(same)
+  values = {
+    name: [row[measure] for row in found if measure in row]
+    for name in ("total", "any_total")
+    for measure in [f"accuracy_inside_minus_outside_{name}"]
+  }
+  if not all(values.values()):
+    return []
+  low, high = grid_rows.INSIDE_TOTAL
+  return [
+    f"Figure 1's Sigma from {low} to {high:,} minus the others, means over"
+    f" cells: {columns.paired(values['total'])} points from Sigma ="
+    f" {grid_rows.ENOUGH} on, which the claim reads, and"
+    f" {columns.paired(values['any_total'])} with the smaller ones, which alone"
+    " decide that."
+  ]
 
 
 def panels(rows: Sequence[rows_lib.Row]) -> list[figures.Panel]:

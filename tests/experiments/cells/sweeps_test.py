@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pytest
 
+from experiments.cells import flags
 from experiments.cells import sweeps
 from experiments.k_dropout import grids
 from experiments.k_dropout import sizes
@@ -157,3 +158,35 @@ def test_what_only_the_host_reads_compiles_nothing_new(tiny):
   assert programs[0] is programs[1]
   wider = dataclasses.replace(one, hidden=16)
   assert setup_lib.make([wider]).program is not programs[0]
+
+
+def test_cells_are_chosen_by_the_names_that_a_dry_run_prints():
+  cells = grids.get("sequential", sizes.CPU)
+  chosen = flags.chosen(cells, ["once sequential *m=1 *", "rows standard"])
+  assert {(c.shuffle, c.method) for c in chosen} == {
+    ("once", "sequential"),
+    ("rows", "standard"),
+  }
+  assert {c.m for c in chosen if c.method == "sequential"} == {1}
+  assert flags.chosen(cells, None) == cells
+  with pytest.raises(ValueError, match="name some of this list.*got 'none'"):
+    flags.chosen(cells, ["none"])
+
+
+def test_a_short_pack_leaves_no_checkpoint_and_a_long_one_does(
+  tiny, tmp_path, monkeypatch
+):
+  saved = []
+  save = runner._Save.__call__
+
+  def counted(self, done, state, window):
+    saved.append(done)
+    save(self, done, state, window)
+
+  monkeypatch.setattr(runner._Save, "__call__", counted)
+  cells = [tiny.config(method="none", checkpoint_every=4)]
+  sweeps.run(cells, tmp_path / "short", max_members=1, progress=False)
+  assert saved == []
+  monkeypatch.setattr(sweeps, "_SAVE_AFTER", 0.0)
+  sweeps.run(cells, tmp_path / "long", max_members=1, progress=False)
+  assert len(saved) > 1

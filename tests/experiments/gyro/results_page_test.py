@@ -24,6 +24,7 @@ def cells(folder, start):
 
 def accuracy(method, seed, value, gap):
   own = {"dataset": "cifar10", "model": "lenet", "method": method}
+  own |= {"best_accuracy": value, "train_accuracy": value + gap}
   return own | {"seed": seed, "accuracy": value, "generalization_gap": gap}
 
 

@@ -3,6 +3,7 @@
 import pytest
 
 from experiments.gyro.grid import cells as grid_cells
+from experiments.k_dropout import chosen
 from experiments.k_dropout import derived as derived_lib
 from experiments.k_dropout import grids
 from experiments.k_dropout import sizes as sizes_lib
@@ -127,3 +128,49 @@ def test_equal_subnets_and_transition_by_hand():
   assert at["log2_transition_over_485"] == 0.0
   assert derived_lib.transition(rows, "once").k == 485
   assert derived_lib.transition(rows, "rows") is None
+
+
+def test_a_rate_is_chosen_on_held_out_images_and_scored_on_fresh_seeds():
+  rows = [
+    {"method": "pooled", "pool_size": 50, "m": 8, "rate": rate, "seed": seed}
+    | {"valid_accuracy": valid, "accuracy": test}
+    for rate, seed, valid, test in (
+      *((0.5, seed, 40.0, 99.0) for seed in (0, 1)),
+      *((0.7, seed, 41.0, 10.0) for seed in (0, 1)),
+      # Held-out accuracies of the fresh seeds choose nothing.
+      *((0.5, seed, 99.0, 50.0) for seed in (2, 3)),
+      *((0.7, seed, 1.0, 42.0 + seed) for seed in (2, 3)),
+    )
+  ]
+  found = chosen.scored(rows)
+  assert [(r["seed"], r["rate"], r[chosen.MEASURE]) for r in found] == [
+    (2, 0.7, 44.0),
+    (3, 0.7, 45.0),
+  ]
+  assert "| pooled   | 0.7" in chosen.notes(rows)[1]
+
+
+def test_the_transition_is_looked_for_below_where_rows_began():
+  cells = grids.transition_fine(sizes_lib.CPU)
+  ours = [c for c in cells if c.method == "sequential" and c.shuffle == "rows"]
+  assert min(c.k for c in ours) == 8 and max(c.k for c in ours) == 40
+  assert {c.steps(5120) for c in ours} == {1200, 2400, 4800}
+
+
+@pytest.mark.parametrize(("lowest", "told"), [(0.0, True), (-9.0, False)])
+def test_no_transition_is_told_where_the_first_window_is_behind(lowest, told):
+  own = {"shuffle": "rows", "rate": 0.5}
+  rows = [
+    own
+    | {"method": "sequential", "m": 1, "k": k, "seed": s, "accuracy": a}
+    | {"k_over_T": k / 2400, "num_subnets": 2400 // k}
+    for k, a in ((40, 50.0 + lowest), (400, 40.0))
+    for s in (0, 1)
+  ]
+  rows += [
+    own | {"method": "standard", "seed": s, "accuracy": 50.0} for s in (0, 1)
+  ]
+  found = [
+    r for r in derived_lib.derived(rows) if "log2_transition_over_485" in r
+  ]
+  assert bool(found) == told

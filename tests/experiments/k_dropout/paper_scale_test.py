@@ -98,7 +98,9 @@ def test_the_table_says_what_was_not_run_and_what_was_chosen_first(rows):
 
 
 def test_verdicts_are_the_rules_own(committed, rows):
-  judged = study.judge(claims.named(*paper_scale.CLAIMS), rows, scale="paper")
+  judged = study.judge(
+    claims.named(*claims.TOLD["paper_scale"]), rows, scale="paper"
+  )
   assert [v.outcome for v in judged] == [
     v["outcome"] for v in committed["verdicts"]
   ]

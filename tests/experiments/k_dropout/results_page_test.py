@@ -12,6 +12,7 @@ def page_of(folder):
 
 def write(folder, name, rows):
   numbers = {"scale": "cpu", "seeds": [0], "minutes": 3.5, "device": "cpu"}
+  rows = [{"seed": 0, "rate": 0.5} | row for row in rows]
   numbers |= {"numbers": {"rows": rows}, "verdicts": []}
   (folder / f"{name}.json").write_text(json.dumps(numbers))
 
@@ -62,6 +63,8 @@ def test_the_u_is_judged_an_arm_at_a_time(tmp_path):
   numbers["numbers"]["followed"] = {"adam": [one]}
   pooled = {"claim": {"name": "u_shape", "text": "pooled", "source": "here"}}
   numbers["verdicts"] = [pooled | {"outcome": "holds", "reason": "so"}]
+  was = {"until": "2026-01-02", "claim": "u_shape", "text": "the ends"}
+  numbers["revised"] = [was | {"outcome": "holds", "why": "one number"}]
   file.write_text(json.dumps(numbers))
   page = page_of(tmp_path)
   (last,) = lines_with(page, "trained last end better")
@@ -73,27 +76,36 @@ def test_the_u_is_judged_an_arm_at_a_time(tmp_path):
   cells = [cell.strip() for cell in arms.split("|")[4:6]]
   assert cells == ["+0.00 [-1.96, +1.96]", "+4.00 [+2.04, +5.96]"]
   (old,) = lines_with(page, "primacy: cannot be told; recency: holds")
-  assert "| holds " in old
+  assert "| holds " in old and "| 2026-01-02" in old and "one number" in old
 
 
 def test_verdicts_are_counted_and_say_their_scale(tmp_path):
-  write(tmp_path, "pooled", [])
-  file = tmp_path / "pooled.json"
-  claim = {"name": "x", "text": "pools help", "source": "here"}
+  write(tmp_path, "deep", [])  # It has claims of its own no more than rows.
+  file = tmp_path / "deep.json"
   judged = [
-    {"claim": claim, "outcome": outcome, "reason": "so"}
-    for outcome in ("holds", "does not hold", "holds")
+    {
+      "claim": {"name": name, "text": "x", "source": "here"},
+      "outcome": "cannot be told",
+      "reason": "then",
+      "findings": {"all": {"differences": [d] * 5, "bootstrap": None}},
+    }
+    for name, d in (
+      ("pool_50_is_close", 0.0),
+      ("pool_200_is_equal", 9.0),
+      ("every_pool_helps", 9.0),
+    )
   ]
   numbers = json.loads(file.read_text()) | {"verdicts": judged}
   file.write_text(json.dumps(numbers))
   page = page_of(tmp_path)
+  # By the rules of today, whatever the file says.
   assert "- cpu: 2 holds, 1 does not hold" in page
-  first, *_ = lines_with(page, "pools help (here)")
+  (first,) = lines_with(page, "pools of 50 and more")
   cells = [cell.strip() for cell in first.split("|")[1:-1]]
-  assert cells[1:] == ["**holds**", "cpu", "pooled", "so"]
+  assert cells[1:4] == ["**holds**", "cpu", "deep"]
   # Restarts are cells of the sweeps: judged there, once.
   file.rename(tmp_path / "restarts.json")
-  assert not lines_with(page_of(tmp_path), "pools help (here)")
+  assert not lines_with(page_of(tmp_path), "pools of 50 and more")
 
 
 def test_the_papers_scale_stands_in_a_column_of_its_own(tmp_path):

@@ -12,12 +12,14 @@ import kdropout_jax as kd
 from experiments.cells import ensembles as ensembles_of
 from experiments.cells import finished
 from experiments.cells import networks
+from experiments.k_dropout import claims
 from experiments.k_dropout import connectivity
 from experiments.k_dropout import dynamics
 from experiments.k_dropout import ensembles
 from experiments.k_dropout import gradients
 from experiments.k_dropout import interference
 from experiments.k_dropout import lines as lines_lib
+from experiments.k_dropout import lines_words
 from experiments.k_dropout import sizes
 from experiments.k_dropout import subnet_dynamics
 from kdropout_jax.analysis import ensembles as ensembles_lib
@@ -118,7 +120,7 @@ def test_dynamics_end_with_their_report(call, workdir):
   gains = [curves[:, i, 2 * i + 1] - curves[:, i, 2 * i - 1] for i in later]
   assert np.mean(gains) > 0
   assert {v["claim"]["name"] for v in found["verdicts"]} == {
-    *subnet_dynamics.CLAIMS
+    *claims.TOLD["subnet_dynamics"]
   }
   assert (workdir / "subnet_dynamics.png").exists()
 
@@ -202,7 +204,7 @@ def test_ensembles_end_with_their_report(call, workdir, monkeypatch, tiny):
   group = found["numbers"]["groups"][1]["pooled_subnets"]
   mean = 100 * np.mean(group["accuracies"])
   assert table["pooled_subnets", 1] == pytest.approx(mean)
-  assert len(found["verdicts"]) == len(ensembles.CLAIMS)
+  assert len(found["verdicts"]) == len(claims.TOLD["ensembles"])
   assert len(judged) == len(rows) > 0
 
 
@@ -231,3 +233,26 @@ def test_interference_ends_with_its_report(call, workdir, monkeypatch):
   }
   assert found["verdicts"] == []
   assert (workdir / "interference.png").exists()
+
+
+def test_independent_runs_are_far_apart_and_a_run_is_not_from_itself(followed):
+  lines = lines_lib.Lines(followed.nets, rows=100)
+  params = followed.params(followed.cells[0])
+  same = lines.between_networks(params, params)
+  assert lines_words.over_line(same["error"]) == 0.0
+  control = lines_lib.control(followed, lines)
+  assert [(c["seed"], c["other_seed"]) for c in control] == [(0, 1), (1, 0)]
+  barriers = [lines_words.over_line(c["line"]["error"]) for c in control]
+  # Both ends know the digits; half-way between them nothing does.
+  assert min(barriers) > 0.1
+  rows = lines_words.control_rows(control)
+  assert rows[0]["control_barrier_over_2"] == 100 * barriers[0] - 2.0
+  assert f"{100 * np.mean(barriers):.1f} points" in lines_words.control_note(
+    control
+  )
+
+
+def test_a_barrier_is_above_a_line_or_a_mean():
+  falling = [0.6, 0.5, 0.3, 0.2]
+  assert lines_words.over_line(falling) == pytest.approx(0.5 - 1.4 / 3)
+  assert lines_words.over_mean(falling) == pytest.approx(0.2)
