@@ -2,21 +2,26 @@
 
   python -m experiments.results_page --paper=gyro
 
-Every experiment leaves its numbers by ``--publish=docs/results/gyro`` (or
-k-dropout); what left none says "not run". A second or two.
+Every experiment leaves its numbers by ``--publish=docs/results/gyro``
+(k-dropout, foundations); what left none says "not run". A second or two.
 """
 
 import pathlib
 
 from absl import flags as absl_flags
 
+from experiments.foundations import page as foundations_page
 from experiments.gyro import page as gyro_page
 from experiments.k_dropout import page as k_dropout_page
 from experiments.report import page
 from experiments.run import flags
 from kdropout_jax.training import files
 
-PAPERS = {"k-dropout": k_dropout_page.PAPER, "gyro": gyro_page.PAPER}
+PAPERS = {
+  "k-dropout": k_dropout_page.PAPER,
+  "gyro": gyro_page.PAPER,
+  "foundations": foundations_page.PAPER,
+}
 
 
 def main(argv: list[str]) -> None:
