@@ -1,1 +1,1 @@
-"""The older sources (Srivastava et al. 2014, Wan et al. 2013): as the papers."""
+"""The older sources, Srivastava et al. 2014 and Wan et al. 2013: the same."""
