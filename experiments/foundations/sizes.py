@@ -96,4 +96,7 @@ SMOKE = Scale(
   max_members=64,
 )
 
+SHARED = "foundations"
+"""Name of the folder of cells that these experiments share."""
+
 SCALES = {scale.name: scale for scale in (PAPER, CPU, SMOKE)}
