@@ -2,8 +2,8 @@
 
   python -m experiments.results_page --paper=gyro
 
-Every experiment leaves its numbers by ``--publish=docs/results/gyro`` (or
-k-dropout); what left none says "not run". A second or two. The page judges all
+Every experiment leaves its numbers by ``--publish=docs/results/gyro`` (k-dropout,
+foundations); what left none says "not run". A second or two. The page judges all
 numbers by the rules of today; ``--again`` writes those verdicts into the
 numbers and pages of the experiments, too, where the old ones stay, dated.
 """
@@ -12,6 +12,7 @@ import pathlib
 
 from absl import flags as absl_flags
 
+from experiments.foundations import page as foundations_page
 from experiments.gyro import page as gyro_page
 from experiments.k_dropout import page as k_dropout_page
 from experiments.report import again
@@ -19,7 +20,11 @@ from experiments.report import page
 from experiments.run import flags
 from kdropout_jax.training import files
 
-PAPERS = {"k-dropout": k_dropout_page.PAPER, "gyro": gyro_page.PAPER}
+PAPERS = {
+  "k-dropout": k_dropout_page.PAPER,
+  "gyro": gyro_page.PAPER,
+  "foundations": foundations_page.PAPER,
+}
 
 
 def main(argv: list[str]) -> None:

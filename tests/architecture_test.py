@@ -212,7 +212,7 @@ def test_an_import_of_another_package_is_counted(tmp_path, monkeypatch):
 
 
 def test_the_papers_know_no_other_and_a_report_no_run():
-  papers = {"k_dropout", "gyro"}
+  papers = {"k_dropout", "gyro", "foundations"}
   for paper in papers:
     assert not _EXPERIMENTS[paper] & (papers - {paper})
   assert not _EXPERIMENTS["report"] & {"run", "cells", *papers}

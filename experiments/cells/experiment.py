@@ -28,19 +28,22 @@ _WHOLE = "0/1"
 
 
 def main[S: sizes.Scale](
-  measure: Callable[[S, sweeps.Store], study.Report], scales: Mapping[str, S]
+  measure: Callable[[S, sweeps.Store], study.Report],
+  scales: Mapping[str, S],
+  shared: str = "k-dropout",
 ) -> Callable[[list[str]], None]:
   """Returns a binary's `main`: it measures at the scale of the flags.
 
   Args:
     measure: trains what the store lacks, and says what it found.
     scales: {name: scale}.
+    shared: name of the folder that experiments share where no flag says it.
   """
 
   def run(argv: list[str]) -> None:
     del argv
     scale = flags.scale(scales)
-    store = flags.store(scale.max_members)
+    store = flags.store(scale.max_members, shared)
     report(store.folder, lambda: measure(scale, store))
 
   return run

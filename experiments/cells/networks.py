@@ -53,6 +53,7 @@ class Networks:
     )
     self.like, self._has_others = snapshots.kept(state), bool(state.collections)
     self.layout = dense_layout(state.params)
+    self._depth = _num_hidden(state.params)
     self.sizes = _sizes(state.params, config.rate)
     self._masks = jax.jit(self._sample_masks)
     self._subnets = jax.jit(self._subnet_logits)
@@ -89,7 +90,7 @@ class Networks:
 
     Traced: the key is a run's (`run_key`), and every row has the one subnet.
     """
-    last = f"dropout_{self.task.num_sites - 1}"
+    last = f"dropout_{self._depth - 1}"
     logits, seen = self.task.model.apply(
       self.variables(params),
       self.task.preprocess(inputs),

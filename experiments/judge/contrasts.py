@@ -36,7 +36,7 @@ class Claim:
 
   Attributes:
     name: unique.
-    paper: "k-dropout" or "gyro".
+    paper: "k-dropout", "gyro", "dropout" or "dropconnect".
     source: where the paper says so.
     text: the claim in words.
     measure: the value of a row that is compared, in points of accuracy where

@@ -44,6 +44,7 @@ class Options:
     channels: of each convolution, or of each stage.
     implementation: of the masked products; see `kd.masked_matmul`.
     vocabulary: tokens of a text model.
+    input_rate: probability of dropping an input, at a site of its own.
   """
 
   num_classes: int
@@ -57,6 +58,7 @@ class Options:
   channels: tuple[int, ...] | None = None
   implementation: str = "auto"
   vocabulary: int | None = None
+  input_rate: float | None = None
 
   def __post_init__(self):
     sizes = (self.hidden, self.num_hidden, *(self.channels or ()))

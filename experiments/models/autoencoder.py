@@ -21,6 +21,7 @@ class Autoencoder(nn.Module):
   Attributes:
     dropout: makes a dropout site from its name.
     hidden: units of the code.
+    input_rate: probability of dropping an input (a denoising autoencoder).
     initialiser: name of the initialiser.
     implementation: of the masked products.
     dtype: of the computation.
@@ -28,11 +29,15 @@ class Autoencoder(nn.Module):
 
   dropout: Callable[..., nn.Module]
   hidden: int = 256
+  input_rate: float = 0.0
   initialiser: str = "glorot"
   implementation: str = "auto"
   dtype: Any = jnp.float32
 
-  num_sites = 1
+  @property
+  def num_sites(self) -> int:
+    """Number of dropout sites."""
+    return 1 + (self.input_rate > 0)
 
   @nn.compact
   def __call__(
@@ -52,6 +57,7 @@ class Autoencoder(nn.Module):
       dropout=self.dropout,
       layers=dense.Layers(self.initialiser, True, self.dtype),
       call=dense.Call(train, subnets, assignment, self.implementation),
+      input_rate=self.input_rate,
     )
 
   def losses_and_hits(
@@ -76,6 +82,7 @@ def _build(options: models.Options) -> Autoencoder:
   return Autoencoder(
     dropout=options.dropout,
     hidden=options.width(256),
+    input_rate=options.input_rate or 0.0,
     initialiser=options.init or "glorot",
     implementation=options.implementation,
     dtype=options.dtype,

@@ -92,7 +92,7 @@ def build(
   pools: tuple[bool, ...],
 ) -> ConvNet:
   """Returns a network of this kind."""
-  options.refuse(name, "vocabulary")
+  options.refuse(name, "input_rate", "vocabulary")
   return ConvNet(
     num_classes=options.num_classes,
     dropout=options.dropout,

@@ -127,11 +127,13 @@ def fully_connected(
   dropout: Callable[..., nn.Module],
   layers: Layers,
   call: Call,
+  input_rate: float = 0.0,
 ) -> Float[Array, "B O"]:
   """Applies hidden layers (dense, ReLU, dropout) and a layer of logits.
 
   Called within a compact method, it gives its parent the submodules
-  ``hidden_0``, ``dropout_0``, ..., ``logits``.
+  ``hidden_0``, ``dropout_0``, ..., ``logits``; and, where inputs are dropped,
+  ``dropout_input``, the last of its sites by number.
 
   Args:
     x: [B, I].
@@ -140,8 +142,13 @@ def fully_connected(
     dropout: makes a dropout site from its name.
     layers: settings of the dense layers.
     call: how the model is called.
+    input_rate: probability of dropping an input.
   """
   site, in_mask = None, None
+  if input_rate > 0:
+    site = dropout(name="dropout_input", rate=input_rate)
+    in_mask = call.masks(site, len(widths), x.shape[-1])
+    x = call.drop(site, len(widths), x, in_mask)
   for i, width in enumerate(widths):
     site = dropout(name=f"dropout_{i}")
     masks = call.masks(site, i, width)

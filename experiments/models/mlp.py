@@ -5,7 +5,8 @@ initialisation; two hidden layers by its text, three (the default) in the code
 that made its numbers. `mlp1`, `mlp2` and `mlp3` are the gyro dropout paper's,
 of 1024 units, Glorot uniform and without biases as in its authors' code; their
 3, 4 and 4 layers include the one of logits. `mlp` is the k-dropout paper's,
-smaller.
+smaller. `table9_mlp` is that of Srivastava et al.'s table 9: 1024, 1024 and,
+last, 2048 units. All have an input site where inputs are dropped, too.
 """
 
 import functools
@@ -28,6 +29,8 @@ class Mlp(nn.Module):
     dropout: makes a dropout site from its name.
     hidden: units of a hidden layer.
     num_hidden: number of hidden layers.
+    last_factor: units of the last hidden layer, in units of `hidden`.
+    input_rate: probability of dropping an input.
     initialiser: name of the initialiser.
     use_bias: whether there are biases.
     implementation: of the masked products.
@@ -38,6 +41,8 @@ class Mlp(nn.Module):
   dropout: Callable[..., nn.Module]
   hidden: int = 512
   num_hidden: int = 2
+  last_factor: int = 1
+  input_rate: float = 0.0
   initialiser: str = "torch_linear"
   use_bias: bool = True
   implementation: str = "auto"
@@ -46,7 +51,7 @@ class Mlp(nn.Module):
   @property
   def num_sites(self) -> int:
     """Number of dropout sites."""
-    return self.num_hidden
+    return self.num_hidden + (self.input_rate > 0)
 
   @nn.compact
   def __call__(
@@ -58,13 +63,15 @@ class Mlp(nn.Module):
     assignment: Int[Array, "B"] | None = None,
   ) -> Float[Array, "B C"]:
     """Returns logits [B, num_classes]."""
+    widths = (self.hidden,) * (self.num_hidden - 1)
     return dense.fully_connected(
       x.reshape(x.shape[0], -1).astype(self.dtype),
-      (self.hidden,) * self.num_hidden,
+      (*widths, self.last_factor * self.hidden),
       self.num_classes,
       dropout=self.dropout,
       layers=dense.Layers(self.initialiser, self.use_bias, self.dtype),
       call=dense.Call(train, subnets, assignment, self.implementation),
+      input_rate=self.input_rate,
     )
 
 
@@ -74,6 +81,7 @@ def _build(
   name: str,
   hidden: int,
   num_hidden: int,
+  last_factor: int = 1,
   initialiser: str = "torch_linear",
   use_bias: bool = True,
 ) -> Mlp:
@@ -83,6 +91,8 @@ def _build(
     dropout=options.dropout,
     hidden=options.width(hidden),
     num_hidden=options.num_hidden or num_hidden,
+    last_factor=last_factor,
+    input_rate=options.input_rate or 0.0,
     initialiser=options.init or initialiser,
     use_bias=use_bias,
     implementation=options.implementation,
@@ -105,6 +115,9 @@ MODELS = {
   "mlp": functools.partial(_build, name="mlp", hidden=512, num_hidden=2),
   "kdropout_mlp": functools.partial(
     _build, name="kdropout_mlp", hidden=2000, num_hidden=3
+  ),
+  "table9_mlp": functools.partial(
+    _build, name="table9_mlp", hidden=1024, num_hidden=3, last_factor=2
   ),
   "mlp1": _gyro("mlp1", 2),
   "mlp2": _gyro("mlp2", 3),

@@ -69,6 +69,11 @@ class Fields:
     "rows", "what gives an example its subnet", choices=ASSIGNMENTS
   )
   rate: float = _field(0.5, "probability of DROPPING a unit", rule=fields.SHARE)
+  input_rate: float = _field(
+    0.0,
+    "MLPs, autoencoder: probability of DROPPING an input",
+    rule=fields.SHARE,
+  )
   pattern: str = _field(
     "bernoulli", "what a mask keeps", choices=lambda: PATTERNS
   )
@@ -113,7 +118,7 @@ class Fields:
   )
 
 
-_OF_DROPOUT = ("rate", "pattern", "rescale", "row_layout")
+_OF_DROPOUT = ("rate", "input_rate", "pattern", "rescale", "row_layout")
 """Fields of every method that drops units."""
 
 
@@ -295,7 +300,7 @@ def site(config: Fields) -> functools.partial:
   """Returns what makes a dropout site: call it with the site's name."""
   return functools.partial(
     kd.linen.Dropout,
-    config.rate if METHODS[config.method].drops else 0.0,
+    rate=config.rate if METHODS[config.method].drops else 0.0,
     pattern=PATTERNS[config.pattern](config),
     rescale=config.rescale,  # pyright: ignore[reportArgumentType]
     row_layout=config.row_layout,  # pyright: ignore[reportArgumentType]
@@ -321,6 +326,7 @@ def describe(config: Fields) -> str:
   names = method.shown
   if method.drops:
     names += ("rate",)
+    names += ("input_rate",) if config.input_rate else ()
     names += ("pattern",) if config.pattern != "bernoulli" else ()
     names += ("block_size",) if config.pattern == "blocks" else ()
   values = {name: getattr(config, name) for name in names}

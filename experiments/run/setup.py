@@ -306,6 +306,7 @@ def _options(
     channels=common.channels or None,
     implementation=common.implementation,
     vocabulary=vocabulary,
+    input_rate=common.input_rate or None,
   )
 
 

@@ -1,7 +1,8 @@
 """Ensembles of members: their mean probabilities, their votes, by size.
 
 The k-dropout paper, section 3.3 and figure 7: its text averages outputs, its
-code takes a majority vote; both are here.
+code takes a majority vote; both are here, and the geometric mean that dropout
+approximates (Srivastava et al. 2014, section 1).
 """
 
 from typing import NamedTuple
@@ -19,6 +20,7 @@ __all__ = (
   "Curve",
   "average",
   "curve",
+  "geometric",
   "vote",
 )
 
@@ -58,6 +60,30 @@ def average(logits: Float[Array, "M B C"]) -> Float[Array, "B C"]:
   _check_members(logits)
   log_probs = jax.nn.log_softmax(logits.astype(jnp.float32))
   return jax.nn.logsumexp(log_probs, axis=0) - jnp.log(logits.shape[0])
+
+
+def geometric(logits: Float[Array, "M B C"]) -> Float[Array, "B C"]:
+  """Returns the log of the members' geometric mean, float32 [B, C].
+
+  Equally weighted, and divided by its sum over classes: ``softmax`` of the
+  mean logits. Where masks act on the inputs of the softmax layer alone, logits
+  are linear in them, and the mean over all masks at rate 1/2 IS the network
+  with its weights halved; masks before a nonlinearity make that approximate.
+
+  Args:
+    logits: [M, B, C]; -inf rules a class out for the ensemble, too.
+
+  Raises:
+    ValueError: a wrong shape or dtype, or no member.
+
+  >>> import jax.numpy as jnp
+  >>> both = jnp.log(jnp.array([[[0.5, 0.5]], [[0.9, 0.1]]]))
+  >>> [round(p, 3) for p in jnp.exp(geometric(both))[0].tolist()]
+  [0.75, 0.25]
+  """
+  _check_members(logits)
+  log_probs = jax.nn.log_softmax(logits.astype(jnp.float32))
+  return jax.nn.log_softmax(jnp.mean(log_probs, axis=0))
 
 
 def vote(logits: Float[Array, "M B C"]) -> Int[Array, "B"]:

@@ -112,3 +112,49 @@ def test_wrong_arguments(members):
     ensembles.curve(logits, labels[:5])
   with pytest.raises(ValueError, match=r"same shape, got \[3\] and \[7\]"):
     ensembles.curve(logits, labels, jnp.arange(3))
+
+
+def every_subnet(key, scale_inputs):
+  """All 2**6 subnets of a hidden layer, and the network scaled by its rate.
+
+  Returns logits [64, B, C] of the subnets and [B, C] of weights halved.
+  """
+  keys = jax.random.split(key, 3)
+  x = jax.random.normal(keys[0], (5, 6))
+  first, last = (2 * jax.random.normal(k, (6, 6)) for k in keys[1:])
+  masks = (np.arange(64)[:, None] >> np.arange(6)) & 1
+  masks = jnp.asarray(masks[:, None], jnp.float32)
+  if scale_inputs:  # Inputs are dropped, ahead of the ReLU.
+    return jax.nn.relu((masks * x[None]) @ first) @ last, (
+      jax.nn.relu((x / 2) @ first) @ last
+    )
+  hidden = jax.nn.relu(x @ first)
+  return (masks * hidden[None]) @ last, (hidden / 2) @ last
+
+
+def test_the_geometric_mean_over_all_masks_is_weight_scaling(key):
+  """Exactly, for one hidden layer whose units are dropped, and a softmax."""
+  subnets, scaled = every_subnet(key, scale_inputs=False)
+  tolerance.assert_sums_close(
+    ensembles.geometric(subnets),
+    jax.nn.log_softmax(scaled),
+    64 + 6 + 6,
+    magnitude=jnp.abs(subnets).max(),
+  )
+  # The arithmetic mean is another, and so is that of masks ahead of a ReLU.
+  apart = jnp.abs(ensembles.average(subnets) - jax.nn.log_softmax(scaled))
+  assert apart.max() > 0.1
+  subnets, scaled = every_subnet(key, scale_inputs=True)
+  apart = jnp.abs(ensembles.geometric(subnets) - jax.nn.log_softmax(scaled))
+  assert apart.max() > 0.1
+
+
+def test_a_class_that_one_member_rules_out_is_out(members):
+  logits = members[0].at[3, :, 1].set(-jnp.inf)
+  log_probs = ensembles.geometric(logits)
+  assert jnp.isneginf(log_probs[:, 1]).all()
+  tolerance.assert_sums_close(
+    jnp.exp(log_probs).sum(-1), jnp.ones(log_probs.shape[0]), 4
+  )
+  with pytest.raises(ValueError, match="at least one member"):
+    ensembles.geometric(logits[:0])

@@ -8,13 +8,18 @@ import numpy as np
 import pytest
 
 from experiments.data import registry
+from experiments.foundations import claims as foundations_claims
 from experiments.gyro import claims as gyro_claims
 from experiments.judge import contrasts
 from experiments.judge import verdicts
 from experiments.k_dropout import claims
 from experiments.report import verdict_table
 
-CLAIMS = (*claims.CLAIMS, *gyro_claims.CLAIMS)
+CLAIMS = (
+  *claims.CLAIMS,
+  *gyro_claims.CLAIMS,
+  *foundations_claims.CLAIMS,
+)
 
 SUPERIOR = contrasts.Claim(
   name="planted",

@@ -273,3 +273,25 @@ def test_widths_initialisation_and_biases(
 def test_an_unknown_initialiser_is_refused():
   with pytest.raises(ValueError, match="init must be one of .*'glorto'; did"):
     inits.layer_inits("glorto", 3)
+
+
+@pytest.mark.parametrize("pattern", [kd.Bernoulli, kd.ExactCount])
+def test_an_input_site_drops_inputs_and_leaves_hidden_masks_alone(pattern, key):
+  """The first layer reads masked inputs; every other mask is what it was."""
+  params, x = params_and_inputs(key)
+  dropout = functools.partial(kd.linen.Dropout, rate=0.5, pattern=pattern)
+  model = mlp.Mlp(_OUT, dropout, _HIDDEN, 2, input_rate=1 / 3)
+  ids = jnp.array([3, 5], jnp.uint32)
+  call = dict(train=True, subnets=ids)
+  keys = kd.linen.layer_keys(model, {"params": params}, x, key=key, **call)
+  keep = kd.subnet_masks(keys["dropout_input"], ids, _IN, pattern(1 / 3))
+  hidden = mlp.Mlp(_OUT, dropout, _HIDDEN, 2)
+  expected = hidden.apply(
+    {"params": params},
+    kd.dropout(x, keep, rate=1 / 3),
+    rngs={"subnets": key},
+    **call,
+  )
+  y = model.apply({"params": params}, x, rngs={"subnets": key}, **call)
+  tolerance.assert_sums_close(y, expected, _IN + 2 * _HIDDEN)
+  assert not keep.dense().all() and model.num_sites == 3

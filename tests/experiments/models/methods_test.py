@@ -23,6 +23,7 @@ _TINY = {
   "mlp1": dict(hidden=8),
   "mlp2": dict(hidden=8),
   "mlp3": dict(hidden=8),
+  "table9_mlp": dict(hidden=8),
   "autoencoder": dict(hidden=8),
   "lenet": dict(hidden=8, channels=(3, 4)),
   "alexnet": dict(hidden=8, channels=(3, 4, 5)),

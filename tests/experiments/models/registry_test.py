@@ -51,6 +51,7 @@ _CASES = [
   ("mlp1", 10, (1, 32, 32, 3), layers(3072, 1024, 1024, 10, bias=0)),
   ("mlp2", 10, (1, 32, 32, 3), layers(3072, 1024, 1024, 1024, 10, bias=0)),
   ("mlp3", 2, (1, 122), layers(122, 1024, 1024, 1024, 2, bias=0)),
+  ("table9_mlp", 10, (1, 28, 28, 1), layers(784, 1024, 1024, 2048, 10, bias=1)),
   (
     "kdropout_mlp",
     10,
@@ -121,6 +122,7 @@ def test_one_factor_scales_all_widths():
     ("bert", dict(init="glorot"), "init=glorot has no effect on model 'bert'"),
     ("mlp", dict(vocabulary=9), "model 'mlp' reads no text"),
     ("autoencoder", dict(num_hidden=3), "num_hidden=3 has no effect"),
+    ("lenet", dict(input_rate=0.2), "input_rate=0.2 has no effect on model"),
   ],
 )
 def test_options_that_make_no_sense_are_refused(name, options, message):

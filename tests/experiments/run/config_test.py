@@ -31,6 +31,7 @@ _WRONG = [
   (dict(eval_every=0), "eval_every must be >= 1, got 0"),
   (dict(checkpoint_every=-1), "checkpoint_every must be >= 1, got -1"),
   (dict(rate=-0.1), r"rate must be in \[0, 1\], got -0.1"),
+  (dict(input_rate=1.5), r"input_rate must be in \[0, 1\], got 1.5"),
   (dict(rate=1.5), r"rate must be in \[0, 1\], got 1.5"),
   (dict(rate=float("nan")), r"rate must be in \[0, 1\], got nan"),
   (dict(valid_fraction=1.0), r"valid_fraction must be in \[0, 1\), got 1.0"),
@@ -70,6 +71,7 @@ def test_a_wrong_value_is_refused_by_name(fields, message):
   [
     (dict(method="pooled", k=5), "k=5 has no effect here: it is for method="),
     (dict(method="none", rate=0.4), "rate=0.4 has no effect"),
+    (dict(method="none", input_rate=0.2), "input_rate=0.2 has no effect"),
     (dict(method="standard", m=4), "m=4 has no effect.*sequential or pooled"),
     (dict(method="sequential", pool_size=9), "pool_size=9 has no effect"),
     (dict(method="sequential", total=9), "total=9 has no effect"),

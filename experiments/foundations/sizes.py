@@ -1,0 +1,102 @@
+"""Three sizes of the older sources' experiments on MNIST, as plain data.
+
+``paper`` is Srivastava et al.'s setting as far as the lecture tells it, ``cpu``
+one that two cores finish, and ``smoke`` one that a test runs.
+"""
+
+import dataclasses
+
+from experiments.cells import sizes
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Scale(sizes.Scale):
+  """One size.
+
+  Attributes:
+    rates: drop rates of the hidden units, for the effect of p.
+    widths: hidden units, for the effect of the width.
+    train_sizes: training images, for the effect of their number.
+    num_sampled: sampled subnets of a Monte-Carlo average, at most.
+  """
+
+  rates: tuple[float, ...]
+  widths: tuple[int, ...]
+  train_sizes: tuple[int, ...]
+  num_sampled: int = 100
+
+
+_MNIST = dict(
+  dataset="mnist",
+  model="mlp",
+  pixels="unit",
+  optimizer="adam",
+  num_devices=1,
+)
+
+PAPER = Scale(
+  name="paper",
+  common=_MNIST
+  | dict(
+    valid_fraction=1 / 6,
+    hidden=1024,
+    num_hidden=3,
+    batch_size=100,
+    epochs=200,
+    learning_rate=5e-4,
+  ),
+  batches=500,
+  seeds=5,
+  num_points=10,
+  rates=(0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9),
+  widths=(256, 512, 1024, 2048),
+  train_sizes=(100, 500, 1000, 5000, 10_000, 50_000),
+)
+
+CPU = Scale(
+  name="cpu",
+  common=_MNIST
+  | dict(
+    num_train=3000,
+    valid_fraction=1 / 6,
+    hidden=256,
+    num_hidden=2,
+    batch_size=100,
+    epochs=40,
+    learning_rate=1e-3,
+  ),
+  batches=25,
+  seeds=5,
+  num_points=10,
+  rates=(0.1, 0.3, 0.5, 0.7, 0.9),
+  widths=(64, 128, 256, 512),
+  train_sizes=(100, 500, 2000, 5000),
+)
+
+SMOKE = Scale(
+  name="smoke",
+  common=_MNIST
+  | dict(
+    dataset="digits",
+    num_train=320,
+    valid_fraction=0.2,
+    hidden=32,
+    num_hidden=2,
+    batch_size=32,
+    epochs=4,
+    learning_rate=3e-3,
+  ),
+  batches=8,
+  seeds=2,
+  num_points=2,
+  rates=(0.2, 0.5),
+  widths=(16, 32),
+  train_sizes=(64, 320),
+  num_sampled=5,
+  max_members=64,
+)
+
+SHARED = "foundations"
+"""Name of the folder of cells that these experiments share."""
+
+SCALES = {scale.name: scale for scale in (PAPER, CPU, SMOKE)}
