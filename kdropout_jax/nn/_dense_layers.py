@@ -193,9 +193,10 @@ class DropConnect:
     if subnets is None:
       ids = jnp.arange(x.shape[0], dtype=jnp.uint32)
       row_layout, batch_size = "contiguous", None
+    elif masks is None:
+      ids = _streams.check_subnets(ids)
     if masks is None:
       key = _keys.as_threefry(step_key() if subnets is None else run_key())
-      ids = _streams.check_subnets(ids)
       width = connections.num_weights(w, b)
       masks = sampling.subnet_masks(key, ids, width, rule.pattern)
     y = connections.drop_connect(
