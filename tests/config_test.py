@@ -81,7 +81,7 @@ def test_refuses_a_wrong_configuration(build, message):
 
 
 def test_gyro_needs_the_steps_that_its_windows_share_out():
-  with pytest.raises(TypeError, match="keyword-only argument: 'num_steps'"):
+  with pytest.raises(TypeError, match="argument: 'num_steps'"):
     kd.Gyro(total=8, concurrent=4)
 
 
