@@ -190,12 +190,11 @@ class DropConnect:
     if deterministic or rule.rate == 0:
       return act(connections.drop_connect(x, w, b, None, **settings))
     row_layout, batch_size = rule.row_layout, rule.batch_size
-    if subnets is None:
-      ids = jnp.arange(x.shape[0], dtype=jnp.uint32)
+    if subnets is None:  # Standard DropConnect: a fresh mask a row.
       row_layout, batch_size = "contiguous", None
-    elif masks is None:
-      ids = _streams.check_subnets(ids)
     if masks is None:
+      rows = jnp.arange(x.shape[0], dtype=jnp.uint32)
+      ids = rows if subnets is None else _streams.check_subnets(ids)
       key = _keys.as_threefry(step_key() if subnets is None else run_key())
       width = connections.num_weights(w, b)
       masks = sampling.subnet_masks(key, ids, width, rule.pattern)
