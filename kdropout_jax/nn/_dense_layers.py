@@ -195,7 +195,8 @@ class DropConnect:
       row_layout, batch_size = "contiguous", None
     if masks is None:
       key = _keys.as_threefry(step_key() if subnets is None else run_key())
-      ids = _streams.check_subnets(ids)
+      if subnets is not None:  # Else one a row, and there may be none.
+        ids = _streams.check_subnets(ids)
       width = connections.num_weights(w, b)
       masks = sampling.subnet_masks(key, ids, width, rule.pattern)
     y = connections.drop_connect(
