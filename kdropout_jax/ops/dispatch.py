@@ -10,9 +10,12 @@ import contextvars
 import dataclasses
 import functools
 import logging
+import os
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any, Literal, get_args
 
+import flax
 import jax
 
 from kdropout_jax import _types
@@ -211,7 +214,7 @@ def _kernel_or_dense(
       continue
     reason = support.unsupported("triton", problem, target)
     if reason is not None:
-      _log_once(f"auto leaves the kernels out: {reason}")
+      _say_once(reason, loudly=reason == support.missing(target))
       return "dense", reason
     name = "triton" if product in region.milliseconds else "dense"
     return name, f"{region.name}: {region.reason} ({region.source})"
@@ -251,5 +254,16 @@ def _local_target() -> support.Target | None:
 
 
 @functools.cache
-def _log_once(message: str) -> None:
+def _say_once(reason: str, loudly: bool) -> None:
+  """Says why a product that would win is dense: a user can mend packages."""
+  message = f"auto leaves the kernels out: {reason}"
   _logger.info(message)
+  if loudly:
+    warnings.warn(message, skip_file_prefixes=_NOT_THE_USERS)
+
+
+_NOT_THE_USERS = (
+  os.path.dirname(os.path.dirname(__file__)),
+  *flax.__path__,
+  *jax.__path__,
+)

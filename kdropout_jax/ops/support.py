@@ -8,6 +8,7 @@ import jax
 
 from kdropout_jax.ops import problems
 from kdropout_jax.ops.kernels import launches
+from kdropout_jax.ops.kernels import trial
 
 MIN_CAPABILITY = 80
 _TRITON_DTYPES = ("float32", "bfloat16", "float16")
@@ -34,6 +35,22 @@ def unsupported(
   if implementation == "triton":
     return _why_not_triton(problem, target)
   return None
+
+
+def missing(target: Target) -> str | None:
+  """Returns what keeps the kernels from running at all, whatever the problem.
+
+  Args:
+    target: the CUDA device.
+  """
+  for module in ("triton", "jax_triton"):
+    if not _installed(module):
+      return (
+        f"triton needs the package {module}, which is not installed;"
+        " pip install 'kdropout-jax[gpu]'"
+      )
+  broken = trial.failure(target.compute_capability)
+  return None if broken is None else f"triton cannot run here: {broken}"
 
 
 def _why_not_compact(problem: problems.Problem) -> str | None:
@@ -80,13 +97,7 @@ def _why_not_triton(
     return (
       f"triton needs compute capability 8.0, the device has {major}.{minor}"
     )
-  for module in ("triton", "jax_triton"):
-    if not _installed(module):
-      return (
-        f"triton needs the package {module}, which is not installed;"
-        " pip install 'kdropout-jax[gpu]'"
-      )
-  return None
+  return missing(target)
 
 
 @functools.cache

@@ -2,7 +2,10 @@
 
 import dataclasses
 import logging
+import os
 import pathlib
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +21,7 @@ from kdropout_jax.ops import matmul
 from kdropout_jax.ops import measured
 from kdropout_jax.ops import problems
 from kdropout_jax.ops import support
+from kdropout_jax.ops.kernels import trial
 from tests import tolerance
 from tests.ops import conformance
 
@@ -187,7 +191,7 @@ def test_every_region_cites_its_rows(region):
 def test_auto_says_once_why_it_fell_back(caplog):
   side = problems.Side(4096, 96, 21, masked=True)
   odd = dataclasses.replace(BIG, groups=1, inputs=side)
-  dispatch._log_once.cache_clear()
+  dispatch._say_once.cache_clear()
   with caplog.at_level(logging.INFO):
     assert [_on_cuda(odd) for _ in range(2)] == [["dense"] * 3] * 2
   assert caplog.text.count("power of two") == 1
@@ -252,7 +256,71 @@ def test_triton_says_which_package_is_missing(monkeypatch):
   with dispatch.cuda_target(90):
     with pytest.raises(kd.UnsupportedError, match="package jax_triton"):
       dispatch.plan(LARGE, "triton")
-    assert "cuda" not in dispatch.plan(BIG, "auto").of("forward")
+    dispatch._say_once.cache_clear()
+    with pytest.warns(UserWarning, match="package jax_triton") as found:
+      assert "cuda" not in dispatch.plan(BIG, "auto").of("forward")
+      assert "cuda" not in dispatch.plan(BIG, "auto").of("forward")
+  assert [w.filename for w in found] == [__file__]
+
+
+def test_kernels_that_break_with_this_jax_are_left_out(monkeypatch):
+  import jax_triton
+
+  def triton_call(*arrays, out_type, **settings):
+    raise TypeError("dce rule has the old signature")
+
+  monkeypatch.setattr(jax_triton, "triton_call", triton_call)
+  monkeypatch.setattr(trial, "failure", trial.failure.__wrapped__)
+  dispatch._say_once.cache_clear()
+  with pytest.warns(UserWarning, match=r"breaks with jax 0.*\(TypeError: dce"):
+    assert _on_cuda(BIG) == ["dense"] * 3
+  with dispatch.cuda_target(90):
+    with pytest.raises(kd.UnsupportedError, match="jax_triton breaks with jax"):
+      dispatch.plan(LARGE, "triton")
+
+
+_BROKEN = """
+import sys, warnings
+import jax, jax.numpy as jnp, kdropout_jax as kd
+from kdropout_jax.ops import dispatch
+
+def step(x, w):
+  ids = jnp.arange(1, dtype=jnp.uint32)
+  masks = kd.subnet_masks(jax.random.key(0), ids, 4096, kd.Blocks(0.5, 128))
+  return kd.masked_matmul(x, w, in_mask=masks, out_mask=masks)
+
+x = jax.ShapeDtypeStruct((4096, 4096), jnp.bfloat16)
+masks = kd.Masks(jnp.arange(32)[None] < 16, 4096, 128, 16)
+with warnings.catch_warnings(record=True) as found, dispatch.cuda_target(90):
+  warnings.simplefilter("always")
+  for _ in range(2):
+    jitted = jax.jit(lambda x, w: step(x, w))
+    text = jitted.trace(x, x).lower(lowering_platforms=("cuda",)).as_text()
+    assert "dot_general" in text and "custom_call" not in text, text
+  print(kd.explain(x.shape, x.shape, in_mask=masks, out_mask=masks,
+                   dtype=x.dtype, platform="cuda"))
+print("warned", [str(w.message) for w in found])
+"""
+
+
+def test_a_jax_triton_that_cannot_be_imported_is_said_once(tmp_path):
+  """In a process of its own, as what Python has imported stays."""
+  (tmp_path / "jax_triton.py").write_text("raise ImportError('made for 1999')")
+  root = str(pathlib.Path(__file__).resolve().parents[2])
+  paths = os.pathsep.join([str(tmp_path), root])
+  done = subprocess.run(
+    [sys.executable, "-c", _BROKEN],
+    env={**os.environ, "PYTHONPATH": paths},
+    capture_output=True,
+    text=True,
+    check=False,
+  )
+  assert done.returncode == 0, done.stderr
+  *lines, warned = done.stdout.splitlines()
+  reason = "jax_triton cannot be imported (ImportError: made for 1999)"
+  assert warned.count(reason) == warned.count("auto leaves") == 1, warned
+  assert len(lines) == 3
+  assert all("dense; triton cannot run here" in line for line in lines), lines
 
 
 @pytest.mark.parametrize("side", ["in", "out"])
