@@ -26,6 +26,7 @@ from experiments.report import rows as rows_lib
 from experiments.report import study
 
 _SUBNETS, _LATER = 3, 5
+_DRAWN = 4  # of the windows, the longest
 
 experiment_flags.define()
 
@@ -74,7 +75,7 @@ def measure(scale: sizes.Scale, store: sweeps.Store) -> study.Report:
       *lines_words.control_rows(control),
     ],
     notes=[lines_words.NOTE, lines_words.control_note(control)],
-    draw=figures.drawing(_panels(rows, scale.num_steps)),
+    draw=figures.drawing(panels(rows, scale.num_steps)),
   )
 
 
@@ -89,9 +90,10 @@ def windows(scale: sizes.Scale) -> tuple[int, ...]:
   )
 
 
-def _panels(rows: list[dict], num_steps: int) -> list[figures.Panel]:
+def panels(rows: list[dict], num_steps: int) -> list[figures.Panel]:
+  """Returns the lines and the movement of each window."""
   panels = []
-  for (k,), of_k in rows_lib.group(rows, "k").items():
+  for (k,), of_k in [*rows_lib.group(rows, "k").items()][-_DRAWN:]:
     ends = [row for row in of_k if row["step"] == num_steps]
     panels.append(
       figures.Panel(

@@ -18,6 +18,7 @@ from experiments.report import figures
 from experiments.report import rows as rows_lib
 from experiments.run import config as config_lib
 
+_LONGEST = 2  # windows of a run whose subnets are drawn by their index
 _MAX_FOLLOWED = 60  # subnets whose curves are kept; more are no figure
 
 
@@ -214,19 +215,23 @@ def draw(
   with_paper: bool,
 ) -> None:
   """Draws figures 3, 5 and 4 (with 8 to 10), in this order."""
-  panels = []
-  for label, many in found.items():
-    panels += [_by_index(label, one, with_paper) for one in many]
+  ends = [
+    (label, one) for label, many in found.items() for one in many[-_LONGEST:]
+  ]
+  panels = [_by_index(label, one, with_paper) for label, one in ends[-4:]]
   panels.append(_box_panel(found["adam"], references))
-  for one in found["adam"]:
-    panels += _during(one)
-  figures.draw(path, panels, columns=4)
+  panels += [_during(one) for one in found["adam"][-3:] if len(one.steps)]
+  levels = {
+    name: 100 * float(np.mean(boxes.full)) for name, boxes in references.items()
+  }
+  panels = [dataclasses.replace(panel, levels=levels) for panel in panels]
+  figures.draw(path, panels[: figures.MAX_PANELS], columns=4)
 
 
 def _by_index(label: str, one: Followed, with_paper: bool) -> figures.Panel:
   paper = paper_lib.FIGURE_3.get(one.k) if with_paper else None
   return figures.Panel(
-    title=f"final, k = {one.k} ({label})",
+    title=f"after the run, k = {one.k} ({label})",
     x_label="subnet",
     lines={
       "trained subnets": (
@@ -250,24 +255,21 @@ def _box_panel(many: Sequence[Followed], references) -> figures.Panel:
   return figures.Panel(title="trained and random subnets", boxes=boxes)
 
 
-def _during(one: Followed) -> list[figures.Panel]:
-  """All subnets of a run of up to twelve; else some first, middle and last."""
+def _during(one: Followed) -> figures.Panel:
+  """The first, middle and last subnets of a run, whose windows are marked."""
   count = one.curves.shape[1]
-  chosen = range(count)
-  if count > 12:
-    chosen = sorted({0, 1, count // 2, count - 1})
-  return [
-    figures.Panel(
-      title=f"k = {one.k}, subnet {i} of {count}",
-      x_label="step",
-      y_label=f"{one.watched} accuracy (%)",
-      lines={f"subnet {i}": (one.steps, 100 * one.curves[:, i].T)},
-      spans=[(i * one.k, (i + 1) * one.k)],
-      marks=range(one.k, one.num_steps, one.k) if count <= 30 else (),
-      legend=False,
-    )
-    for i in chosen
-  ]
+  chosen = {"first": 0, "second": 1, "middle": count // 2, "last": count - 1}
+  return figures.Panel(
+    title=f"{one.num_subnets} subnets, one every {one.k} steps",
+    x_label="step",
+    run=one.num_steps,
+    lines={
+      f"{name} subnet ({one.watched})": (one.steps, 100 * one.curves[:, i].T)
+      for name, i in chosen.items()
+      if i < count
+    },
+    marks=range(one.k, one.num_steps, one.k) if count <= 30 else (),
+  )
 
 
 def _stack(values: Sequence[np.ndarray]) -> Float[np.ndarray, "S n"]:

@@ -68,7 +68,7 @@ def measure(scale: sizes.Scale, store: sweeps.Store) -> study.Report:
       " groups of rows. Test accuracy is that after the last step. No claim"
       " has a figure of the paper to be held against, so there is no verdict."
     ],
-    draw=figures.drawing(_panels(rows), 2),
+    draw=figures.drawing(panels(rows), 2),
   )
 
 
@@ -114,7 +114,8 @@ def _name(order: str) -> str:
   return "interference" + ("" if order == "every_epoch" else f"_{order}")
 
 
-def _panels(rows: list[dict]) -> list[figures.Panel]:
+def panels(rows: list[dict]) -> list[figures.Panel]:
+  """Returns cosines and alignments by window."""
   return [
     figures.Panel(
       title=f"after step {step:,}",

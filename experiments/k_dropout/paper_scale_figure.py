@@ -19,17 +19,16 @@ def panels(rows: Sequence[rows_lib.Row]) -> list[figures.Panel]:
   }
   pools = [r for r in rows if r["method"] == "pooled"]
   shared: dict[str, Any] = dict(
-    y_label="test accuracy (%)\nmean and 95 % t interval",
     log_x=True,
-    band="interval",
     y_range=(48, 61.5),
   )
-  k = "steps k of a subnet (T / 60, T / 6, the whole run T)"
+  k = "steps k that a subnet trains"
   pool_x, pool_y = paper.FIGURE_1_POOL_SIZES[1:5], paper.FIGURE_1_POOLED[8][1:5]
   return [
     figures.Panel(
       title="batches reshuffled each epoch",
       x_label=k,
+      run=paper.FIGURE_1_KS[-1],
       lines=_by_k(rows, "every_epoch", ""),
       levels=_levels(rows, "every_epoch"),
       **shared,
@@ -37,11 +36,12 @@ def panels(rows: Sequence[rows_lib.Row]) -> list[figures.Panel]:
     figures.Panel(
       title="frozen batches, as in the authors' code",
       x_label=k,
+      run=paper.FIGURE_1_KS[-1],
       lines=frozen,
       levels=_levels(rows, "once"),
       paper={
-        "paper: 1 subnet at a time": (ks, one),
-        "paper: 512": (ks, many),
+        "paper (its device is not said): 1 subnet": (ks, one),
+        "paper: 512 subnets": (ks, many),
       },
       **shared,
     ),

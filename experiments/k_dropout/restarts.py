@@ -32,10 +32,7 @@ def measure(scale: sizes.Scale, store: sweeps.Store) -> study.Report:
   cells = grids.restarts(scale, depth)
   store.results(cells)
   rows = cell_rows.rows(cells, store.folder)
-  points = {
-    _name(same): [row["accuracy"] for row in same]
-    for same in rows_lib.group(rows, *_SETTING).values()
-  }
+  points = _points(rows)
   return study.Report(
     name="restarts",
     title="Selected settings, several seeds",
@@ -51,18 +48,28 @@ def measure(scale: sizes.Scale, store: sweeps.Store) -> study.Report:
     ),
     rows=rows,
     numbers={"points": points},
-    draw=figures.drawing([_panel(points, scale, depth)]),
+    draw=figures.drawing([panel(rows, scale, depth)]),
   )
 
 
-def _panel(points, scale: sizes.Scale, depth: int) -> figures.Panel:
+def panel(rows, scale: sizes.Scale, depth: int) -> figures.Panel:
+  """Returns a column of points a setting, one a run."""
+  points = _points(rows)
   with_paper = scale.name == "paper" and depth == 3
   known = paper.FIGURE_2 if with_paper else {}
   return figures.Panel(
     title="one point a run",
+    levels=sweep.levels(rows),
     dots=points,
     grey_dots={name: known[name] for name in points if name in known},
   )
+
+
+def _points(rows: list[rows_lib.Row]) -> dict[str, list[float]]:
+  return {
+    _name(same): [row["accuracy"] for row in same]
+    for same in rows_lib.group(rows, *_SETTING).values()
+  }
 
 
 def _name(same: list[rows_lib.Row]) -> str:

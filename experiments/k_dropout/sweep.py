@@ -30,6 +30,20 @@ _BY = {
 """{grid: (method, what its figure has on x)}; the others are lists."""
 
 _CHOSEN = "chosen_rate"
+ORDERS = {
+  "every_epoch": "batches reshuffled each epoch",
+  "once": "frozen batches, as in the authors' code",
+  "rows": "frozen batches, rows permuted",
+}
+"""{order of the batches: in words}."""
+
+LEVELS = {"none": "no dropout", "standard": "standard dropout"}
+"""{method: in words}, the lines that every panel has."""
+
+_X_LABELS = {
+  "k": "steps k that a subnet trains",
+  "pool_size": "subnets in the pool",
+}
 _DERIVED = ("sequential", "pooled")
 _SETTING = ("shuffle", "method", "k", "pool_size", "m", "rate")
 
@@ -106,7 +120,8 @@ def panels(
   groups = rows_lib.group(rows, "shuffle")
   return [
     figures.Panel(
-      title=f"batches: {shuffle}",
+      title=ORDERS.get(shuffle, shuffle),
+      levels=levels(chosen),
       dots={
         f"{same[0]['method']} {label(same[0])}".strip(): _values(same)
         for same in rows_lib.group(chosen, *_SETTING).values()
@@ -204,19 +219,32 @@ def _line_panels(grid: str, rows, with_paper: bool) -> list[figures.Panel]:
     groups = sorted(rows_lib.group(chosen, "m").items())
     found.append(
       figures.Panel(
-        title=f"{grid}, batches: {shuffle}",
-        x_label=by.replace("_", " "),
+        title=ORDERS.get(shuffle, shuffle),
+        x_label=_X_LABELS[by],
         log_x=True,
-        lines={f"m = {m}": rows_lib.curve(own, by) for (m,), own in groups},
-        levels={
-          name: float(np.mean(_values(line)))
-          for name in ("none", "standard")
-          if (line := [r for r in same if r["method"] == name])
+        run=_run(same) if by == "k" else None,
+        lines={
+          f"{m} subnets at a time": rows_lib.curve(own, by)
+          for (m,), own in groups
         },
+        levels=levels(same),
         paper=_paper(grid) if with_paper else {},
       )
     )
   return found
+
+
+def levels(rows: Sequence[rows_lib.Row]) -> dict[str, float]:
+  """Returns the means of no and standard dropout, where they ran."""
+  return {
+    words: float(np.mean(_values(same)))
+    for name, words in LEVELS.items()
+    if (same := [row for row in rows if row["method"] == name])
+  }
+
+
+def _run(rows: Sequence[rows_lib.Row]) -> int:
+  return max(row["steps"] for row in rows)
 
 
 def _paper(grid: str) -> dict[str, Any]:
@@ -225,7 +253,7 @@ def _paper(grid: str) -> dict[str, Any]:
   else:
     x = paper.FIGURE_1_POOL_SIZES
     lines = paper.FIGURE_1_POOLED
-  return {f"paper, m = {m}": (x, y) for m, y in lines.items()}
+  return {f"paper: {m} subnets at a time": (x, y) for m, y in lines.items()}
 
 
 def _rate_panel(rows) -> figures.Panel:
@@ -235,12 +263,13 @@ def _rate_panel(rows) -> figures.Panel:
       continue
     name = f"{method} {label({**same[0], 'rate': 0.5})}".strip()
     lines[name] = rows_lib.curve(same, "rate")
-  none = [row for row in rows if row["method"] == "none"]
   return figures.Panel(
-    title="drop rate",
+    title="each at its drop rate",
     x_label="rate (probability of dropping)",
     lines=lines,
-    levels={"none": float(np.mean(_values(none)))} if none else {},
+    levels=levels(
+      [r for r in rows if r["method"] == "none" or r["rate"] == 0.5]
+    ),
   )
 
 

@@ -3,7 +3,7 @@
 import dataclasses
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -12,8 +12,18 @@ from experiments.report import plots
 from kdropout_jax.training import files
 
 GREY = "#9a9a9a"
-_LINES = ("-", "--", ":", "-.")
-_STYLES = ("--", ":", "-.", (0, (5, 1, 1, 1, 1, 1)))
+_COLOURS = (
+  *plots.COLOURS[1:],
+  *("#7f3c8d", "#80ba5a", "#8c564b", "#3969ac", "#e68310", "#666666"),
+)
+"""One a line of a figure: no colour stands for two of a panel's."""
+
+_LINES = ("-", (0, (6, 2)), (0, (1.5, 1.5)), (0, (6, 2, 1.5, 2)))
+_STYLES = ((0, (8, 3)), (0, (2, 2)), (0, (8, 2, 2, 2)), (0, (8, 2, 2, 2, 2, 2)))
+"""Long enough to be told apart in a legend."""
+
+MAX_PANELS = 8
+_INTERVAL = "mean and 95 % t interval"
 _MARKS = "x+^v1"
 _MAX_TICKS = 10  # more places on x are left to matplotlib
 _MAX_INSIDE = 6  # more labels stand below the axes, or slant
@@ -29,9 +39,9 @@ class Panel:
     y_label: what y is.
     log_x: whether x is logarithmic.
     log_y: whether y is logarithmic.
-    lines: {label: (x, values [n, S])}: mean, and a band.
-    band: of the lines: "deviation", one of them, or "interval", the 95 % t
-      interval of the mean over seeds.
+    lines: {label: (x, values [n, S])}: mean, and a band, the 95 % t interval
+      of the mean over seeds; a line has one colour in all panels of a figure.
+    run: steps of a run, where x is in steps: its share is above the axes.
     levels: {label: value}: dashed horizontal lines.
     paper: {label: (x, y)}: the paper's points, grey.
     boxes: {label: values}: box plots, in place of lines.
@@ -40,7 +50,8 @@ class Panel:
     dots: {label: values}: points in a column, in place of lines.
     grey_dots: {label of `dots`: the paper's values}.
     legend: whether there is one.
-    y_range: lowest and highest y; None: as the values need.
+    y_range: lowest and highest y; None: what all panels with the same
+      `y_label` need.
   """
 
   title: str = ""
@@ -57,7 +68,7 @@ class Panel:
   dots: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   grey_dots: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   legend: bool = True
-  band: Literal["deviation", "interval"] = "deviation"
+  run: int | None = None
   y_range: tuple[float, float] | None = None
 
 
@@ -69,33 +80,50 @@ def drawing(
 
 
 def draw(path: pathlib.Path, panels: Sequence[Panel], columns: int = 3) -> None:
-  """Draws panels in rows of `columns`."""
+  """Draws panels in rows of `columns`.
+
+  Raises:
+    ValueError: more panels than can be looked at.
+  """
   from matplotlib import figure  # pylint: disable=g-import-not-at-top
 
+  if len(panels) > MAX_PANELS:
+    raise ValueError(
+      f"panels must be at most {MAX_PANELS} a figure, got {len(panels)}"
+    )
   columns = min(columns, max(len(panels), 1))
   rows = -(-len(panels) // columns)
+  labels = list(dict.fromkeys(label for p in panels for label in p.lines))
+  beside = any(p.legend and (p.lines or p.levels or p.paper) for p in panels)
   drawing = figure.Figure(
-    figsize=(4.8 * columns + 0.6, 3.6 * rows + 0.4), layout="constrained"
+    figsize=(4.4 * columns + 0.4 + 2.2 * beside, 3.6 * rows + 0.4),
+    layout="constrained",
   )
   axes = drawing.subplots(rows, columns, squeeze=False).reshape(-1)
   for ax, panel in zip(axes, panels):
-    _fill(ax, panel)
+    _fill(ax, panel, labels)
+  _share_y(list(zip(axes, panels)))
   for ax in axes[len(panels) :]:
     ax.axis("off")
+  if beside:
+    _add_legend(drawing, axes[: len(panels)])
   with files.replacing(path) as whole:
-    drawing.savefig(whole, dpi=120)
+    drawing.savefig(whole, dpi=110)
 
 
-def _fill(ax, panel: Panel) -> None:
-  colours = plots.COLOURS[1:]
-  for i, (label, (x, values)) in enumerate(panel.lines.items()):
-    colour = colours[i % len(colours)]
-    style = _LINES[i // len(colours) % len(_LINES)]
+def _fill(ax, panel: Panel, labels: Sequence[str]) -> None:
+  y_label = panel.y_label
+  for label, (x, values) in panel.lines.items():
+    place = labels.index(label)
+    colour = _COLOURS[place % len(_COLOURS)]
+    style = _LINES[place // len(_COLOURS) % len(_LINES)]
     values = np.atleast_2d(np.asarray(values, np.float64))
-    mean, spread = np.nanmean(values, 1), _spread(values, panel.band)
+    mean, spread = np.nanmean(values, 1), _spread(values)
     look = dict(color=colour, linestyle=style, marker=".", markersize=5)
     ax.plot(x, mean, label=label, **look)
-    ax.fill_between(x, mean - spread, mean + spread, color=colour, alpha=0.15)
+    if spread is not None:
+      ax.fill_between(x, mean - spread, mean + spread, color=colour, alpha=0.15)
+      y_label = f"{panel.y_label}\n{_INTERVAL}"
   for (label, value), style in zip(panel.levels.items(), _STYLES * 3):
     ax.axhline(value, color="black", linestyle=style, lw=1, label=label)
   for (label, (x, y)), mark in zip(panel.paper.items(), _MARKS * 3):
@@ -118,12 +146,35 @@ def _fill(ax, panel: Panel) -> None:
     _name_ticks(ax, panel)
   if panel.log_y:
     ax.set_yscale("log")
-  ax.set(title=panel.title, xlabel=panel.x_label, ylabel=panel.y_label)
-  if panel.y_range is not None:
-    ax.set_ylim(*panel.y_range)
+  ax.set_title(panel.title, fontsize=10)
+  ax.set(xlabel=panel.x_label, ylabel=y_label)
+  if panel.run is not None:
+    _add_share(ax, panel.run)
   ax.grid(alpha=0.3)
-  if panel.legend and (panel.lines or panel.levels or panel.paper):
-    _add_legend(ax)
+
+
+def _share_y(drawn: Sequence[tuple[Any, Panel]]) -> None:
+  """Gives panels of one quantity one range."""
+  groups: dict[tuple[str, bool], list[Any]] = {}
+  for ax, panel in drawn:
+    if panel.y_range is not None:
+      ax.set_ylim(*panel.y_range)
+    else:
+      groups.setdefault((panel.y_label, panel.log_y), []).append(ax)
+  for same in groups.values():
+    lows, highs = zip(*(ax.get_ylim() for ax in same))
+    for ax in same:
+      ax.set_ylim(min(lows), max(highs))
+
+
+def _add_share(ax, run: int) -> None:
+  """Puts the share of the run above axes whose x is in steps."""
+  above = ax.secondary_xaxis(
+    "top",
+    functions=(lambda x: np.asarray(x) / run, lambda x: np.asarray(x) * run),
+  )
+  above.tick_params(labelsize=7)
+  above.set_xlabel(f"share of the run ({run:,} steps)", fontsize=7)
 
 
 def _name_ticks(ax, panel: Panel) -> None:
@@ -137,24 +188,32 @@ def _name_ticks(ax, panel: Panel) -> None:
     ax.set_xticks([], minor=True)
 
 
-def _add_legend(ax) -> None:
-  if len(ax.get_legend_handles_labels()[1]) <= _MAX_INSIDE:
-    ax.legend(fontsize=7, framealpha=0.6, edgecolor="none")
-    return
-  ax.legend(
-    fontsize=7,
+def _add_legend(drawing, axes) -> None:
+  """Puts one legend of all panels beside them."""
+  found: dict[str, Any] = {}
+  for ax in axes:
+    for handle, label in zip(*ax.get_legend_handles_labels()):
+      found.setdefault(label, handle)
+  drawing.legend(
+    list(found.values()),
+    list(found),
+    loc="outside right upper",
+    fontsize=8,
     frameon=False,
-    ncols=2,
-    loc="upper center",
-    bbox_to_anchor=(0.5, -0.18),
+    handlelength=3.5,
   )
 
 
-def _spread(values: np.ndarray, band: str) -> np.ndarray:
-  if band == "deviation" or values.shape[1] < 2:
-    return np.nanstd(values, 1)
-  intervals = [statistics.t_interval(row) for row in values]
-  return np.array([found.high - found.estimate for found in intervals])
+def _spread(values: np.ndarray) -> np.ndarray | None:
+  """Returns half of each interval; None where one seed has none."""
+  if values.shape[1] < 2:
+    return None
+  found = []
+  for row in values:
+    seeds = row[np.isfinite(row)]
+    interval = statistics.t_interval(seeds) if seeds.size > 1 else (0, 0, 0)
+    found.append(interval[2] - interval[0])
+  return np.array(found)
 
 
 def _name_columns(ax, columns: Mapping[str, Any]) -> None:

@@ -56,7 +56,7 @@ def report(
     hits=cell_rows.hits(cells, folder),
     void=validity.void(rows),
     notes=notes.notes(everything, scale),
-    draw=figures.drawing(_panels(everything)) if rows else None,
+    draw=figures.drawing(panels(rows)) if rows else None,
   )
 
 
@@ -114,16 +114,33 @@ def with_derived(rows: Sequence[rows_lib.Row]) -> list[rows_lib.Row]:
   return [*rows, *seen.best_epochs(rows)]
 
 
-def _panels(everything: Sequence[measured.Found]) -> list[figures.Panel]:
-  """Each run of each row that was run."""
-  return [
-    figures.Panel(
-      title=found.row.label,
-      dots={m: found.values(m, "accuracy") for m in found.rows},
+def panels(rows: Sequence[rows_lib.Row]) -> list[figures.Panel]:
+  """Returns a panel a method: each seed's difference to conventional."""
+  found = []
+  for method, words in _AGAINST.items():
+    dots = {}
+    for (dataset, model), same in rows_lib.group(
+      rows, "dataset", "model"
+    ).items():
+      own, base = (grid_rows.of_method(same, m) for m in (method, _BASE))
+      dots[f"{model}, {dataset}"] = rows_lib.differences(own, base)
+    found.append(
+      figures.Panel(
+        title=words,
+        y_label="test accuracy minus conventional dropout's (points)",
+        dots=dots,
+        levels={"conventional dropout": 0.0},
+      )
     )
-    for found in everything
-    if found.measured
-  ]
+  return found
+
+
+_BASE = "conventional"
+_AGAINST = {
+  "none": "no dropout",
+  "gyro": "gyro dropout",
+  "blockwise": "block-wise gyro dropout",
+}
 
 
 def _subnets(rows: Sequence[rows_lib.Row]) -> str:

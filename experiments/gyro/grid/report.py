@@ -140,8 +140,8 @@ def panels(rows: Sequence[rows_lib.Row]) -> list[figures.Panel]:
     rows, "dataset", "model"
   ).items():
     levels = {
-      method: float(np.mean(_accuracies(chosen)))
-      for method in ("none", "conventional")
+      words: float(np.mean(_accuracies(chosen)))
+      for method, words in _LEVELS.items()
       if (chosen := grid_rows.of_method(same, method))
     }
     gyro = grid_rows.of_method(same, "gyro")
@@ -155,29 +155,29 @@ def panels(rows: Sequence[rows_lib.Row]) -> list[figures.Panel]:
     pairs = [r for r in gyro if (r["total"], r["concurrent"]) in with_random]
     found += [
       figures.Panel(
-        title=f"{model}/{dataset}: figure 1",
-        x_label="Sigma, with tau = min(256, Sigma)",
+        title=f"{model} on {dataset}: how many subnets (figure 1)",
+        x_label="subnets of the run, Sigma",
         log_x=True,
         lines={"gyro": rows_lib.curve(ones, "total")} if ones else {},
         levels=levels,
       ),
       figures.Panel(
-        title="table 1",
-        x_label="tau",
+        title="how many at a time (table 1)",
+        x_label="subnets at a time, tau",
         log_x=True,
         lines=_lines(consecutive, ("total",), "concurrent"),
         levels=levels,
       ),
       figures.Panel(
-        title="table 6",
-        x_label="tau",
+        title="in turn or at random (table 6)",
+        x_label="subnets at a time, tau",
         log_x=True,
         lines=_lines(pairs, ("total", "scheduling"), "concurrent"),
         levels=levels,
       ),
       figures.Panel(
-        title="table 2",
-        x_label="units of a block, of 1024",
+        title="shape of the blocks (table 2)",
+        x_label="units of a block, of 1,024",
         log_x=True,
         lines=_lines(
           grid_rows.of_method(same, "blockwise"),
@@ -188,6 +188,9 @@ def panels(rows: Sequence[rows_lib.Row]) -> list[figures.Panel]:
       ),
     ]
   return found
+
+
+_LEVELS = {"none": "no dropout", "conventional": "conventional dropout"}
 
 
 def _lines(rows: Sequence[rows_lib.Row], names: tuple[str, ...], by: str):

@@ -73,7 +73,7 @@ def report(rows: list[rows_lib.Row], done: list[rounds.Plan]) -> study.Report:
       sign_test(rows),
       *_untrained(rows),
     ],
-    draw=figures.drawing(_panels(rows), 2),
+    draw=figures.drawing(panels(rows), 2),
   )
 
 
@@ -115,18 +115,18 @@ def _untrained(rows: list[rows_lib.Row]) -> list[str]:
   return [f"Not all Sigma trained, and so in no verdict: {', '.join(labels)}."]
 
 
-def _panels(rows: list[rows_lib.Row]) -> list[figures.Panel]:
+def panels(rows: list[rows_lib.Row]) -> list[figures.Panel]:
+  """Returns a panel a row and kind of pruning."""
   return [
     figures.Panel(
       title=f"{label}: pruned {kind}",
-      y_label="test accuracy (%), 95 % intervals",
+      y_label="test accuracy (%)",
       x_label=f"{kind} left (%)",
       log_x=True,
       lines={
         method: _round_by_round(same)
         for (method,), same in rows_lib.group(own, "method").items()
       },
-      band="interval",
     )
     for (label, kind), own in rows_lib.group(rows, "row", "kind").items()
   ]
