@@ -23,6 +23,7 @@ from kdropout_jax.custom import CustomSchedule
 from kdropout_jax.custom import ScheduleProtocol
 from kdropout_jax.functional import assign_rows
 from kdropout_jax.functional import dropout
+from kdropout_jax.functional import kl_sparsity
 from kdropout_jax.functional import spatial_dropout
 from kdropout_jax.masks import guided
 from kdropout_jax.masks.guided import Guided
@@ -68,6 +69,7 @@ __all__ = (
   "dropout",
   "explain",
   "guided",
+  "kl_sparsity",
   "layer_masks",
   "linen",
   "masked_matmul",
