@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from experiments.foundations import averaging
+from experiments.foundations import features
 from experiments.foundations import gradient_noise
 from experiments.foundations import page
 from experiments.foundations import paper
@@ -87,3 +88,26 @@ def test_an_empty_folder_was_not_run(tmp_path):
   said = report_page.text(page.PAPER, tmp_path)
   (line,) = [x for x in said.splitlines() if x.startswith("| L2  ")]
   assert [c.strip() for c in line.split("|")[2:4]] == ["1.62", "2.50"]
+
+
+def test_units_that_are_off_count_as_sparse():
+  pixels = np.array([[1.0, 0.0], [0.0, 1.0]], np.float32)
+  eye = np.eye(2, dtype=np.float32)
+  params = {
+    "hidden_0": {"kernel": 2 * eye, "bias": np.array([0.0, -2.0])},
+    "logits": {"kernel": eye, "bias": np.zeros(2)},
+  }
+  hidden = features.activations(params, pixels)
+  assert hidden.tolist() == [[2.0, 0.0], [0.0, 0.0]]
+  found = features.sparsity(hidden)
+  assert found["mean_activation"] == 0.5 and found["share_near_zero"] == 0.75
+  # Reads back (2, 0) and (0, 0): errors 1, 0, 0, 1.
+  assert features.squared_error(params, pixels) == 0.5
+
+
+def test_filters_lie_side_by_side_each_at_its_own_scale():
+  kernel = np.stack([np.full(4, 3.0), np.array([0, -2.0, 0, 1])], axis=1)
+  image = features.tiles(kernel, 4)
+  assert image.shape == (5, 5)
+  np.testing.assert_array_equal(image[:2, :2], 1.0)
+  np.testing.assert_array_equal(image[:2, 3:], [[0, -1], [0, 0.5]])
