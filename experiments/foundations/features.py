@@ -126,7 +126,7 @@ def draw(path: pathlib.Path, shown: rows_lib.Row) -> None:
   """Draws filters above, and activations below, a column a method."""
   from matplotlib import figure
 
-  drawing = figure.Figure(figsize=(10, 10.5), layout="constrained")
+  drawing = figure.Figure(figsize=(10, 8), layout="constrained")
   axes = drawing.subplots(2, 2, height_ratios=(5, 2), squeeze=False)
   top = max(hidden.mean(axis=0).max() for _, hidden in shown.values())
   for column, (label, (kernel, hidden)) in enumerate(shown.items()):

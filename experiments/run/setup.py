@@ -321,6 +321,7 @@ def _options(
     implementation=common.implementation,
     vocabulary=vocabulary,
     input_rate=common.input_rate or None,
+    connections=methods.connections(common),
   )
 
 
