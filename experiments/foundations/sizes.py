@@ -70,7 +70,7 @@ CPU = Scale(
   num_points=10,
   rates=(0.1, 0.3, 0.5, 0.7, 0.9),
   widths=(64, 128, 256, 512),
-  train_sizes=(100, 500, 2000, 5000),
+  train_sizes=(100, 500, 2000),
 )
 
 SMOKE = Scale(
