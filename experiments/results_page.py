@@ -2,11 +2,11 @@
 
   python -m experiments.results_page --paper=gyro
 
-Every experiment leaves its numbers by ``--publish=docs/results/gyro`` (k-dropout,
-foundations); what left none says "not run". A second or two. The page judges all
-numbers by the rules of today; ``--again`` writes those verdicts into the
-numbers and pages of the experiments, too, where the old ones stay, dated, and
-``--draw`` draws their figures again.
+Every experiment leaves its numbers by ``--publish=docs/results/gyro``
+(k-dropout, foundations); what left none says "not run". A second or two. The
+page judges all numbers by the rules of today; ``--again`` writes those verdicts
+into the numbers and pages of the experiments, too, where the old ones stay,
+dated, and ``--draw`` draws their figures again.
 """
 
 import pathlib

@@ -23,12 +23,14 @@ from kdropout_jax.custom import CustomSchedule
 from kdropout_jax.custom import ScheduleProtocol
 from kdropout_jax.functional import assign_rows
 from kdropout_jax.functional import dropout
+from kdropout_jax.functional import kl_sparsity
 from kdropout_jax.functional import spatial_dropout
 from kdropout_jax.masks import guided
 from kdropout_jax.masks.guided import Guided
 from kdropout_jax.masks.sampling import layer_masks
 from kdropout_jax.masks.sampling import masks_for_steps
 from kdropout_jax.masks.sampling import subnet_masks
+from kdropout_jax.masks.sampling import subnet_noise
 from kdropout_jax.masks.schedules import subnet_ids
 from kdropout_jax.nn import linen
 from kdropout_jax.ops.explain import explain
@@ -37,6 +39,7 @@ from kdropout_jax.patterns import Bernoulli
 from kdropout_jax.patterns import Blocks
 from kdropout_jax.patterns import CustomPattern
 from kdropout_jax.patterns import ExactCount
+from kdropout_jax.patterns import Gaussian
 
 if TYPE_CHECKING:
   from kdropout_jax import analysis
@@ -52,6 +55,7 @@ __all__ = (
   "CustomPattern",
   "CustomSchedule",
   "ExactCount",
+  "Gaussian",
   "Guided",
   "Gyro",
   "MaskConfig",
@@ -68,6 +72,7 @@ __all__ = (
   "dropout",
   "explain",
   "guided",
+  "kl_sparsity",
   "layer_masks",
   "linen",
   "masked_matmul",
@@ -77,6 +82,7 @@ __all__ = (
   "spatial_dropout",
   "subnet_ids",
   "subnet_masks",
+  "subnet_noise",
   "subnets",
   "testing",
   "training",

@@ -121,6 +121,45 @@ def spatial_dropout(
   )
 
 
+def kl_sparsity(
+  activations: Float[Array, "B ... W"],
+  target: float = 0.05,
+  margin: float = 0.01,
+) -> Float[Array, ""]:
+  """Returns how far units are from being active a share `target` of the time.
+
+  ``sum_j KL(target || mean_j)`` over Bernoulli variables, mean_j the mean
+  activation of unit j over rows (and positions): the KL-sparsity of Srivastava
+  et al. 2014, table 9. Means of sigmoid units lie in (0, 1); those of ReLU
+  need not, so they count as at most ``1 - margin`` and at least `margin`, with
+  the slope of the penalty there: a unit outside is still pulled back. It is
+  float32, for a loss, times a strength.
+
+  Args:
+    activations: [B, ..., W] of a hidden layer.
+    target: in (0, 1).
+    margin: in (0, 1/2).
+
+  Raises:
+    ValueError: a number outside its range, or activations of a wrong shape.
+
+  >>> import jax.numpy as jnp, kdropout_jax as kd
+  >>> float(kd.kl_sparsity(jnp.full((4, 3), 0.25), target=0.25))
+  0.0
+  """
+  x = check_inputs(activations).astype(jnp.float32)
+  for name, value, high in (("target", target, 1.0), ("margin", margin, 0.5)):
+    _checks.check_static_number(name, value)
+    if not 0.0 < value < high:
+      raise ValueError(f"{name} must be in (0, {high:g}), got {value}")
+  mean = jnp.mean(x, axis=tuple(range(x.ndim - 1)))
+  inside = jnp.clip(mean, margin, 1.0 - margin)
+  # Of value `inside`, and of the slope of `mean`.
+  mean = jax.lax.stop_gradient(inside) + (mean - jax.lax.stop_gradient(mean))
+  odds = target * jnp.log(target / mean)
+  return jnp.sum(odds + (1 - target) * jnp.log((1 - target) / (1 - mean)))
+
+
 def select_and_scale(
   x: Float[Array, "..."],
   keep: Bool[Array, "..."],

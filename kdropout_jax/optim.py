@@ -1,4 +1,4 @@
-"""Optax transforms: max-norm projection, lazy updates, pruned weights."""
+"""Optax transforms: max-norm, late L1, lazy updates, pruned weights."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -14,8 +14,10 @@ from kdropout_jax.subnets import layouts
 
 __all__ = (
   "KeptOnlyState",
+  "LateL1State",
   "PrunedState",
   "kept_only",
+  "late_l1",
   "max_norm",
   "pruned",
 )
@@ -69,6 +71,65 @@ def max_norm(
     return jax.tree.map(leaf, updates, params), state
 
   return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
+
+
+class LateL1State(NamedTuple):
+  """State of `late_l1`.
+
+  Attributes:
+    count: int32 [], updates so far.
+  """
+
+  count: Any
+
+
+def late_l1(strength: float, start: int = 0) -> optax.GradientTransformation:
+  """Adds the gradient of an L1 penalty on weights, from a step on.
+
+  Srivastava et al. 2014, table 9: L1 applied towards the end of training. The
+  penalty is ``strength * sum |w|`` over parameters with two axes or more, as
+  those of `max_norm`; biases are left alone. Put it first in `optax.chain`:
+  it belongs to the gradient. Its slope at 0 is 0.
+
+  Args:
+    strength: of the penalty; not negative, finite.
+    start: updates before it sets in.
+
+  Returns:
+    A transformation that needs `params` in its update.
+
+  Raises:
+    ValueError: a wrong strength or start; no params in the update.
+
+  >>> import jax.numpy as jnp, kdropout_jax as kd
+  >>> late = kd.optim.late_l1(0.5, start=1)
+  >>> params, zeros = jnp.array([[2.0, -3.0]]), jnp.zeros((1, 2))
+  >>> _, state = late.update(zeros, late.init(params), params)
+  >>> late.update(zeros, state, params)[0].tolist()
+  [[0.5, -0.5]]
+  """
+  _checks.check_numbers(
+    "strength",
+    strength,
+    lambda v: np.isfinite(v) & (v >= 0),
+    "a finite number >= 0",
+  )
+  _checks.check_integer("start", start, 0)
+
+  def update(updates, state, params=None):
+    if params is None:
+      raise ValueError("late_l1 needs params: optimizer.update(g, s, params)")
+    slope = jnp.where(state.count >= start, strength, 0.0)
+
+    def leaf(u, p):
+      return u if p.ndim < 2 else u + (slope * jnp.sign(p)).astype(u.dtype)
+
+    updates = jax.tree.map(leaf, updates, params)
+    return updates, LateL1State(optax.safe_increment(state.count))
+
+  return optax.GradientTransformation(
+    lambda params: LateL1State(jnp.zeros((), jnp.int32)), update
+  )
 
 
 class KeptOnlyState(NamedTuple):

@@ -99,6 +99,43 @@ class Blocks:
 
 
 @dataclasses.dataclass(frozen=True)
+class Gaussian:
+  """Multiply every unit by noise of mean 1 (Srivastava et al. 2014, 10).
+
+  N(1, rate / (1 - rate)): of the variance that `Bernoulli` has after its
+  rescaling. It drops nothing, so there are no masks: `kd.subnet_noise` draws
+  what a subnet multiplies by, under any schedule.
+
+  Args:
+    rate: of the dropout whose variance it has, in [0, 1).
+
+  >>> Gaussian(0.5).variance
+  1.0
+  """
+
+  rate: float = 0.5
+
+  block_size = 1
+
+  def __post_init__(self):
+    _set_rate(self)
+    if self.rate == 1.0:
+      raise ValueError(
+        "rate must be < 1 for Gaussian noise, whose variance is rate / (1 -"
+        f" rate), got {self.rate}"
+      )
+
+  @property
+  def variance(self) -> float:
+    """Variance of the noise."""
+    return self.rate / (1.0 - self.rate)
+
+  def num_kept(self, width: int) -> int | None:
+    """Returns None: no unit is dropped."""
+    del width
+
+
+@dataclasses.dataclass(frozen=True)
 class CustomPattern:
   """Sample masks with a function of the user's own.
 
@@ -154,7 +191,7 @@ class _Count:
     return int(count)
 
 
-Pattern = Bernoulli | ExactCount | Blocks | CustomPattern
+Pattern = Bernoulli | ExactCount | Blocks | Gaussian | CustomPattern
 
 
 def check_rate(rate) -> float:
@@ -170,8 +207,8 @@ def check_pattern(pattern) -> None:
   """Raises a ValueError unless `pattern` is one of this module's."""
   if not isinstance(pattern, Pattern):
     raise ValueError(
-      "pattern must be Bernoulli, ExactCount, Blocks or CustomPattern, got"
-      f" {pattern!r}"
+      "pattern must be Bernoulli, ExactCount, Blocks, Gaussian or"
+      f" CustomPattern, got {pattern!r}"
     )
 
 

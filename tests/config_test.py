@@ -71,7 +71,7 @@ from kdropout_jax import patterns
     ),
     (
       lambda: kd.MaskConfig(kd.Standard(), 0.5, {"h": 4}, 8),
-      r"pattern must be Bernoulli, ExactCount, Blocks or CustomPattern",
+      r"pattern must be Bernoulli, ExactCount, Blocks, Gaussian or",
     ),
   ],
 )

@@ -316,3 +316,27 @@ def test_a_rate_may_be_a_scalar_of_any_kind():
   for wrong in (np.True_, jnp.array([0.5]), "0.5", jnp.float32("nan")):
     with pytest.raises(ValueError, match="rate must be"):
       kd.Bernoulli(wrong)
+
+
+def test_kl_sparsity_is_the_divergence_of_means(key):
+  x = jax.random.uniform(key, (30, 5, 4), minval=0.2, maxval=0.8)
+  mean, target = np.asarray(x, np.float64).mean(axis=(0, 1)), 0.1
+  expected = target * np.log(target / mean)
+  expected += (1 - target) * np.log((1 - target) / (1 - mean))
+  found = kd.kl_sparsity(x, target)
+  tolerance.assert_sums_close(found, expected.sum(), 150 + 4)
+  at_target = jax.grad(kd.kl_sparsity)(jnp.full((3, 2), 0.25), 0.25)
+  np.testing.assert_allclose(at_target, 0.0, atol=1e-6)
+
+
+def test_kl_sparsity_pulls_units_back_from_outside():
+  """A ReLU may be off, or active at more than 1 on average."""
+  x = jnp.array([[0.0, 7.0, 0.05]] * 4)
+  value, slope = jax.value_and_grad(kd.kl_sparsity)(x, 0.05)
+  assert np.isfinite(value)
+  assert (slope[:, 0] < 0).all() and (slope[:, 1] > 0).all()
+  margins = kd.kl_sparsity(jnp.array([[0.01, 0.99, 0.05]]), 0.05)
+  tolerance.assert_sums_close(value, margins, 4 + 3)
+  for name, wrong in (("target", 0.0), ("target", 1.0), ("margin", 0.5)):
+    with pytest.raises(ValueError, match=rf"{name} must be in \(0, .*{wrong}"):
+      kd.kl_sparsity(x, **{name: wrong})

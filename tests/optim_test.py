@@ -212,3 +212,57 @@ def test_max_norm_promotes_nothing_implicitly():
   new = np.asarray(params["w"] + updates["w"], np.float64)
   # The factor and the weight are rounded to eight bits each.
   np.testing.assert_allclose(np.linalg.norm(new, axis=0), 2.0, rtol=2**-7)
+
+
+def test_late_l1_adds_the_sign_of_weights_from_its_step_on():
+  late = kd.optim.late_l1(0.25, start=2)
+  params = {"kernel": jnp.array([[2.0, -3.0, 0.0]]), "bias": jnp.ones(3)}
+  grads = jax.tree.map(jnp.ones_like, params)
+  state, seen = late.init(params), []
+  update = jax.jit(late.update)
+  for _ in range(4):
+    found, state = update(grads, state, params)
+    np.testing.assert_array_equal(found["bias"], 1.0)
+    seen.append(found["kernel"][0].tolist())
+  assert seen == [[1.0, 1.0, 1.0]] * 2 + [[1.25, 0.75, 1.0]] * 2
+
+
+@pytest.mark.parametrize(
+  ("strength", "start", "match"),
+  [
+    (-0.1, 0, "strength must be a finite number >= 0, got -0.1"),
+    (float("nan"), 0, "got nan"),
+    (0.1, -1, "start must be >= 0, got -1"),
+    (0.1, 0.5, "start must be an integer, got 0.5"),
+  ],
+)
+def test_wrong_l1s_are_refused(strength, start, match):
+  with pytest.raises(ValueError, match=match):
+    kd.optim.late_l1(strength, start)
+  with pytest.raises(ValueError, match="late_l1 needs params"):
+    kd.optim.late_l1(0.1).update({}, kd.optim.late_l1(0.1).init({}))
+
+
+def test_max_norm_keeps_directions_and_takes_a_radius_a_layer():
+  """By `optax.masked`: each layer has a ball of its own."""
+  radii = {"a": 1.0, "b": 3.0}
+  project = optax.chain(
+    *(
+      optax.masked(kd.optim.max_norm(c), {k: k == name for k in radii})
+      for name, c in radii.items()
+    )
+  )
+  random = np.random.default_rng(0)
+  params = {k: jnp.asarray(random.normal(size=(20, 4)) * 2) for k in radii}
+  zeros = jax.tree.map(jnp.zeros_like, params)
+  updates, _ = project.update(zeros, project.init(params), params)
+  new = optax.apply_updates(params, updates)
+  for name, radius in radii.items():
+    before, after = (np.asarray(t[name], np.float64) for t in (params, new))
+    norms = np.linalg.norm(after, axis=0)
+    bound = tolerance.of_sums(new[name].dtype, 20, radius)
+    assert (norms <= radius + bound).all()
+    cosines = (before * after).sum(0) / norms / np.linalg.norm(before, axis=0)
+    # An angle of eps, whose cosine is 1 - eps**2 / 2.
+    epsilon = float(jnp.finfo(new[name].dtype).eps)
+    assert (1 - cosines < tolerance.SAFETY * 20 * epsilon**2).all()

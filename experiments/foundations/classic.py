@@ -57,8 +57,9 @@ def measure(scale: sizes.Scale, store: sweeps.Store) -> study.Report:
       f"Dropped: {paper.INPUT_RATE:g} of the inputs, {paper.HIDDEN_RATE:g} of"
       " the hidden units. inverted: `--rescale=expected`; at_test:"
       " `--rescale=at_test`. For a linear layer both have one expectation"
-      " (a test enumerates all masks); training differs, since weights that"
-      " are multiplied at test see smaller inputs then."
+      " (a test enumerates all masks). Training differs: with weights w that"
+      " count for p w at test, an optimizer's step is p times as large there,"
+      " and so are the initial weights."
     ],
     draw=figures.drawing([figures.Panel(title="one point a run", dots=dots)]),
   )

@@ -57,20 +57,20 @@ CPU = Scale(
   name="cpu",
   common=_MNIST
   | dict(
+    mean_pool=2,
     num_train=3000,
-    valid_fraction=1 / 6,
     hidden=256,
     num_hidden=2,
     batch_size=100,
-    epochs=40,
+    epochs=30,
     learning_rate=1e-3,
   ),
-  batches=25,
+  batches=30,
   seeds=5,
   num_points=10,
   rates=(0.1, 0.3, 0.5, 0.7, 0.9),
   widths=(64, 128, 256, 512),
-  train_sizes=(100, 500, 2000, 5000),
+  train_sizes=(100, 500, 2000),
 )
 
 SMOKE = Scale(
@@ -86,7 +86,7 @@ SMOKE = Scale(
     epochs=4,
     learning_rate=3e-3,
   ),
-  batches=8,
+  batches=10,
   seeds=2,
   num_points=2,
   rates=(0.2, 0.5),

@@ -24,7 +24,7 @@ from typing import Any
 import jax.numpy as jnp
 from flax import linen as nn
 
-CONVOLUTIONAL = ("alexnet", "lenet", "resnet18")
+CONVOLUTIONAL = ("alexnet", "cnn_wan", "cnn_wan_cifar", "lenet", "resnet18")
 """Models with convolutions, which XLA's CPU compiler runs slowly under vmap."""
 
 
@@ -45,6 +45,8 @@ class Options:
     implementation: of the masked products; see `kd.masked_matmul`.
     vocabulary: tokens of a text model.
     input_rate: probability of dropping an input, at a site of its own.
+    connections: makes a dense layer that drops weights (DropConnect) in place
+      of a hidden dense layer.
   """
 
   num_classes: int
@@ -59,6 +61,7 @@ class Options:
   implementation: str = "auto"
   vocabulary: int | None = None
   input_rate: float | None = None
+  connections: Callable[..., nn.Module] | None = None
 
   def __post_init__(self):
     sizes = (self.hidden, self.num_hidden, *(self.channels or ()))
@@ -100,6 +103,10 @@ class Options:
       raise ValueError(
         f"model {model!r} reads no text, but the dataset is one of text; give"
         " it model='bert'"
+      )
+    if "connections" in names and self.connections is not None:
+      raise ValueError(
+        f"drops must be 'units' for model {model!r}, got 'weights'"
       )
     for name, value in self.given(*names).items():
       raise ValueError(f"{name}={value} has no effect on model {model!r}")

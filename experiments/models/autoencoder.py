@@ -22,6 +22,7 @@ class Autoencoder(nn.Module):
     dropout: makes a dropout site from its name.
     hidden: units of the code.
     input_rate: probability of dropping an input (a denoising autoencoder).
+    connections: makes a hidden layer that drops weights, in place of units.
     initialiser: name of the initialiser.
     implementation: of the masked products.
     dtype: of the computation.
@@ -30,6 +31,7 @@ class Autoencoder(nn.Module):
   dropout: Callable[..., nn.Module]
   hidden: int = 256
   input_rate: float = 0.0
+  connections: Callable[..., nn.Module] | None = None
   initialiser: str = "glorot"
   implementation: str = "auto"
   dtype: Any = jnp.float32
@@ -55,7 +57,7 @@ class Autoencoder(nn.Module):
       (self.hidden,),
       x.shape[-1],
       dropout=self.dropout,
-      layers=dense.Layers(self.initialiser, True, self.dtype),
+      layers=dense.Layers(self.initialiser, True, self.dtype, self.connections),
       call=dense.Call(train, subnets, assignment, self.implementation),
       input_rate=self.input_rate,
     )
@@ -83,6 +85,7 @@ def _build(options: models.Options) -> Autoencoder:
     dropout=options.dropout,
     hidden=options.width(256),
     input_rate=options.input_rate or 0.0,
+    connections=options.connections,
     initialiser=options.init or "glorot",
     implementation=options.implementation,
     dtype=options.dtype,

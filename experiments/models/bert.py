@@ -119,7 +119,7 @@ def _check(x: Any, sizes: encoder.Sizes) -> None:
 
 def _build(options: models.Options) -> Bert:
   """Widths are those of whole heads of 64 features."""
-  options.refuse("bert", "channels", "init", "input_rate")
+  options.refuse("bert", *("connections", "channels", "init", "input_rate"))
   hidden = options.hidden or 64 * max(1, round(12 * options.width_scale))
   sizes = encoder.Sizes(
     vocabulary=options.vocabulary or encoder.Sizes.vocabulary,

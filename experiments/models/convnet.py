@@ -26,6 +26,7 @@ class ConvNet(nn.Module):
     pools: for each convolution, whether 2x2 max pooling follows it.
     hidden: units of a hidden dense layer.
     num_hidden: number of hidden dense layers.
+    connections: makes a hidden layer that drops weights, in place of units.
     initialiser: name of the initialiser.
     implementation: of the masked products.
     dtype: of the computation.
@@ -37,6 +38,7 @@ class ConvNet(nn.Module):
   pools: tuple[bool, ...]
   hidden: int = 1024
   num_hidden: int = 2
+  connections: Callable[..., nn.Module] | None = None
   initialiser: str = "glorot"
   implementation: str = "auto"
   dtype: Any = jnp.float32
@@ -66,7 +68,9 @@ class ConvNet(nn.Module):
       (self.hidden,) * self.num_hidden,
       self.num_classes,
       dropout=self.dropout,
-      layers=dense.Layers(self.initialiser, False, self.dtype),
+      layers=dense.Layers(
+        self.initialiser, False, self.dtype, self.connections
+      ),
       call=dense.Call(train, subnets, assignment, self.implementation),
     )
 
@@ -90,6 +94,8 @@ def build(
   name: str,
   channels: tuple[int, ...],
   pools: tuple[bool, ...],
+  hidden: int = 1024,
+  num_hidden: int = 2,
 ) -> ConvNet:
   """Returns a network of this kind."""
   options.refuse(name, "input_rate", "vocabulary")
@@ -98,8 +104,9 @@ def build(
     dropout=options.dropout,
     channels=options.widths(channels),
     pools=pools,
-    hidden=options.width(1024),
-    num_hidden=options.num_hidden or 2,
+    hidden=options.width(hidden),
+    num_hidden=options.num_hidden or num_hidden,
+    connections=options.connections,
     initialiser=options.init or "glorot",
     implementation=options.implementation,
     dtype=options.dtype,

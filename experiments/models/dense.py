@@ -83,11 +83,38 @@ class Layers:
     initialiser: a name of `inits`.
     use_bias: whether there are biases.
     dtype: of the computation.
+    connections: makes a hidden layer that drops weights; None: none does.
   """
 
   initialiser: str
   use_bias: bool = True
   dtype: Any = jnp.float32
+  connections: Callable[..., nn.Module] | None = None
+
+  def connect(
+    self,
+    x: Float[Array, "B I"],
+    features: int,
+    number: int,
+    call: Call,
+  ) -> Float[Array, "B O"]:
+    """Applies hidden layer `number` of ReLU, which drops weights."""
+    assert self.connections is not None
+    layer = self.connections(
+      features=features,
+      activation=nn.relu,
+      use_bias=self.use_bias,
+      dtype=self.dtype,
+      name=f"hidden_{number}",
+      **inits.layer_inits(self.initialiser, x.shape[-1]),
+    )
+    subnets = models.site_ids(call.subnets, number) if call.train else None
+    return layer(
+      x,
+      deterministic=not call.train,
+      subnets=subnets,
+      assignment=None if subnets is None else call.assignment,
+    )
 
   def dense(
     self,
@@ -150,6 +177,10 @@ def fully_connected(
     in_mask = call.masks(site, len(widths), x.shape[-1])
     x = call.drop(site, len(widths), x, in_mask)
   for i, width in enumerate(widths):
+    if layers.connections is not None:
+      in_mask = None  # Inputs that are dropped are 0 already.
+      x = layers.connect(x, width, i, call)
+      continue
     site = dropout(name=f"dropout_{i}")
     masks = call.masks(site, i, width)
     x = layers.dense(

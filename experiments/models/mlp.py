@@ -31,6 +31,7 @@ class Mlp(nn.Module):
     num_hidden: number of hidden layers.
     last_factor: units of the last hidden layer, in units of `hidden`.
     input_rate: probability of dropping an input.
+    connections: makes a hidden layer that drops weights, in place of units.
     initialiser: name of the initialiser.
     use_bias: whether there are biases.
     implementation: of the masked products.
@@ -43,6 +44,7 @@ class Mlp(nn.Module):
   num_hidden: int = 2
   last_factor: int = 1
   input_rate: float = 0.0
+  connections: Callable[..., nn.Module] | None = None
   initialiser: str = "torch_linear"
   use_bias: bool = True
   implementation: str = "auto"
@@ -69,7 +71,9 @@ class Mlp(nn.Module):
       (*widths, self.last_factor * self.hidden),
       self.num_classes,
       dropout=self.dropout,
-      layers=dense.Layers(self.initialiser, self.use_bias, self.dtype),
+      layers=dense.Layers(
+        self.initialiser, self.use_bias, self.dtype, self.connections
+      ),
       call=dense.Call(train, subnets, assignment, self.implementation),
       input_rate=self.input_rate,
     )
@@ -93,6 +97,7 @@ def _build(
     num_hidden=options.num_hidden or num_hidden,
     last_factor=last_factor,
     input_rate=options.input_rate or 0.0,
+    connections=options.connections,
     initialiser=options.init or initialiser,
     use_bias=use_bias,
     implementation=options.implementation,

@@ -137,7 +137,9 @@ class ResNet(nn.Module):
 
 
 def _build(options: models.Options) -> ResNet:
-  options.refuse("resnet18", "input_rate", "num_hidden", "vocabulary")
+  options.refuse(
+    "resnet18", *("connections", "input_rate", "num_hidden", "vocabulary")
+  )
   channels = options.widths((64, 128, 256, 512))
   return ResNet(
     num_classes=options.num_classes,

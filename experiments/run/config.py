@@ -34,6 +34,7 @@ LR_SCHEDULES = ("constant", "cosine", "drops", "linear")
 DATA_PLACEMENTS = ("auto", "device", "stream")
 PRECISIONS = ("float32", "tensorfloat32", "bfloat16")
 
+_NOT_NEGATIVE = (lambda v: 0 <= v < float("inf"), ">= 0")
 _DROPS = (lambda c: c.lr_schedule == "drops", "lr_schedule=drops")
 
 _field = fields.field
@@ -179,7 +180,28 @@ class RunConfig(methods.Fields):
   weight_decay: float = _field(
     0.0,
     "decoupled for adam (AdamW), added to the gradient for the others",
-    rule=(lambda v: 0 <= v < float("inf"), ">= 0"),
+    rule=_NOT_NEGATIVE,
+  )
+  l1: float = _field(
+    0.0, "strength of an L1 penalty on weights", rule=_NOT_NEGATIVE
+  )
+  l1_from: float = _field(
+    0.0,
+    "share of the run after which it sets in",
+    rule=fields.BELOW_1,
+    used=(lambda c: c.l1 > 0, "l1 > 0"),
+  )
+  sparsity: float = _field(
+    0.0,
+    "strength of a KL penalty on hidden layers' mean activations",
+    rule=_NOT_NEGATIVE,
+    used=(lambda c: c.subnet_training == "masked", "subnet_training=masked"),
+  )
+  sparsity_target: float = _field(
+    0.05,
+    "mean activation that it wants",
+    rule=(lambda v: 0 < v < 1, "in (0, 1)"),
+    used=(lambda c: c.sparsity > 0, "sparsity > 0"),
   )
   epochs: int = _field(
     30, "epochs; or give --num_steps", rule=fields.AT_LEAST_1

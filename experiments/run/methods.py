@@ -19,6 +19,7 @@ from kdropout_jax import patterns
 SUBNET_TRAININGS = ("masked", "small", "extract")
 DROPPED_WEIGHTS = ("caught_up", "frozen")
 ASSIGNMENTS = ("rows", "label")
+DROPS = ("units", "weights")
 LEGACY = ("none", "authors")
 
 _MAX_WINDOWS = 60  # More lines would make a figure grey.
@@ -83,6 +84,11 @@ class Fields:
     rule=fields.AT_LEAST_1,
     used=(lambda c: c.pattern == "blocks", "pattern=blocks"),
   )
+  drops: str = _field(
+    "units",
+    "what is dropped; weights: DropConnect in the hidden dense layers",
+    choices=DROPS,
+  )
   rescale: str = _field(
     "expected", "by which share", choices=get_args(functional.Rescale)
   )
@@ -118,7 +124,9 @@ class Fields:
   )
 
 
-_OF_DROPOUT = ("rate", "input_rate", "pattern", "rescale", "row_layout")
+_OF_DROPOUT = (
+  *("rate", "input_rate", "pattern", "drops", "rescale", "row_layout"),
+)
 """Fields of every method that drops units."""
 
 
@@ -133,6 +141,7 @@ class Method:
     assigns: whether an example may choose among the subnets of a step.
     columns: (fields, steps of the run) -> what a table's row says of it.
     authors: fields that ``--legacy=authors`` stands for.
+    fixed: fields of every method that this one decides itself.
   """
 
   schedule: Callable[[Any, int], kd_config.BuiltIn | kd.Guided] | None
@@ -141,6 +150,7 @@ class Method:
   assigns: bool = False
   columns: Callable[[Any, int], dict[str, Any]] = lambda c, num_steps: {}
   authors: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  fixed: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
   @property
   def drops(self) -> bool:
@@ -218,11 +228,16 @@ METHODS = {
     ),
     shown=("total", "concurrent", "temperature", "explore"),
   ),
+  "gaussian": Method(lambda c, _: kd.Standard(), fixed={"pattern": "gaussian"}),
+  "drop_connect": Method(
+    lambda c, _: kd.Standard(), fixed={"drops": "weights"}
+  ),
 }
 
 PATTERNS: dict[str, Callable[[Any], Callable[..., patterns.Pattern]]] = {
   "bernoulli": lambda c: kd.Bernoulli,
   "exact": lambda c: kd.ExactCount,
+  "gaussian": lambda c: kd.Gaussian,
   "blocks": lambda c: functools.partial(kd.Blocks, block_size=c.block_size),
 }
 """{name: fields -> from rate to pattern}."""
@@ -248,8 +263,10 @@ def _used_if() -> dict[str, fields.Rule]:
   for one in dataclasses.fields(Fields):
     if one.name in _OF_DROPOUT:
       found[one.name] = (
-        lambda c: METHODS[c.method].drops,
-        "any method but none",
+        lambda c, name=one.name: (
+          METHODS[c.method].drops and name not in METHODS[c.method].fixed
+        ),
+        _any_method_but(one.name),
       )
     elif names := users(one.name):
       found[one.name] = (
@@ -257,6 +274,11 @@ def _used_if() -> dict[str, fields.Rule]:
         f"method={' or '.join(names)}",
       )
   return found
+
+
+def _any_method_but(name: str) -> str:
+  own = [m for m, method in METHODS.items() if name in method.fixed]
+  return f"any method but {' and '.join(['none', *own])}"
 
 
 USED_IF = _used_if()
@@ -267,7 +289,24 @@ def check(config: Fields) -> None:
   """Raises a ValueError where the method's values do not fit each other."""
   if METHODS[config.method].drops:
     schedule(config, num_steps=getattr(config, "num_steps", None) or 1)
+    _check_pattern(config)
     site(config)(name="check")
+
+
+def _check_pattern(config: Fields) -> None:
+  """Refuses noise where weights are dropped or another scale is asked for."""
+  if value(config, "pattern") != "gaussian":
+    return
+  kd.Gaussian(config.rate)  # Raises at rate 1.
+  if value(config, "drops") != "units":
+    raise ValueError(
+      "pattern must be one of masks where drops=weights, got 'gaussian'"
+    )
+  if config.rescale != "expected":
+    raise ValueError(
+      "rescale must be 'expected' with pattern=gaussian, whose noise has mean"
+      f" 1, got {config.rescale!r}"
+    )
 
 
 def schedule(
@@ -296,15 +335,36 @@ def window_starts(config: Fields, num_steps: int) -> Sequence[int]:
   return tuple(starts) if is_seen else ()
 
 
+def value(config: Any, name: str) -> Any:
+  """Returns a field of every method, which the method may decide itself."""
+  return METHODS[config.method].fixed.get(name, getattr(config, name))
+
+
 def site(config: Fields) -> functools.partial:
   """Returns what makes a dropout site: call it with the site's name."""
+  units = METHODS[config.method].drops and value(config, "drops") == "units"
   return functools.partial(
     kd.linen.Dropout,
-    rate=config.rate if METHODS[config.method].drops else 0.0,
-    pattern=PATTERNS[config.pattern](config),
-    rescale=config.rescale,  # pyright: ignore[reportArgumentType]
-    row_layout=config.row_layout,  # pyright: ignore[reportArgumentType]
+    rate=config.rate if units else 0.0,
+    **_settings(config),
   )
+
+
+def connections(config: Fields) -> functools.partial | None:
+  """Returns what makes a dense layer that drops weights; None: none does."""
+  if value(config, "drops") == "units":
+    return None
+  return functools.partial(
+    kd.linen.DropConnectDense, rate=config.rate, **_settings(config)
+  )
+
+
+def _settings(config: Fields) -> dict[str, Any]:
+  return {
+    "pattern": PATTERNS[value(config, "pattern")](config),
+    "rescale": config.rescale,
+    "row_layout": config.row_layout,
+  }
 
 
 def assign(config: Any, num_classes: int) -> Any:
@@ -328,6 +388,7 @@ def describe(config: Fields) -> str:
     names += ("rate",)
     names += ("input_rate",) if config.input_rate else ()
     names += ("pattern",) if config.pattern != "bernoulli" else ()
+    names += ("drops",) if config.drops != "units" else ()
     names += ("block_size",) if config.pattern == "blocks" else ()
   values = {name: getattr(config, name) for name in names}
   return " ".join(f"{k}={v}" for k, v in values.items() if v is not None)

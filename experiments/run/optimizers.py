@@ -25,10 +25,13 @@ def make(
   factor = lr_factor(config, num_steps, steps_per_epoch)
 
   def make_optimizer(learning_rate):
-    base = unprojected(learning_rate)
-    if config.max_norm is None:
-      return base
-    return optax.chain(base, kd.optim.max_norm(config.max_norm))
+    parts: list[optax.GradientTransformation] = [unprojected(learning_rate)]
+    if config.l1:
+      start = int(config.l1_from * num_steps)
+      parts.insert(0, kd.optim.late_l1(config.l1, start))
+    if config.max_norm is not None:
+      parts.append(kd.optim.max_norm(config.max_norm))
+    return optax.chain(*parts) if len(parts) > 1 else parts[0]
 
   def unprojected(learning_rate):
     def rate(count):

@@ -264,7 +264,29 @@ def _task(common, dataset, num_steps: int) -> task_lib.Task:
     # A model that is no classifier brings a score of its own.
     score=getattr(model, "losses_and_hits", task_lib.losses_and_hits),
     assign=methods.assign(common, info.num_classes),
+    **_penalty(common),
   )
+
+
+def _penalty(common) -> dict[str, Any]:
+  """Returns the fields of a task that penalise hidden layers' activations."""
+  if not common.sparsity:
+    return {}
+
+  def penalty(outputs):
+    if not outputs:
+      raise ValueError(
+        f"sparsity is for models with layers hidden_0, hidden_1, ..., got"
+        f" {common.model!r}"
+      )
+    layers = [kd.kl_sparsity(x, common.sparsity_target) for x in outputs]
+    return common.sparsity * sum(layers)
+
+  def watched(module, method):
+    is_hidden = (module.name or "").startswith("hidden_")
+    return is_hidden and method == "__call__"
+
+  return {"watched": watched, "penalty": penalty}
 
 
 def _run_steps(
@@ -307,6 +329,7 @@ def _options(
     implementation=common.implementation,
     vocabulary=vocabulary,
     input_rate=common.input_rate or None,
+    connections=methods.connections(common),
   )
 
 

@@ -5,10 +5,11 @@ samples its own rows, and a subnet can be rebuilt from its id at any time.
 """
 
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Integer, UInt
+from jaxtyping import Array, Bool, Float, Integer, UInt
 
 from kdropout_jax import _checks
 from kdropout_jax import _keys
@@ -17,6 +18,7 @@ from kdropout_jax import config
 from kdropout_jax import patterns
 from kdropout_jax._types import Key
 from kdropout_jax._types import Step
+from kdropout_jax._types import UnsupportedError
 from kdropout_jax.masks import schedules
 from kdropout_jax.masks import selection
 
@@ -43,6 +45,7 @@ def subnet_masks(
 
   Raises:
     ValueError: ids that are not integers [T], a wrong width or pattern.
+    UnsupportedError: `kd.Gaussian`, which drops nothing.
 
   >>> import jax, jax.numpy as jnp, kdropout_jax as kd
   >>> ids = jnp.array([7, 7, 8])
@@ -51,6 +54,60 @@ def subnet_masks(
   [3, 3, 3]
   """
   patterns.check_pattern(pattern)
+  if isinstance(pattern, patterns.Gaussian):
+    raise UnsupportedError(
+      "kd.Gaussian drops no unit, so there are no masks to sample, to multiply"
+      " by or to make small networks of: use kd.subnet_noise, or another"
+      " pattern"
+    )
+  mask_keys = _mask_keys(layer_key, ids, width)
+  count = blocks.num_blocks(width, pattern.block_size)
+  num_kept = pattern.num_kept(width)
+  if isinstance(pattern, patterns.CustomPattern):
+    keep = _sample_custom(mask_keys, width, pattern)
+  elif num_kept is None:
+    keep = _sample_bernoulli(mask_keys, count, pattern.rate)
+  else:
+    bits = _random_bits(mask_keys, count)
+    keep = selection.keep_smallest(bits, num_kept)
+  return blocks.Masks(keep, width, pattern.block_size, num_kept)
+
+
+def subnet_noise(
+  layer_key: Key,
+  ids: Integer[Array, "T"],
+  width: int,
+  pattern: patterns.Gaussian,
+) -> Float[Array, "T W"]:
+  """Draws what the subnets `ids` multiply a layer's units by.
+
+  Args:
+    layer_key: the layer's run-long key; never fold a step into it.
+    ids: any integers [T]; equal ids give equal noise.
+    width: units W of the layer.
+    pattern: `kd.Gaussian`.
+
+  Returns:
+    float32 [T, W], of mean 1.
+
+  Raises:
+    ValueError: as for `subnet_masks`, or a pattern that drops units.
+
+  >>> import jax, jax.numpy as jnp, kdropout_jax as kd
+  >>> ids, key = jnp.array([7, 8, 7]), jax.random.key(0)
+  >>> noise = kd.subnet_noise(key, ids, 6, kd.Gaussian(0.5))
+  >>> bool((noise[0] == noise[2]).all()), bool((noise[0] == noise[1]).any())
+  (True, False)
+  """
+  if not isinstance(pattern, patterns.Gaussian):
+    raise ValueError(f"pattern must be kd.Gaussian, got {pattern!r}")
+  keys = _mask_keys(layer_key, ids, width)
+  draws = jax.vmap(lambda key: jax.random.normal(key, (width,), jnp.float32))
+  return 1.0 + math.sqrt(pattern.variance) * draws(keys)
+
+
+def _mask_keys(layer_key: Key, ids: Integer[Array, "T"], width: int) -> Key:
+  """Returns one key a subnet, after a look at the arguments."""
   _checks.check_int32("width", width)
   if not isinstance(ids, (list, tuple)):
     _checks.check_array("ids", ids)
@@ -65,19 +122,9 @@ def subnet_masks(
       f"ids must be integers [T], got {ids.dtype} {tuple(ids.shape)}"
     )
   layer_key = _keys.single(layer_key, "layer_key")
-  mask_keys = jax.vmap(jax.random.fold_in, (None, 0))(
+  return jax.vmap(jax.random.fold_in, (None, 0))(
     layer_key, ids.astype(jnp.uint32)
   )
-  count = blocks.num_blocks(width, pattern.block_size)
-  num_kept = pattern.num_kept(width)
-  if isinstance(pattern, patterns.CustomPattern):
-    keep = _sample_custom(mask_keys, width, pattern)
-  elif num_kept is None:
-    keep = _sample_bernoulli(mask_keys, count, pattern.rate)
-  else:
-    bits = _random_bits(mask_keys, count)
-    keep = selection.keep_smallest(bits, num_kept)
-  return blocks.Masks(keep, width, pattern.block_size, num_kept)
 
 
 def layer_masks(

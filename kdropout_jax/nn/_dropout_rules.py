@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from kdropout_jax import _checks
+from kdropout_jax import _shardings
 from kdropout_jax import blocks
 from kdropout_jax import functional
 from kdropout_jax import patterns
@@ -52,11 +53,21 @@ class DropoutRule:
     _checks.check_option("row_layout", self.row_layout, functional.RowLayout)
     if self.batch_size is not None:
       _checks.check_positive("batch_size", self.batch_size)
+    if self.is_noise and self.rescale != "expected":
+      raise ValueError(
+        "rescale must be 'expected' with kd.Gaussian, whose noise has mean 1,"
+        f" got {self.rescale!r}"
+      )
 
   @property
   def rate(self) -> float:
     """Probability with which a unit is dropped."""
     return self.pattern.rate
+
+  @property
+  def is_noise(self) -> bool:
+    """Whether units are multiplied by noise, and none is dropped."""
+    return isinstance(self.pattern, patterns.Gaussian)
 
   def broadcast(self, dims: tuple[int, ...]) -> "DropoutRule":
     """Returns this rule with other `broadcast_dims`."""
@@ -91,12 +102,19 @@ class DropoutRule:
     if deterministic or self.rate in (0.0, 1.0):
       return self.without_masks(x, deterministic)
     if masks is not None:
+      if self.is_noise:
+        raise UnsupportedError(
+          "kd.Gaussian multiplies by noise and has no masks: give subnets=ids"
+        )
       return self.apply(x, masks, assignment)
     if subnets is None:
       return self.draw_and_apply(x, step_key())
     ids = _streams.check_subnets(subnets)
     if 0 in x.shape:
       return x
+    if self.is_noise:
+      noise = self._noise(x, run_key(), ids)
+      return self._multiply(x, noise, assignment)
     return self.apply(x, self.sample(x, run_key(), ids), assignment)
 
   def without_masks(
@@ -132,6 +150,9 @@ class DropoutRule:
       )
     x = functional.check_inputs(x)
     rows = jnp.arange(x.shape[0], dtype=jnp.uint32)
+    if self.is_noise:
+      noise = self._noise(x, key, rows)
+      return dataclasses.replace(self, batch_size=None)._multiply(x, noise)
     masks = self.sample(x, key, rows)
     return dataclasses.replace(self, batch_size=None).apply(x, masks)
 
@@ -149,11 +170,7 @@ class DropoutRule:
       # Stochastic depth: a row has one flag, of which no share is exact.
       pattern = patterns.Bernoulli(self.rate)
     if isinstance(pattern, patterns.Bernoulli):
-      if 0 in self._dims(x) and ids.shape[0] > 1:
-        raise UnsupportedError(
-          "broadcast_dims with the batch axis gives all rows one mask, but"
-          f" {ids.shape[0]} subnets share this batch"
-        )
+      self._check_rows_apart(x, ids)
       width = math.prod(shape[1:])
     else:
       if x.ndim - 1 in self._dims(x):
@@ -182,6 +199,40 @@ class DropoutRule:
     return functional.select_and_scale(
       x, keep.reshape(shape), masks, self.rate, self.rescale
     )
+
+  def _noise(
+    self, x: Float[Array, "B ... W"], layer_key: Key, ids: Ids
+  ) -> Float[Array, "T _"]:
+    """Draws noise for every non-batch element that is not broadcast."""
+    self._check_rows_apart(x, ids)
+    width = math.prod(self._mask_shape(x)[1:])
+    pattern: Any = self.pattern
+    return sampling.subnet_noise(layer_key, ids, width, pattern)
+
+  def _multiply(
+    self,
+    x: Float[Array, "B ... W"],
+    noise: Float[Array, "T _"],
+    assignment: Int[Array, "B"] | None = None,
+  ) -> Float[Array, "B ... W"]:
+    """Multiplies each row by the noise of the subnet that it trains."""
+    own = functional.row_masks(
+      noise.astype(x.dtype),
+      x.shape[0],
+      self.row_layout,
+      assignment,
+      self.batch_size,
+    )
+    own = own.reshape(self._keep_shape(x, noise.shape[1]))
+    return x * _shardings.like(own, x)
+
+  def _check_rows_apart(self, x: Array, ids: Ids) -> None:
+    """Refuses one mask for all rows where subnets share a batch."""
+    if 0 in self._dims(x) and ids.shape[0] > 1:
+      raise UnsupportedError(
+        "broadcast_dims with the batch axis gives all rows one mask, but"
+        f" {ids.shape[0]} subnets share this batch"
+      )
 
   def _dims(self, x: Array) -> tuple[int, ...]:
     for dim in self.broadcast_dims:

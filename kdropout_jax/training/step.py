@@ -6,6 +6,7 @@ network, say) takes its place by having its signature.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -150,17 +151,27 @@ def make_row_losses(
   inputs = read_inputs(worker, step, batch)
 
   def row_losses(params):
-    logits, updated = task.model.apply(
+    call = functools.partial(
+      task.model.apply,
       {"params": params, **collections},
       inputs,
       train=True,
       subnets=chosen.ids,
       assignment=chosen.slots,
       rngs=rngs,
-      mutable=list(collections),
     )
+    if task.penalty is None:
+      logits, updated = call(mutable=list(collections))
+      losses, hits = task.score(logits, batch.labels, inputs)
+      return losses, hits, updated
+    logits, updated = call(
+      mutable=[*collections, "intermediates"],
+      capture_intermediates=task.watched or False,
+    )
+    updated = dict(updated)
+    seen = jax.tree.leaves(updated.pop("intermediates", {}))
     losses, hits = task.score(logits, batch.labels, inputs)
-    return losses, hits, updated
+    return losses + task.penalty(seen), hits, updated
 
   return row_losses
 

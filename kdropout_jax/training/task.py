@@ -65,6 +65,10 @@ class Task:
       subnets that depend on the example.
     score: from logits, labels and the model's inputs to the losses and the
       hits of the rows, float32 [B] each.
+    watched: whether the output of a call, (module, method's name), enters the
+      penalty.
+    penalty: from a list of these outputs to a number that is added to the loss
+      of each row; None: no penalty.
   """
 
   model: nn.Module
@@ -80,6 +84,8 @@ class Task:
   augment: Callable[[Any, Key], Any] | None = None
   assign: Callable[[Any, Array], Int[Array, "B"]] | None = None
   score: Callable[[Any, Any, Any], tuple[Array, Array]] = losses_and_hits
+  watched: Callable[[nn.Module, str], bool] | None = None
+  penalty: Callable[[list[Any]], Array] | None = None
 
   @property
   def steps_per_epoch(self) -> int:

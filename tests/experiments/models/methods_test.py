@@ -16,7 +16,7 @@ from kdropout_jax.training import task as task_lib
 _BATCH = 4
 _TOKENS = ("input_ids", "token_type_ids", "attention_mask")
 
-_IMAGES = ("lenet", "alexnet", "resnet18")
+_IMAGES = ("lenet", "alexnet", "resnet18", "cnn_wan", "cnn_wan_cifar")
 _TINY = {
   "mlp": dict(hidden=8),
   "kdropout_mlp": dict(hidden=8),
@@ -26,6 +26,8 @@ _TINY = {
   "table9_mlp": dict(hidden=8),
   "autoencoder": dict(hidden=8),
   "lenet": dict(hidden=8, channels=(3, 4)),
+  "cnn_wan": dict(hidden=8, channels=(3, 4)),
+  "cnn_wan_cifar": dict(hidden=8, channels=(3, 4, 5)),
   "alexnet": dict(hidden=8, channels=(3, 4, 5)),
   "resnet18": dict(hidden=8, channels=(2, 2, 3, 3)),
   "bert": dict(hidden=16, num_hidden=1, vocabulary=20),

@@ -66,6 +66,18 @@ _CASES = [
     25 * (3 * 96 + 96 * 256) + layers(12 * 12 * 256, 1024, 1024, 10, bias=0),
   ),
   (
+    "cnn_wan",  # Pooled twice.
+    10,
+    (1, 28, 28, 1),
+    25 * (32 + 32 * 64) + layers(7 * 7 * 64, 150, 10, bias=0),
+  ),
+  (
+    "cnn_wan_cifar",
+    10,
+    (1, 32, 32, 3),
+    25 * (3 * 32 + 32 * 32 + 32 * 64) + layers(4 * 4 * 64, 64, 10, bias=0),
+  ),
+  (
     "alexnet",  # Pooled twice.
     100,
     (1, 24, 24, 3),
@@ -119,6 +131,7 @@ def test_one_factor_scales_all_widths():
     ("lenet", dict(channels=(3,)), r"must hold 2 numbers .* got \(3,\)"),
     ("mlp1", dict(channels=(3,)), r"channels=\(3,\) has no effect .* 'mlp1'"),
     ("resnet18", dict(num_hidden=2), "num_hidden=2 has no effect on model"),
+    ("bert", dict(connections=print), "drops must be 'units' for model 'bert'"),
     ("bert", dict(init="glorot"), "init=glorot has no effect on model 'bert'"),
     ("mlp", dict(vocabulary=9), "model 'mlp' reads no text"),
     ("autoencoder", dict(num_hidden=3), "num_hidden=3 has no effect"),

@@ -31,6 +31,18 @@ _WRONG = [
   (dict(eval_every=0), "eval_every must be >= 1, got 0"),
   (dict(checkpoint_every=-1), "checkpoint_every must be >= 1, got -1"),
   (dict(rate=-0.1), r"rate must be in \[0, 1\], got -0.1"),
+  (dict(method="gaussian", rate=1.0), "rate must be < 1 for Gaussian noise"),
+  (dict(pattern="gaussian", rate=1.0), "rate must be < 1 for Gaussian noise"),
+  (
+    dict(pattern="gaussian", rescale="at_test"),
+    "rescale must be 'expected' with pattern=gaussian.*got 'at_test'",
+  ),
+  (
+    dict(method="sequential", drops="weights", pattern="gaussian"),
+    "pattern must be one of masks where drops=weights, got 'gaussian'",
+  ),
+  (dict(max_norm=0.0), "max_norm must be > 0, got 0.0"),
+  (dict(l1=-1.0), "l1 must be >= 0, got -1.0"),
   (dict(input_rate=1.5), r"input_rate must be in \[0, 1\], got 1.5"),
   (dict(rate=1.5), r"rate must be in \[0, 1\], got 1.5"),
   (dict(rate=float("nan")), r"rate must be in \[0, 1\], got nan"),
@@ -72,6 +84,19 @@ def test_a_wrong_value_is_refused_by_name(fields, message):
     (dict(method="pooled", k=5), "k=5 has no effect here: it is for method="),
     (dict(method="none", rate=0.4), "rate=0.4 has no effect"),
     (dict(method="none", input_rate=0.2), "input_rate=0.2 has no effect"),
+    (
+      dict(method="gaussian", pattern="exact"),
+      "pattern='exact' has no effect here: it is for any method but none and ga",
+    ),
+    (
+      dict(method="drop_connect", drops="weights"),
+      "drops='weights' has no effect here.*but none and drop_connect",
+    ),
+    (
+      dict(sparsity_target=0.1),
+      "sparsity_target=0.1 has no effect.*sparsity > 0",
+    ),
+    (dict(l1_from=0.5), "l1_from=0.5 has no effect here: it is for l1 > 0"),
     (dict(method="standard", m=4), "m=4 has no effect.*sequential or pooled"),
     (dict(method="sequential", pool_size=9), "pool_size=9 has no effect"),
     (dict(method="sequential", total=9), "total=9 has no effect"),
@@ -217,6 +242,8 @@ def test_every_method_has_a_schedule():
     "pooled": "Pooled",
     "gyro": "Gyro",
     "guided": "Guided",
+    "gaussian": "Standard",
+    "drop_connect": "Standard",
   }
 
 

@@ -1,0 +1,113 @@
+"""What the older sources' experiments compute, on planted numbers."""
+
+import json
+
+import numpy as np
+import pytest
+
+from experiments.foundations import averaging
+from experiments.foundations import features
+from experiments.foundations import gradient_noise
+from experiments.foundations import page
+from experiments.foundations import paper
+from experiments.foundations import regularizers
+from experiments.foundations import sizes
+from experiments.report import page as report_page
+from kdropout_jax.analysis import ensembles
+
+
+def test_the_first_three_rows_of_table_9_are_closer_than_their_error():
+  error = paper.binomial_error(paper.TABLE_9["l2"])
+  assert round(error, 2) == 0.13
+  first = list(paper.TABLE_9.values())[:3]
+  assert max(first) - min(first) < error * 2**0.5
+
+
+def test_steps_to_a_loss_are_interpolated_on_logarithms():
+  steps, losses = (10, 20, 40), (2.0, 0.5, 0.125)
+  # Twice the steps, a quarter of the loss: loss = 200 / step**2.
+  found = gradient_noise.first_at(steps, losses, 1.0)
+  np.testing.assert_allclose(found, 200**0.5)
+  assert gradient_noise.first_at(steps, losses, 3.0) == 10.0
+  assert gradient_noise.first_at(steps, losses, 0.1) is None
+  # The first time counts, also where it rises again.
+  assert gradient_noise.first_at((1, 2, 4), (1.0, 0.5, 2.0), 0.5) == 2.0
+
+
+@pytest.mark.parametrize("num_steps", [40, 900, 100_000])
+def test_the_loss_is_read_in_the_middle_and_at_the_end(num_steps):
+  points = gradient_noise.points(num_steps)
+  assert {num_steps // 2, num_steps} <= set(points)
+  ratios = np.array(points[1:]) / points[:-1]
+  assert points[0] >= 1 and (ratios > 1).all() and ratios.max() < 1.6
+
+
+def test_averages_are_those_of_the_library():
+  random = np.random.default_rng(0)
+  logits = random.normal(size=(10, 50, 4)).astype(np.float32)
+  labels = random.integers(0, 4, 50)
+  rows = averaging.averages(logits, labels, 7)
+  oracles = {
+    "arithmetic": lambda x: ensembles.average(x).argmax(-1),
+    "geometric": lambda x: ensembles.geometric(x).argmax(-1),
+    "vote": ensembles.vote,
+  }
+  assert {row["n"] for row in rows} == {1, 2, 3, 5, 10}
+  for row in rows:
+    said = np.asarray(oracles[row["predictor"]](logits[: row["n"]]))
+    assert row["accuracy"] == pytest.approx(100 * np.mean(said == labels))
+
+
+def test_the_six_rows_differ_in_what_they_say_alone():
+  for scale in sizes.SCALES.values():
+    cells = {
+      name: scale.config(**regularizers._SGD, **fields)
+      for name, fields in regularizers.ARMS.items()
+    }
+    assert list(cells) == list(paper.TABLE_9)
+    assert len({cell.digest() for cell in cells.values()}) == 6
+    dropped = {name for name, c in cells.items() if c.method != "none"}
+    assert dropped == {"dropout_l2", "dropout_max_norm"}
+    projected = {name for name, cell in cells.items() if cell.max_norm}
+    assert projected == {"max_norm", "dropout_max_norm"}
+    late = cells["l2_l1"]
+    assert late.l1 > 0 and late.weight_decay == cells["l2"].weight_decay
+
+
+def test_an_empty_folder_was_not_run(tmp_path):
+  said = report_page.text(page.PAPER, tmp_path)
+  lines = [x for x in said.splitlines() if x.startswith("| `experiments.")]
+  assert len(lines) == len(page.EXPERIMENTS)
+  assert all("not run" in line for line in lines)
+  rows = [
+    {"regularizer": "l2", "seed": seed, "accuracy": value}
+    for seed, value in enumerate((98.0, 97.0))
+  ]
+  numbers = {"scale": "cpu", "numbers": {"rows": rows}, "verdicts": []}
+  (tmp_path / "regularizers.json").write_text(json.dumps(numbers))
+  said = report_page.text(page.PAPER, tmp_path)
+  (line,) = [x for x in said.splitlines() if x.startswith("| L2  ")]
+  assert [c.strip() for c in line.split("|")[2:4]] == ["1.62", "2.50"]
+
+
+def test_units_that_are_off_count_as_sparse():
+  pixels = np.array([[1.0, 0.0], [0.0, 1.0]], np.float32)
+  eye = np.eye(2, dtype=np.float32)
+  params = {
+    "hidden_0": {"kernel": 2 * eye, "bias": np.array([0.0, -2.0])},
+    "logits": {"kernel": eye, "bias": np.zeros(2)},
+  }
+  hidden = features.activations(params, pixels)
+  assert hidden.tolist() == [[2.0, 0.0], [0.0, 0.0]]
+  found = features.sparsity(hidden)
+  assert found["mean_activation"] == 0.5 and found["share_near_zero"] == 0.75
+  # Reads back (2, 0) and (0, 0): errors 1, 0, 0, 1.
+  assert features.squared_error(params, pixels) == 0.5
+
+
+def test_filters_lie_side_by_side_each_at_its_own_scale():
+  kernel = np.stack([np.full(4, 3.0), np.array([0, -2.0, 0, 1])], axis=1)
+  image = features.tiles(kernel, 4)
+  assert image.shape == (5, 5)
+  np.testing.assert_array_equal(image[:2, :2], 1.0)
+  np.testing.assert_array_equal(image[:2, 3:], [[0, -1], [0, 0.5]])
