@@ -17,6 +17,7 @@ from kdropout_jax import config
 from kdropout_jax import patterns
 from kdropout_jax._types import Key
 from kdropout_jax._types import Step
+from kdropout_jax.masks import grouped
 from kdropout_jax.masks import schedules
 from kdropout_jax.masks import selection
 
@@ -65,11 +66,15 @@ def subnet_masks(
       f"ids must be integers [T], got {ids.dtype} {tuple(ids.shape)}"
     )
   layer_key = _keys.single(layer_key, "layer_key")
+  count = blocks.num_blocks(width, pattern.block_size)
+  num_kept = pattern.num_kept(width)
+  design = getattr(pattern, "design", None)
+  if design is not None:
+    keep = grouped.sample(layer_key, ids.astype(jnp.uint32), count, design)
+    return blocks.Masks(keep, width, pattern.block_size, num_kept, design)
   mask_keys = jax.vmap(jax.random.fold_in, (None, 0))(
     layer_key, ids.astype(jnp.uint32)
   )
-  count = blocks.num_blocks(width, pattern.block_size)
-  num_kept = pattern.num_kept(width)
   if isinstance(pattern, patterns.CustomPattern):
     keep = _sample_custom(mask_keys, width, pattern)
   elif num_kept is None:
