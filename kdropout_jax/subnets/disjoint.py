@@ -253,9 +253,7 @@ class DisjointTrainer:
     return _map_cut(gather, small, self._cut(full, tables))
 
 
-def check_disjoint(
-  masks: Mapping[str, blocks.Masks], num_subnets: int
-) -> None:
+def check_disjoint(masks: Mapping[str, blocks.Masks], num_subnets: int) -> None:
   """Raises an UnsupportedError unless a group of subnets shares no unit."""
   for layer, mask in masks.items():
     design = mask.design

@@ -46,6 +46,17 @@ class Net(nn.Module):
     return dense(3, name="out")(x)
 
 
+LAYOUT = kd.subnets.Layout(
+  {
+    "dense_0/kernel": {1: "d_0"},
+    "dense_0/bias": {0: "d_0"},
+    "dense_1/kernel": {0: "d_0", 1: "d_1"},
+    "dense_1/bias": {0: "d_1"},
+    "out/kernel": {0: "d_1"},
+  }
+)
+
+
 def score(logits, labels, inputs):
   del inputs
   losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
@@ -99,7 +110,12 @@ def masked_in_float64(rate, m):
 
 @pytest.mark.parametrize(
   ("num_devices", "rate", "m"),
-  [(1, 0.5, 2), (2, 0.75, 4), (4, 0.75, 4), (8, 0.75, 4)],
+  [
+    (2, 0.75, 4),
+    pytest.param(1, 0.5, 2, marks=pytest.mark.slow),
+    pytest.param(4, 0.75, 4, marks=pytest.mark.slow),
+    pytest.param(8, 0.75, 4, marks=pytest.mark.slow),
+  ],
 )
 def test_disjoint_networks_train_what_masks_train(num_devices, rate, m):
   """Each element, in float64, params and moments, for two seeds."""
@@ -107,12 +123,103 @@ def test_disjoint_networks_train_what_masks_train(num_devices, rate, m):
     data, members = make_data(np.float64), make_members(m=m)
     net = Net(rate, dtype=jnp.float64)
     task = make_task(net, num_devices=num_devices)
-    (expected, masked_losses) = masked_in_float64(rate, m)
-    plan = disjoint.plan(task, members, batch_of(data), 11)
+    expected, masked_losses = masked_in_float64(rate, m)
+    if m == 2:
+      steps = disjoint.plan(task, members, batch_of(data), 11)
+      assert steps.layout == LAYOUT and steps.sizes is None
+    else:
+      steps = disjoint.DisjointSteps(4, LAYOUT)
     # Cut inside windows (steps 4 and 8 end them) and at their ends.
-    got, losses = train(task, members, data, plan, (0, 4, 6, 11))
-  assert losses.dtype == np.float64 or num_devices
-  np.testing.assert_allclose(losses, masked_losses, rtol=1e-5)
+    got, losses = train(task, members, data, steps, (0, 4, 6, 11))
+  epsilon = np.finfo(np.float32).eps  # Sums of losses are kept in float32.
+  np.testing.assert_allclose(losses, masked_losses, rtol=2 * 11 * epsilon)
   for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(expected)):
     assert a.dtype == b.dtype
     np.testing.assert_allclose(a, b, rtol=0, atol=1e-9)
+
+
+@pytest.mark.slow
+def test_unequal_parts_train_what_masks_train():
+  """Twelve units in five parts: two of three units, three of two."""
+  with jax.enable_x64(True):
+    net = Net(0.8, dtype=jnp.float64)
+    task, data = make_task(net, batch_size=20), make_data(np.float64)
+    members = make_members((4,), 5)
+    expected, _ = train(task, members, data, step.run_steps, (0, 6))
+    example = jax.tree.map(lambda x: jnp.asarray(x[:20]), data)
+    steps = disjoint.plan(task, members, example, 6)
+    assert steps.sizes == {"d_0": 3, "d_1": 3}
+    got, _ = train(task, members, data, steps, (0, 6))
+  for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(expected)):
+    np.testing.assert_allclose(a, b, rtol=0, atol=1e-9)
+
+
+@pytest.mark.slow
+def test_own_copies_are_averaged_at_the_windows_end():
+  """The variant differs, in what no mask cuts; devices change nothing."""
+  data, members = make_data(), make_members((4,))
+  steps = disjoint.DisjointSteps(4, LAYOUT, shared_parameters="window_end")
+  one, two = (
+    train(make_task(num_devices=d), members, data, steps, (0, 5))[0][0]
+    for d in (1, 2)
+  )
+  exact = disjoint.DisjointSteps(4, LAYOUT)
+  masked = train(make_task(), members, data, exact, (0, 5))[0][0]
+  for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(two)):
+    np.testing.assert_allclose(a, b, rtol=0, atol=1e-4)
+  assert np.abs(one["out"]["bias"] - masked["out"]["bias"]).max() > 1e-3
+
+
+@pytest.mark.parametrize(
+  ("net", "fields", "m", "error", "message"),
+  [
+    (Net(pattern=kd.ExactCount), {}, 2, kd.UnsupportedError, "may share units"),
+    (
+      Net(pattern=functools.partial(kd.ExactCount, balanced=4)),
+      {},
+      4,
+      kd.UnsupportedError,
+      "may share units",
+    ),
+    (Net(), {}, 4, kd.UnsupportedError, "in 2, but 4 train side by side"),
+    (Net(norm=True), {}, 2, kd.UnsupportedError, "batch_stats.*normalisation"),
+    (Net(), {"batch_size": 15}, 2, ValueError, "batch_size must be divisible"),
+    (Net(), {"num_devices": 4, "batch_size": 12}, 3, ValueError, "must divide"),
+    (
+      Net(),
+      {"row_layout": "tiled", "num_devices": 2},
+      2,
+      kd.UnsupportedError,
+      "tiled rows",
+    ),
+    (
+      Net(),
+      {"assign": lambda x, y: y},
+      2,
+      kd.UnsupportedError,
+      "assigned by what it is",
+    ),
+  ],
+)
+def test_what_cannot_train_apart_is_refused(net, fields, m, error, message):
+  task = make_task(net, **fields)
+  with pytest.raises(error, match=message):
+    disjoint.plan(task, make_members((4,), m), batch_of(make_data()), 8)
+
+
+@pytest.mark.slow
+def test_an_optimizer_that_looks_at_all_gradients_is_refused():
+  """One subnet alone passes: the others' gradients are zero there."""
+
+  def clipped(learning_rate):
+    return optax.chain(optax.clip_by_global_norm(1.0), optax.sgd(learning_rate))
+
+  params = jax.tree.map(np.asarray, make_params())
+  kd.subnets.check_optimizer(clipped(0.1), params, LAYOUT)
+  with pytest.raises(kd.UnsupportedError, match="weights of other subnets"):
+    kd.subnets.check_optimizer(clipped(0.1), params, LAYOUT, side_by_side=True)
+  kd.subnets.check_optimizer(optax.adam(0.1), params, LAYOUT, side_by_side=True)
+
+
+def make_params():
+  return Net().init(jax.random.key(0), jnp.ones((2, 5)), train=False)["params"]

@@ -126,7 +126,13 @@ def _check_scale(
 
 
 def _compare(
-  optimizer, trees, weight_scale, grad_scale, num_dense, num_masked, side_by_side
+  optimizer,
+  trees,
+  weight_scale,
+  grad_scale,
+  num_dense,
+  num_masked,
+  side_by_side,
 ):
   """Returns how far weights moved, and the worst difference / tolerance."""
   params, first, second, layout, masks = trees
