@@ -358,7 +358,25 @@ _ENSEMBLES = (
   ),
 )
 
-CLAIMS = (*_POOLS, *_SEQUENTIALS, *_DYNAMICS, *_ENSEMBLES)
+_DISJOINT = (
+  Claim(
+    name="disjoint_subnets_cost_no_accuracy",
+    paper=_PAPER,
+    source="not in the paper: arXiv 1910.02120, 2507.09029",
+    text="subnets that partition the units lose at most a point to independent"
+    " ones",
+    measure="accuracy",
+    a=_SEQUENTIAL | {"partition": True},
+    b=_SEQUENTIAL | {"partition": False},
+    where=(("k_over_T", "<=", 1 / 30 + 1e-9),),
+    settings=("k", "m"),
+    same=("shuffle", "k", "m"),
+    rule="not_worse",
+    margin=1.0,
+  ),
+)
+
+CLAIMS = (*_POOLS, *_SEQUENTIALS, *_DYNAMICS, *_ENSEMBLES, *_DISJOINT)
 
 
 def named(*names: str) -> list[Claim]:

@@ -36,6 +36,7 @@ CLAIMS = {
     "m_does_not_matter_to_pools",
     "sequential_is_like_pooled",
   ),
+  "disjoint": ("disjoint_subnets_cost_no_accuracy",),
 }
 """Claims that a grid can tell; the others are reported without verdicts."""
 
@@ -46,7 +47,7 @@ _BY = {
 }
 """{grid: (method, what its figure has on x)}; the others are lists."""
 
-_SETTING = ("shuffle", "method", "k", "pool_size", "m", "rate")
+_SETTING = ("shuffle", "method", "k", "pool_size", "m", "rate", "partition")
 
 
 def report(
