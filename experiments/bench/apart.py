@@ -39,7 +39,9 @@ def window(
 
   def apply(params, ids):
     rngs = {"subnets": key}
-    return model.apply({"params": params}, x, True, subnets=ids, rngs=rngs)
+    return model.apply(
+      {"params": params}, x, train=True, subnets=ids, rngs=rngs
+    )
 
   trainer = kd.subnets.DisjointTrainer(
     losses,

@@ -1,7 +1,6 @@
 """Collectives of compiled programs: none within a window of disjoint nets."""
 
 import jax
-import numpy as np
 import pytest
 
 from experiments.bench import exchange
@@ -15,13 +14,10 @@ from tests.training import disjoint_test as shared
 def compiled(num_devices, run_steps):
   data, members = shared.make_data(), shared.make_members((4,))
   task = shared.make_task(num_devices=num_devices)
-  devices = parallel.Devices(num_devices)
-  run = program.Program(task, devices, run_steps)
-  members, placed = devices.replicate(members), devices.replicate(data)
-  current = run.init(members, data.inputs[:1])
-  args = (members, placed, np.int32(0), np.int32(8))
-  lowered = run._run.lower(current, devices.shards(16), args)
-  return exchange.collectives(lowered.compile().as_text()), current.params
+  run = program.Program(task, parallel.Devices(num_devices), run_steps)
+  text = run.run_text(members, data, 0, 8)
+  params = run.init(members, data.inputs[:1]).params
+  return exchange.collectives(text), params
 
 
 def num_bytes(params):
