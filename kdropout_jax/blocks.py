@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Int
 
 from kdropout_jax import _checks
+from kdropout_jax import _designs
 from kdropout_jax import _pytrees
 
 
@@ -25,6 +26,9 @@ class Masks:
     width: units W of the layer.
     block_size: units a block; 1 means single units.
     num_kept: blocks that every mask keeps, or None where the count varies.
+    design: how the masks of a whole group avoid each other, None where they do
+      not. It says what may be, not what is: whether ids came in whole groups is
+      seen in `keep` alone.
 
   >>> import jax.numpy as jnp
   >>> Masks(jnp.array([[True, False]]), width=3, block_size=2).dense()
@@ -35,6 +39,7 @@ class Masks:
   width: int
   block_size: int = 1
   num_kept: int | None = None
+  design: _designs.Design | None = None
 
   def __post_init__(self):
     _checks.check_int32("width", self.width)
@@ -80,7 +85,8 @@ class Masks:
 
   def take(self, slots: Int[Array, "B"]) -> "Masks":
     """Returns the masks at `slots`, int32 [B], in that order."""
-    return dataclasses.replace(self, keep=jnp.take(self.keep, slots, axis=0))
+    keep = jnp.take(self.keep, slots, axis=0)
+    return dataclasses.replace(self, keep=keep, design=None)
 
 
 _pytrees.register(Masks, data_fields=("keep",))

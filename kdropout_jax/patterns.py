@@ -13,6 +13,7 @@ from typing import Any
 from jaxtyping import Array, Bool
 
 from kdropout_jax import _checks
+from kdropout_jax import _designs
 from kdropout_jax import blocks
 from kdropout_jax._types import Key
 
@@ -46,22 +47,55 @@ class ExactCount:
 
   ``max(1, floor((1 - rate) * width + .5))`` units are kept when rate < 1.
 
+  With `partition` or `balanced` ids come in groups that share one random order
+  of the units; one mask alone has the law of the others (each unit is kept
+  with probability 1 - rate), but masks of a group avoid each other, as strata
+  do. Where parts cannot be equal, they differ by one unit, which of them is
+  drawn, too; masks have no `num_kept` then, and are scaled by 1 - rate.
+
   Args:
-    rate: share of the units that is dropped, in [0, 1].
+    rate: share of the units that is dropped, in [0, 1]; 1 - 1/P for an integer
+      P >= 2 with the next two.
+    partition: ids i with the same ``i // P`` cut the units into P parts; i % P
+      says which part a mask keeps (independent subnet training, Yuan et al.,
+      arXiv:1910.02120).
+    balanced: T, a multiple of P: ids with the same ``i // T`` keep fixed unions
+      of parts, so that each unit is kept by exactly (1 - rate) T of the T. They
+      lie in classes of P ids, which partition the units.
+
+  Groups are whole where a step trains consecutive ids from a multiple of P (T)
+  on: `Sequential` with m, consecutive `Gyro` with `concurrent` and `Standard`
+  with a batch size that P (T) divides. `Pooled` and random `Gyro` draw ids one
+  by one: every mask has its law, no step need train every unit.
 
   >>> ExactCount(0.5).num_kept(5)
   3
+  >>> ExactCount(0.75, partition=True).num_kept(16)
+  4
   """
 
   rate: float = 0.5
+  partition: bool = False
+  balanced: int | None = None
 
   block_size = 1
 
   def __post_init__(self):
     _set_rate(self)
+    _designs.make(self.rate, self.partition, self.balanced)
+
+  @property
+  def design(self) -> _designs.Design | None:
+    """Which parts the subnets of a group keep, None where ids are free."""
+    return _designs.make(self.rate, self.partition, self.balanced)
 
   def num_kept(self, width: int) -> int | None:
-    """Returns the number of units that every mask of `width` keeps."""
+    """Returns the number of units that every mask of `width` keeps.
+
+    None where the parts of a group differ by one.
+    """
+    if self.design is not None:
+      return self.design.num_kept(width)
     return _exact_count(self.rate, width)
 
 
@@ -77,6 +111,8 @@ class Blocks:
     block_size: units a block.
     exact: keep the same number of blocks in every mask; otherwise each block
       is dropped by itself with probability `rate`.
+    partition: as for `ExactCount`, of blocks.
+    balanced: as for `ExactCount`, of blocks.
 
   >>> Blocks(0.5, block_size=32).num_kept(1024)
   16
@@ -85,16 +121,30 @@ class Blocks:
   rate: float = 0.5
   block_size: int = 32
   exact: bool = True
+  partition: bool = False
+  balanced: int | None = None
 
   def __post_init__(self):
     _set_rate(self)
     _checks.check_positive("block_size", self.block_size)
     _checks.check_flag("exact", self.exact)
+    if self.design is not None and not self.exact:
+      raise ValueError(
+        "exact must be True with partition or balanced, whose counts are, got"
+        f" {self.exact}"
+      )
+
+  @property
+  def design(self) -> _designs.Design | None:
+    """Which parts the subnets of a group keep, None where ids are free."""
+    return _designs.make(self.rate, self.partition, self.balanced)
 
   def num_kept(self, width: int) -> int | None:
     """Returns the number of blocks that every mask keeps, None if it varies."""
     if not self.exact:
       return None
+    if self.design is not None:
+      return self.design.num_kept(blocks.num_blocks(width, self.block_size))
     return _exact_count(self.rate, blocks.num_blocks(width, self.block_size))
 
 

@@ -17,7 +17,8 @@ _ALL = _LIBRARY + sorted((_ROOT / "experiments").rglob("*.py"))
 
 _GUIDE = (_ROOT / "CONTRIBUTING.md").read_text()
 _BASE = {
-  *("_types", "_checks", "_pytrees", "_keys", "_windows", "_shardings"),
+  *("_types", "_checks", "_pytrees", "_designs"),
+  *("_keys", "_windows", "_shardings"),
 }
 
 

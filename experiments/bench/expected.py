@@ -35,7 +35,8 @@ def milliseconds(
   if row["method"] == "small T=1":
     left = _weights(net, 1.0) - _weights(net, 1 - net.rate)
     return SMALL_MS[key] + more + left * _ADAM_BYTES / _BYTES_PER_MS
-  if any(word in row["method"] for word in ("small", "extracted", "compact")):
+  apart = ("small", "extracted", "compact", "disjoint")
+  if any(word in row["method"] for word in apart):
     return None
   return CONVENTIONAL_MS[key] + more
 

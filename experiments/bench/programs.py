@@ -59,6 +59,7 @@ NETWORKS = (
 _ALIKE = {
   *(f"sequential T={m}" for m in (2, 4)),
   *(f"small T={m}" for m in (2, 4, 16)),
+  *(f"balanced T={m}" for m in (4, 8, 16)),
 }
 METHODS = tuple(
   name

@@ -17,6 +17,7 @@ from flax import linen as nn
 
 import kdropout_jax as kd
 from experiments import models
+from experiments.bench import apart
 from experiments.bench import harness
 from experiments.bench import timing
 from kdropout_jax.ops import dispatch
@@ -215,6 +216,26 @@ def extracted(
   )
 
 
+def disjoint(
+  net: Network, num_steps: int, *, parts: int, k: int, dropped_weights: Any
+) -> timing.Program:
+  """Windows of k steps of P disjoint subnets, at a rate of 1 - 1/P."""
+  del num_steps  # One call is one window.
+  net = dataclasses.replace(net, rate=1 - 1 / parts)
+  pattern = functools.partial(kd.ExactCount, partition=True)
+  model = _model(net, pattern)
+  params, *batch = _operands(net, model)
+  layout = kd.subnets.layout(
+    model, {"params": params}, batch[0][:2], train=True
+  )
+  window = apart.window(
+    model, layout, OPTIMIZER, (batch[0], batch[1]), parts, k, dropped_weights
+  )
+  state = (jnp.int32(0), params, OPTIMIZER.init(params))
+  ideal = ideal_ratio(net, pattern(net.rate).num_kept(net.hidden))
+  return timing.Program(timing.donating(window, state), state, k, ideal)
+
+
 def _sequential(m: int, implementation: str = "auto"):
   return functools.partial(
     masked,
@@ -263,6 +284,21 @@ CANDIDATES: dict[str, Callable[[Network, int], timing.Program]] = {
       extracted, k=k, dropped_weights=name
     )
     for k, name in ((97, "caught_up"), (97, "frozen"), (970, "caught_up"))
+  },
+  "partition T=2": _of(
+    functools.partial(kd.ExactCount, partition=True), kd.Sequential(k=97, m=2)
+  ),
+  **{
+    f"balanced T={m}": _of(
+      functools.partial(kd.ExactCount, balanced=m), kd.Sequential(k=97, m=m)
+    )
+    for m in (4, 8, 16)
+  },
+  **{
+    f"disjoint P={p} rate={1 - 1 / p:g} k=97 {name}": functools.partial(
+      disjoint, parts=p, k=97, dropped_weights=name
+    )
+    for p, name in ((2, "caught_up"), (4, "caught_up"), (8, "caught_up"))
   },
 }
 """{name: function of a network and a number of steps}."""

@@ -381,6 +381,24 @@ _ENSEMBLES = (
   ),
 )
 
+_DISJOINT = (
+  Claim(
+    name="disjoint_subnets_cost_no_accuracy",
+    paper=_PAPER,
+    source="not in the paper: arXiv 1910.02120, 2507.09029",
+    text="subnets that partition the units lose at most a point to independent"
+    " ones",
+    measure="accuracy",
+    a=_SEQUENTIAL | {"partition": True},
+    b=_SEQUENTIAL | {"partition": False},
+    where=(("k_over_T", "<=", 1 / 30 + 1e-9),),
+    settings=("k", "m"),
+    same=("shuffle", "k", "m"),
+    rule="not_worse",
+    margin=1.0,
+  ),
+)
+
 _CONTROL = Claim(
   name="independent_runs_are_not_connected",
   paper=_PAPER,
@@ -397,6 +415,7 @@ CLAIMS = (
   *_DYNAMICS,
   *_ENSEMBLES,
   _CONTROL,
+  *_DISJOINT,
   *seen.CLAIMS,
 )
 
@@ -434,6 +453,7 @@ TOLD = {
     "independent_ensemble_beats_pooled_ensemble",
     "independent_ensemble_beats_random_ensemble",
   ),
+  "disjoint": tuple(claim.name for claim in _DISJOINT),
   "interference": ("subnets_do_not_oppose",),
   # Not the transition: those cells start at k = 485.
   "paper_scale": (

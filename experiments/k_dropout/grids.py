@@ -149,6 +149,22 @@ def restarts(scale: sizes.Scale, depth: int = 2) -> Grid:
   return with_seeds(cells, scale.seeds)
 
 
+def disjoint(scale: sizes.Scale, depth: int = 2) -> Grid:
+  """Returns two subnets that partition the units, and two independent ones.
+
+  Both keep exact counts at rate .5 and have equal k, from 1 to a thirtieth of
+  the run.
+  """
+  cells = lines(scale, depth, ("every_epoch",))
+  for k in scale.ks:
+    for partition in (True, False):
+      if 30 * k <= scale.num_steps:
+        own = dict(method="sequential", k=k, m=2, pattern="exact")
+        own["partition"] = partition
+        cells.append(_cell(scale, depth, "every_epoch", **own))
+  return with_seeds(cells, scale.seeds)
+
+
 def lines(scale: sizes.Scale, depth: int, orders: Iterable[str]) -> Grid:
   """Returns the runs that the figures draw as lines: none and standard."""
   return [
@@ -177,6 +193,7 @@ GRIDS: dict[str, Callable[..., Grid]] = {
   "chosen_rate": chosen_rate,
   "deep": deep,
   "restarts": restarts,
+  "disjoint": disjoint,
 }
 
 

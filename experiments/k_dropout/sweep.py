@@ -45,7 +45,7 @@ _X_LABELS = {
   "pool_size": "subnets in the pool",
 }
 _DERIVED = ("sequential", "pooled")
-_SETTING = ("shuffle", "method", "k", "pool_size", "m", "rate")
+_SETTING = ("shuffle", "method", "k", "pool_size", "m", "rate", "partition")
 
 
 def report(

@@ -18,6 +18,7 @@ from kdropout_jax import patterns
 
 SUBNET_TRAININGS = ("masked", "small", "extract")
 DROPPED_WEIGHTS = ("caught_up", "frozen")
+SHARED_PARAMETERS = ("each_step", "window_end")
 ASSIGNMENTS = ("rows", "label")
 DROPS = ("units", "weights")
 LEGACY = ("none", "authors")
@@ -25,6 +26,8 @@ LEGACY = ("none", "authors")
 _MAX_WINDOWS = 60  # More lines would make a figure grey.
 
 _field = fields.field
+
+_EXACT = (lambda c: c.pattern in ("exact", "blocks"), "pattern=exact or blocks")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -89,6 +92,18 @@ class Fields:
     "what is dropped; weights: DropConnect in the hidden dense layers",
     choices=DROPS,
   )
+  partition: bool = _field(
+    False,
+    "exact, blocks: P consecutive subnets share no unit, rate 1 - 1/P",
+    used=_EXACT,
+  )
+  balanced: int | None = _field(
+    None,
+    "exact, blocks: so many consecutive subnets keep each unit equally often",
+    int,
+    rule=fields.AT_LEAST_1,
+    used=_EXACT,
+  )
   rescale: str = _field(
     "expected", "by which share", choices=get_args(functional.Rescale)
   )
@@ -100,17 +115,18 @@ class Fields:
   subnet_training: str = _field(
     "masked",
     "small: train the subnets of each step as small networks, with full-size"
-    " gradients; extract: train each window of one subnet as a small network,"
-    " optimizer included (method=sequential, m=1); masked: at full size",
+    " gradients; extract: train each window of one subnet (or of m that share"
+    " no unit, by --partition) as small networks, optimizer included"
+    " (method=sequential); masked: at full size",
     choices=SUBNET_TRAININGS,
     used=(
       lambda c: (
         c.method in ("standard", "sequential", "pooled", "gyro")
         if c.subnet_training == "small"
-        else c.method == "sequential" and c.m == 1
+        else c.method == "sequential" and (c.m == 1 or c.partition)
       ),
-      "extract: method=sequential with m=1; small: method=standard,"
-      " sequential, pooled or gyro",
+      "extract: method=sequential with m=1 or partition; small:"
+      " method=standard, sequential, pooled or gyro",
     ),
   )
   dropped_weights: str = _field(
@@ -120,6 +136,16 @@ class Fields:
     used=(
       lambda c: c.subnet_training == "extract",
       "subnet_training=extract",
+    ),
+  )
+  shared_parameters: str = _field(
+    "each_step",
+    "extract, m > 1: what no mask cuts is reduced at each_step, which is masked"
+    " training, or averaged at the window_end, which is not",
+    choices=SHARED_PARAMETERS,
+    used=(
+      lambda c: c.subnet_training == "extract" and c.m > 1,
+      "subnet_training=extract with m > 1",
     ),
   )
 
@@ -172,6 +198,7 @@ METHODS = {
     shown=("k", "m"),
     assigns=True,
     columns=lambda c, num_steps: {
+      "partition": c.partition,
       "m": c.m,
       "k": c.k,
       "k_over_T": c.k / num_steps,
@@ -236,9 +263,16 @@ METHODS = {
 
 PATTERNS: dict[str, Callable[[Any], Callable[..., patterns.Pattern]]] = {
   "bernoulli": lambda c: kd.Bernoulli,
-  "exact": lambda c: kd.ExactCount,
+  "exact": lambda c: functools.partial(
+    kd.ExactCount, partition=c.partition, balanced=c.balanced
+  ),
   "gaussian": lambda c: kd.Gaussian,
-  "blocks": lambda c: functools.partial(kd.Blocks, block_size=c.block_size),
+  "blocks": lambda c: functools.partial(
+    kd.Blocks,
+    block_size=c.block_size,
+    partition=c.partition,
+    balanced=c.balanced,
+  ),
 }
 """{name: fields -> from rate to pattern}."""
 
@@ -291,6 +325,7 @@ def check(config: Fields) -> None:
     schedule(config, num_steps=getattr(config, "num_steps", None) or 1)
     _check_pattern(config)
     site(config)(name="check")
+    PATTERNS[config.pattern](config)(config.rate)
 
 
 def _check_pattern(config: Fields) -> None:

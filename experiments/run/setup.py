@@ -20,6 +20,7 @@ from experiments.run import methods
 from experiments.run import optimizers
 from experiments.run import pretrained
 from experiments.run import streamed
+from kdropout_jax.training import disjoint
 from kdropout_jax.training import guided
 from kdropout_jax.training import parallel
 from kdropout_jax.training import program as program_lib
@@ -310,6 +311,15 @@ def _run_steps(
   )
   if common.subnet_training == "small":
     return small.plan(task, members, example, num_steps)
+  if common.m > 1:
+    return disjoint.plan(
+      task,
+      members,
+      example,
+      num_steps,
+      common.dropped_weights,
+      common.shared_parameters,
+    )
   return windows.plan(task, members, example, num_steps, common.dropped_weights)
 
 

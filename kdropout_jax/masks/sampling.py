@@ -19,6 +19,7 @@ from kdropout_jax import patterns
 from kdropout_jax._types import Key
 from kdropout_jax._types import Step
 from kdropout_jax._types import UnsupportedError
+from kdropout_jax.masks import grouped
 from kdropout_jax.masks import schedules
 from kdropout_jax.masks import selection
 
@@ -60,9 +61,14 @@ def subnet_masks(
       " by or to make small networks of: use kd.subnet_noise, or another"
       " pattern"
     )
-  mask_keys = _mask_keys(layer_key, ids, width)
+  layer_key, ids = _checked(layer_key, ids, width)
   count = blocks.num_blocks(width, pattern.block_size)
   num_kept = pattern.num_kept(width)
+  design = getattr(pattern, "design", None)
+  if design is not None:
+    keep = grouped.sample(layer_key, ids, count, design)
+    return blocks.Masks(keep, width, pattern.block_size, num_kept, design)
+  mask_keys = _mask_keys(layer_key, ids)
   if isinstance(pattern, patterns.CustomPattern):
     keep = _sample_custom(mask_keys, width, pattern)
   elif num_kept is None:
@@ -101,13 +107,15 @@ def subnet_noise(
   """
   if not isinstance(pattern, patterns.Gaussian):
     raise ValueError(f"pattern must be kd.Gaussian, got {pattern!r}")
-  keys = _mask_keys(layer_key, ids, width)
+  keys = _mask_keys(*_checked(layer_key, ids, width))
   draws = jax.vmap(lambda key: jax.random.normal(key, (width,), jnp.float32))
   return 1.0 + math.sqrt(pattern.variance) * draws(keys)
 
 
-def _mask_keys(layer_key: Key, ids: Integer[Array, "T"], width: int) -> Key:
-  """Returns one key a subnet, after a look at the arguments."""
+def _checked(
+  layer_key: Key, ids: Integer[Array, "T"], width: int
+) -> tuple[Key, Integer[Array, "T"]]:
+  """Returns the key and the ids, after a look at the arguments."""
   _checks.check_int32("width", width)
   if not isinstance(ids, (list, tuple)):
     _checks.check_array("ids", ids)
@@ -122,9 +130,12 @@ def _mask_keys(layer_key: Key, ids: Integer[Array, "T"], width: int) -> Key:
       f"ids must be integers [T], got {ids.dtype} {tuple(ids.shape)}"
     )
   layer_key = _keys.single(layer_key, "layer_key")
-  return jax.vmap(jax.random.fold_in, (None, 0))(
-    layer_key, ids.astype(jnp.uint32)
-  )
+  return layer_key, ids.astype(jnp.uint32)
+
+
+def _mask_keys(layer_key: Key, ids: Integer[Array, "T"]) -> Key:
+  """Returns one key a subnet."""
+  return jax.vmap(jax.random.fold_in, (None, 0))(layer_key, ids)
 
 
 def layer_masks(

@@ -10,7 +10,7 @@ import functools
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, UInt
+from jaxtyping import Array, Bool, Int, UInt
 
 _MAX_PAIRS = 2**25
 """Comparisons up to which ranking by all pairs is taken.
@@ -65,11 +65,14 @@ def _choose(bits: UInt[Array, "T G"], num_kept: int) -> Bool[Array, "T G"]:
   return choose(bits)
 
 
-def by_bisection(bits: UInt[Array, "T G"], num_kept: int) -> Bool[Array, "T G"]:
+def by_bisection(
+  bits: UInt[Array, "T G"], num_kept: int | Int[Array, "T"]
+) -> Bool[Array, "T G"]:
   """Finds the threshold by 32 counts: three times faster than a CPU's sort.
 
   Bits equal to the threshold's (a chance of G / 2**32) are taken from the left
-  until the count is met. Needs ``0 < num_kept < G``, as the others.
+  until the count is met. Needs ``0 < num_kept < G``, as the others; here the
+  count may differ from row to row.
   """
 
   def halve(i, low):
@@ -89,11 +92,28 @@ def by_bisection(bits: UInt[Array, "T G"], num_kept: int) -> Bool[Array, "T G"]:
 
 def by_rank(bits: UInt[Array, "T G"], num_kept: int) -> Bool[Array, "T G"]:
   """Counts what comes before each element, over all pairs: two kernels."""
+  return _count_before(bits) < num_kept
+
+
+def ranks(bits: UInt[Array, "T G"]) -> Int[Array, "T G"]:
+  """Returns the place of each element in the order of its row, from 0.
+
+  Of equal ones the left one comes first. Not for a CPU, which bisects.
+  """
+  groups, count = bits.shape
+  if groups * count * count <= _MAX_PAIRS:
+    return _count_before(bits)
+  place = jax.lax.broadcasted_iota(jnp.int32, bits.shape, 1)
+  _, units = jax.lax.sort((bits, place), num_keys=2, is_stable=False)
+  return jax.lax.sort((units, place), num_keys=1, is_stable=False)[1]
+
+
+def _count_before(bits: UInt[Array, "T G"]) -> Int[Array, "T G"]:
   place = jnp.arange(bits.shape[1], dtype=jnp.int32)
   mine, other = bits[:, :, None], bits[:, None, :]
   is_left = (place[None, :] < place[:, None])[None]
   before = (other < mine) | ((other == mine) & is_left)
-  return jnp.sum(before, axis=2, dtype=jnp.int32) < num_kept
+  return jnp.sum(before, axis=2, dtype=jnp.int32)
 
 
 def by_sort(bits: UInt[Array, "T G"], num_kept: int) -> Bool[Array, "T G"]:

@@ -150,4 +150,6 @@ def _check_mask(name, mask, width) -> blocks.Masks | None:
 def _side(side: blocks.Masks | None, width: int) -> problems.Side:
   if side is None:
     return problems.Side(width)
-  return problems.Side(width, side.block_size, side.num_kept, masked=True)
+  return problems.Side(
+    width, side.block_size, side.num_kept, masked=True, design=side.design
+  )

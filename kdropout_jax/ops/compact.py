@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from kdropout_jax import blocks
+from kdropout_jax.ops import classes
 from kdropout_jax.ops import dense
 from kdropout_jax.ops import layouts
 from kdropout_jax.ops import problems
@@ -33,12 +34,14 @@ class Units:
     valid: bool [T, N], False beyond a ragged last block; None if all are kept.
     position: int32 [T, W], where a unit stands in `index` (if it is kept).
     keep: bool [T, W].
+    parts: P where each P consecutive groups may partition the units.
   """
 
   index: Int[Array, "T N"]
   valid: Bool[Array, "T N"] | None
   position: Int[Array, "T W"]
   keep: Bool[Array, "T W"]
+  parts: int | None = None
 
   def take_columns(self, x: Float[Array, "T R W"]) -> Float[Array, "T R N"]:
     """Gathers each group's kept columns."""
@@ -56,24 +59,31 @@ class Units:
 
   def sum_rows(self, small: Float[Array, "T N O"]) -> Float[Array, "W O"]:
     """Spreads small rows to full height and sums over the groups."""
-    zero = jnp.zeros((), small.dtype)
-    if small.shape[0] > _MAX_UNROLLED:
-      full = _each(_rows, small, self.position)
-      return jnp.sum(jnp.where(self.keep[:, :, None], full, zero), axis=0)
-    # A chain of selects fuses into one pass over the result.
-    return functools.reduce(
-      jnp.add,
-      (
-        jnp.where(keep[:, None], _rows(rows, position), zero)
-        for keep, rows, position in zip(self.keep, small, self.position)
-      ),
-    )
+    arrays = (self.keep, self.position, small)
+    if self.parts is None:
+      return _sum_rows(*arrays)
+    return classes.sum_rows(*arrays, self.parts, _sum_rows)
 
   def _zero_invalid(self, small, axis):
     if self.valid is None:
       return small
     valid = jnp.expand_dims(self.valid, 3 - axis)
     return jnp.where(valid, small, jnp.zeros((), small.dtype))
+
+
+def _sum_rows(keep, position, small):
+  zero = jnp.zeros((), small.dtype)
+  if small.shape[0] > _MAX_UNROLLED:
+    full = _each(_rows, small, position)
+    return jnp.sum(jnp.where(keep[:, :, None], full, zero), axis=0)
+  # A chain of selects fuses into one pass over the result.
+  return functools.reduce(
+    jnp.add,
+    (
+      jnp.where(keep[:, None], _rows(rows, position), zero)
+      for keep, rows, position in zip(keep, small, position)
+    ),
+  )
 
 
 def kept_units(side: problems.Side, keep: dense.Keep) -> Units | None:
@@ -98,7 +108,16 @@ def kept_units(side: problems.Side, keep: dense.Keep) -> Units | None:
     valid=valid,
     position=place.reshape(keep.shape[0], -1)[:, :width],
     keep=blocks.expand(keep, width, size),
+    parts=_parts(side, keep.shape[0]),
   )
+
+
+def _parts(side: problems.Side, groups: int) -> int | None:
+  """Returns P where P consecutive groups may be a class, else None."""
+  design, size = side.design, side.block_size
+  if design is None or groups % design.parts or side.width % size:
+    return None
+  return design.parts
 
 
 def forward(

@@ -8,6 +8,7 @@ import dataclasses
 import math
 from typing import Any
 
+from kdropout_jax import _designs
 from kdropout_jax import blocks
 
 
@@ -20,12 +21,14 @@ class Side:
     block_size: units a block.
     num_kept: blocks that every mask keeps, or None where the count varies.
     masked: False where no mask is given; every unit is kept then.
+    design: how groups of masks avoid each other, None where they do not.
   """
 
   width: int
   block_size: int = 1
   num_kept: int | None = None
   masked: bool = False
+  design: _designs.Design | None = None
 
   @property
   def num_blocks(self) -> int:

@@ -22,6 +22,10 @@ import importlib
 from typing import TYPE_CHECKING
 
 from kdropout_jax.subnets.discovery import layout
+from kdropout_jax.subnets.disjoint import DisjointTrainer
+from kdropout_jax.subnets.disjoint import DisjointWindow
+from kdropout_jax.subnets.disjoint import Exchange
+from kdropout_jax.subnets.disjoint import check_disjoint
 from kdropout_jax.subnets.evaluation import evaluate
 from kdropout_jax.subnets.extraction import extract
 from kdropout_jax.subnets.extraction import insert
@@ -42,11 +46,15 @@ if TYPE_CHECKING:
   from kdropout_jax.subnets.nnx_models import visitable
 
 __all__ = (
+  "DisjointTrainer",
+  "DisjointWindow",
+  "Exchange",
   "Layout",
   "Table",
   "Window",
   "WindowTrainer",
   "catch_up",
+  "check_disjoint",
   "check_loss",
   "check_optimizer",
   "evaluate",

@@ -146,6 +146,12 @@ def take_groups(
   return treedef.unflatten(small), treedef.unflatten(mapped)
 
 
+def followed(tree: Any, layout: layouts.Layout, tables: Tables) -> Any:
+  """Returns a tree of whether a leaf has an axis that follows a layer."""
+  axes = layouts.leaf_axes(tree, layout, indexing.widths(tables))
+  return jax.tree.structure(tree).unflatten([bool(a) for a in axes])
+
+
 def sum_groups(
   params: Any, grads: Any, layout: layouts.Layout, tables: Tables
 ) -> Any:
@@ -164,6 +170,55 @@ def sum_groups(
     for leaf, grad, a in zip(leaves, jax.tree.leaves(grads), axes)
   ]
   return treedef.unflatten(full)
+
+
+def put_groups(
+  tree: Any, small: Any, layout: layouts.Layout, tables: Tables
+) -> Any:
+  """Puts T subnets back that share no unit, each parameter by one gather.
+
+  Args:
+    tree: the full tree; what no subnet has is kept as it is.
+    small: what `take_groups` gave, trained since.
+    layout: as for `take_groups`.
+    tables: of all T subnets, whose masks keep a unit at most once.
+  """
+  axes = layouts.leaf_axes(tree, layout, indexing.widths(tables))
+  leaves, treedef = jax.tree.flatten(tree)
+  full = [
+    _put_disjoint(leaf, part, a, tables) if a else part
+    for leaf, part, a in zip(leaves, jax.tree.leaves(small), axes)
+  ]
+  return treedef.unflatten(full)
+
+
+def _put_disjoint(leaf, small, axes: layouts.Axes, tables: Tables):
+  """Returns `leaf` with the elements all of whose units one subnet has.
+
+  A unit stands where its own subnet has it, so that an axis needs one index.
+  """
+  own, owners = {}, []
+  for axis, layer in axes.items():
+    table = tables[layer]
+    keep = table.masks.dense()
+    reps = leaf.shape[axis] // table.masks.width
+    place = jnp.sum(jnp.where(keep, table.place, 0), axis=0)
+    starts = jnp.arange(reps, dtype=jnp.int32) * table.size
+    own[axis] = (starts[:, None] + place[None]).reshape(-1)
+    owner = jnp.where(keep.any(axis=0), jnp.argmax(keep, axis=0), -1)
+    shape = tuple(-1 if i == axis else 1 for i in range(leaf.ndim))
+    owners.append(jnp.tile(owner, reps).reshape(shape))
+  # Along the first axis the subnets lie one after the other.
+  first = next(iter(own))
+  shape, size = list(small.shape[1:]), small.shape[first + 1]
+  shape[first] *= small.shape[0]
+  flat = jnp.moveaxis(small, 0, first).reshape(shape)
+  own[first] = own[first] + jnp.maximum(owners[0].reshape(-1), 0) * size
+  full = _gather(flat, dict(reversed(own.items())), pinned=False)
+  is_own = owners[0] >= 0
+  for owner in owners[1:]:
+    is_own = is_own & (owner == owners[0])
+  return jnp.where(is_own, full, leaf)
 
 
 def _take_leaf(leaf, axes: layouts.Axes, tables: Tables, batched: bool = False):

@@ -85,7 +85,7 @@ def value_and_grad(
     small, mapped = extraction.take_groups(params, layout, tables)
 
     def total(small):
-      found = _run_groups(loss_fn, tables, small, mapped, groups.split(rows))
+      found = run_groups(loss_fn, tables, small, mapped, groups.split(rows))
       losses, aux = found if has_aux else (found, ())
       _check_losses(losses, groups)
       return groups.mean(losses), jax.tree.map(groups.merge, aux)
@@ -97,7 +97,7 @@ def value_and_grad(
   return run
 
 
-def _run_groups(loss_fn, tables, small, mapped, rows):
+def run_groups(loss_fn, tables, small, mapped, rows):
   """Runs every group on its small network; returns results [T, R, ...]."""
   count = next(iter(tables.values())).num_subnets
 

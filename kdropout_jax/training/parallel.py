@@ -12,11 +12,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Integer
+from jaxtyping import Array, Int, Integer
 
 from kdropout_jax import _checks
 from kdropout_jax import blocks
 from kdropout_jax import functional
+from kdropout_jax import subnets
 from kdropout_jax.training import task as task_lib
 
 AXIS = "batch"
@@ -164,6 +165,49 @@ def mean(tree: Any) -> Any:
 def total(tree: Any) -> Any:
   """Returns the sum over devices, inside what `Devices` compile."""
   return jax.lax.psum(tree, AXIS)
+
+
+def gather(tree: Any) -> Any:
+  """Returns the arrays of all devices, with a leading axis over them."""
+  return jax.lax.all_gather(tree, AXIS)
+
+
+def least(tree: Any) -> Any:
+  """Returns the minimum over devices, inside what `Devices` compile."""
+  return jax.lax.pmin(tree, AXIS)
+
+
+def mean_of_groups(tree: Any, size: int, num_devices: int) -> Any:
+  """Returns the mean over each `size` consecutive devices."""
+  if size == 1:
+    return tree
+  devices = np.arange(num_devices).reshape(-1, size).tolist()
+  return jax.lax.pmean(tree, AXIS, axis_index_groups=devices)
+
+
+def exchange(
+  num_subnets: int, num_devices: int, device: Int[Array, ""]
+) -> subnets.Exchange:
+  """Returns how the devices of disjoint subnets tell each other.
+
+  Args:
+    num_subnets: P, which divides the devices, or is divided by them.
+    num_devices: devices D.
+    device: the number of this one.
+  """
+  each = max(num_devices // num_subnets, 1)  # devices a subnet
+
+  def all_subnets(x):
+    return gather(x)[::each].reshape(num_subnets, *x.shape[1:])
+
+  return subnets.Exchange(
+    num_subnets=num_subnets,
+    num_local=max(num_subnets // num_devices, 1),
+    first=device * num_subnets // num_devices,
+    mean=mean,
+    mean_of_subnet=lambda x: mean_of_groups(x, each, num_devices),
+    gather=all_subnets,
+  )
 
 
 def check_split(num_subnets: int, batch_size: int, num_devices: int) -> None:

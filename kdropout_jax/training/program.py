@@ -93,6 +93,26 @@ class Program:
     shared = (members, data, np.int32(start), np.int32(count))
     return self._run(state, self._shards, shared)
 
+  def run_text(
+    self,
+    members: state_lib.Members,
+    data: task_lib.Data,
+    start: int,
+    count: int,
+  ) -> str:
+    """Returns what `run` executes, compiled, as text; trains nothing.
+
+    Args:
+      members: the members, as numpy arrays.
+      data: examples, as numpy arrays; their values do not matter.
+      start: as for `run`.
+      count: as for `run`.
+    """
+    example = jax.tree.map(lambda x: x[:1], data.inputs)
+    state = jax.eval_shape(self._init, members, example)
+    shared = (members, data, np.int32(start), np.int32(count))
+    return self._run.lower(state, self._shards, shared).compile().as_text()
+
   def step(
     self,
     state: state_lib.TrainState,

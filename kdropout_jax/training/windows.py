@@ -130,7 +130,12 @@ def plan(
     UnsupportedError: a step trains other than one subnet, or what
       `WindowTrainer.check` refuses.
   """
-  k = _window_steps(task, members)
+  k, num_subnets = window_of(members)
+  if num_subnets != 1:
+    raise UnsupportedError(
+      "extraction trains windows of one subnet: it needs sequential k-dropout"
+      f" with m=1, got Sequential with m={num_subnets}"
+    )
   first = jax.tree.map(lambda leaf: jnp.asarray(leaf[0]), members)
   state = jax.jit(
     lambda member, inputs: step_lib.init_state(task, member, inputs)
@@ -169,14 +174,18 @@ def sample_masks(
   return subnets.sample_masks(apply)
 
 
-def _window_steps(task: task_lib.Task, members: state_lib.Members) -> int:
+def window_of(members: state_lib.Members) -> tuple[int, int]:
+  """Returns steps and subnets of a window of sequential k-dropout.
+
+  Raises:
+    UnsupportedError: another schedule, or members with different k.
+  """
   schedule = members.schedule
   is_windows = isinstance(schedule, config.Sequential)
-  if not is_windows or not config.is_built_in(schedule) or schedule.m != 1:
+  if not is_windows or not config.is_built_in(schedule):
     raise UnsupportedError(
-      "extraction trains windows of one subnet: it needs sequential k-dropout"
-      f" with m=1, got {type(schedule).__name__}"
-      + (f" with m={schedule.m}" if hasattr(schedule, "m") else "")  # pyright: ignore[reportAttributeAccessIssue, reportOptionalMemberAccess]
+      "extraction trains windows of the same subnets: it needs sequential"
+      f" k-dropout, got {type(schedule).__name__}"
     )
   steps = np.unique(np.asarray(schedule.k))
   if steps.size != 1:
@@ -184,7 +193,7 @@ def _window_steps(task: task_lib.Task, members: state_lib.Members) -> int:
       "extraction trains members in step: all need the same k, got"
       f" {steps.tolist()}"
     )
-  return int(steps[0])
+  return int(steps[0]), int(schedule.m)
 
 
 def largest_sizes(

@@ -28,7 +28,11 @@ _UNTIL_IT_MOVES = ((2, 8, 1.0), (16, 16, 1.0), (128, 128, 1.0))
 
 
 def check_optimizer(
-  optimizer: optax.GradientTransformation, params: Any, layout: layouts.Layout
+  optimizer: optax.GradientTransformation,
+  params: Any,
+  layout: layouts.Layout,
+  *,
+  side_by_side: bool = False,
 ) -> None:
   """Refuses an optimizer whose update of a weight depends on other weights.
 
@@ -44,6 +48,8 @@ def check_optimizer(
     optimizer: any optax transformation.
     params: parameters; only structure and shapes matter.
     layout: which axes follow which layer.
+    side_by_side: whether a second subnet, which has the other units, trains
+      in the same steps, each without a look at the other's gradients.
 
   Raises:
     ValueError: a wrong optimizer or layout, or params without what it names.
@@ -58,11 +64,12 @@ def check_optimizer(
   with jax.enable_x64(True):
     trees = _toy(params, layout)
     compare = jax.jit(
-      functools.partial(_compare, optimizer, trees), static_argnums=0
+      functools.partial(_compare, optimizer, trees, side_by_side),
+      static_argnums=0,
     )
     for weight_scale in _SCALES:
       for grad_scale in _SCALES:
-        _check_scale(compare, weight_scale, grad_scale)
+        _check_scale(compare, weight_scale, grad_scale, side_by_side)
 
 
 def _toy(params, layout: layouts.Layout):
@@ -88,7 +95,9 @@ def _toy(params, layout: layouts.Layout):
   return *trees, layouts.Layout(axes), masks
 
 
-def _check_scale(compare, weight_scale: float, grad_scale: float) -> None:
+def _check_scale(
+  compare, weight_scale: float, grad_scale: float, side_by_side: bool
+) -> None:
   for num_dense, num_masked, turn in (*_ALWAYS, *_UNTIL_IT_MOVES):
     try:
       # One program for one `num_masked`: compiling is what a probe costs.
@@ -100,6 +109,14 @@ def _check_scale(compare, weight_scale: float, grad_scale: float) -> None:
         "the optimizer does not run on a part of the weights, as extraction"
         f" needs: {type(error).__name__}: {error}"
       ) from error
+    if not difference <= 1.0 and side_by_side:
+      raise UnsupportedError(
+        "the optimizer's update of a weight depends on weights of other"
+        " subnets, so that subnets cannot train apart (weights at scale"
+        f" {weight_scale:g}, gradients at {grad_scale:g}): elementwise"
+        " transforms are exact; clipping by a norm is not, whose gradients lie"
+        " in all subnets"
+      )
     if not difference <= 1.0:
       raise UnsupportedError(
         "the optimizer's update of a weight depends on other weights, so"
@@ -118,33 +135,56 @@ def _check_scale(compare, weight_scale: float, grad_scale: float) -> None:
 
 
 def _compare(
-  optimizer, trees, num_masked, num_dense, turn, weight_scale, grad_scale
+  optimizer,
+  trees,
+  side_by_side,
+  num_masked,
+  num_dense,
+  turn,
+  weight_scale,
+  grad_scale,
 ):
   """Returns how far weights moved, and the worst difference / tolerance."""
   params, first, second, layout, masks = trees
-  tables = indexing.make_tables(masks)
-  take = functools.partial(extraction.take, layout=layout, tables=tables)
-  put = functools.partial(extraction.put, layout=layout, tables=tables)
+  others = {layer: _complement(mask) for layer, mask in masks.items()}
+  subnets = [
+    (
+      functools.partial(extraction.take, layout=layout, tables=tables),
+      functools.partial(extraction.put, layout=layout, tables=tables),
+    )
+    for tables in map(
+      indexing.make_tables, [masks, others] if side_by_side else [masks]
+    )
+  ]
 
   def dense_grads(i):
     a, b = grad_scale * jnp.cos(turn * i), grad_scale * jnp.sin(turn * i)
     return jax.tree.map(lambda x, y: a * x + b * y, first, second)
 
   def masked_grads(i):
-    zeros = jax.tree.map(jnp.zeros_like, first)
-    return put(zeros, take(dense_grads(i)))
+    found = jax.tree.map(jnp.zeros_like, first)
+    for take, put in subnets:
+      found = put(found, take(dense_grads(i)))
+    return found
 
   params = jax.tree.map(lambda x: x * weight_scale, params)
   state = jax.tree.map(jnp.asarray, optimizer.init(params))
   begin = _train(optimizer, dense_grads, 0, num_dense, (params, state))
   span = num_dense, num_dense + num_masked
   whole = _train(optimizer, masked_grads, *span, begin)
-  small = tuple(take(tree) for tree in begin)
-  small = _train(optimizer, lambda i: take(dense_grads(i)), *span, small)
-  rest = replay.catch_up(optimizer, begin[0], begin[1], layout, num_masked)
-  parts = tuple(put(full, part) for full, part in zip(rest, small))
+  parts = replay.catch_up(optimizer, begin[0], begin[1], layout, num_masked)
+  for take, put in subnets:
+    small = tuple(take(tree) for tree in begin)
+    grads_of = lambda i, take=take: take(dense_grads(i))  # noqa: E731
+    small = _train(optimizer, grads_of, *span, small)
+    parts = tuple(put(full, part) for full, part in zip(parts, small))
   movement = _largest(jax.tree.map(jnp.subtract, whole[0], begin[0]))
   return movement, _difference(whole, parts, movement)
+
+
+def _complement(mask: blocks.Masks) -> blocks.Masks:
+  assert mask.num_kept is not None
+  return blocks.Masks(~mask.keep, mask.width, 1, mask.width - mask.num_kept)
 
 
 def _train(optimizer, grads_of, start: int, stop: int, carry):

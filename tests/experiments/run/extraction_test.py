@@ -62,6 +62,17 @@ def test_a_run_of_extracted_windows_is_the_masked_run(tmp_path):
 
 
 @pytest.mark.slow
+def test_a_run_of_disjoint_networks_is_the_masked_run(tmp_path):
+  halves = {"m": 2, "partition": True}
+  (masked,) = runner.run(config_of(**halves), tmp_path / "a", progress=False)
+  extract = config_of(subnet_training="extract", num_devices=2, **halves)
+  (result,) = runner.run(extract, tmp_path / "b", progress=False)
+  for name in ("train_loss", "valid_loss", "test_loss"):
+    for ours, theirs in zip(result[name], masked[name], strict=True):
+      tolerance.assert_sums_close(np.float32(ours), theirs, LENGTH, steps=9)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
   "fields",
   [{"m": 2, "max_norm": 3.0}, {"method": "pooled", "pool_size": 4, "k": 97}],
@@ -84,6 +95,18 @@ def test_a_run_of_small_networks_is_the_masked_run(tmp_path, fields):
     (
       {"subnet_training": "masked", "dropped_weights": "frozen"},
       "dropped_weights='frozen' has no effect here: .*=extract",
+    ),
+    (
+      {"shared_parameters": "window_end"},
+      "shared_parameters='window_end' has no effect here: .* m > 1",
+    ),
+    (
+      {"subnet_training": "masked", "pattern": "bernoulli", "partition": True},
+      "partition=True has no effect here: .* pattern=exact or blocks",
+    ),
+    (
+      {"subnet_training": "masked", "partition": True, "rate": 0.4},
+      "rate must be 1 - 1/P",
     ),
     ({"subnet_training": "tiny"}, "subnet_training must be one of masked"),
     ({"dropped_weights": "cold"}, "dropped_weights must be one of caught_up"),

@@ -1,0 +1,282 @@
+"""Windows of P subnets that share no unit, each trained as a small network.
+
+No weight between dropped-out layers belongs to two of them, so that k steps
+need neither masks nor an exchange of their gradients. What no mask cuts (the
+last layer's bias, scales of a normalisation) belongs to all.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Int
+
+from kdropout_jax import _checks
+from kdropout_jax import _pytrees
+from kdropout_jax import blocks
+from kdropout_jax._types import UnsupportedError
+from kdropout_jax.subnets import extraction
+from kdropout_jax.subnets import gradients
+from kdropout_jax.subnets import indexing
+from kdropout_jax.subnets import layouts
+from kdropout_jax.subnets import replay
+from kdropout_jax.subnets import window as window_lib
+
+SharedParameters = Literal["each_step", "window_end"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Exchange:
+  """What the devices of a run tell each other; by default there is one.
+
+  Subnets lie on the devices in their order: several a device, or several
+  devices a subnet, whose rows they share out.
+
+  Attributes:
+    num_subnets: P, of all devices.
+    num_local: subnets of this device.
+    first: number of its first subnet.
+    mean: the mean over all devices.
+    mean_of_subnet: the mean over the devices of one subnet.
+    gather: from [num_local, ...] to [P, ...].
+  """
+
+  num_subnets: int
+  num_local: int
+  first: Any = 0
+  mean: Callable[[Any], Any] = lambda tree: tree
+  mean_of_subnet: Callable[[Any], Any] = lambda tree: tree
+  gather: Callable[[Any], Any] = lambda tree: tree
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class DisjointWindow:
+  """A window under way on one device.
+
+  Attributes:
+    params: the full parameters, as they were when the window began.
+    opt_state: the full optimizer state of that time.
+    small_params: the parameters of this device's subnets, now; cut ones have
+      a leading axis over them.
+    small_opt_state: likewise.
+    all_tables: {layer: `Table` of all subnets}.
+    tables: {layer: `Table` of this device's}.
+    num_updates: int32, steps done in this window.
+  """
+
+  params: Any
+  opt_state: Any
+  small_params: Any
+  small_opt_state: Any
+  all_tables: dict[str, indexing.Table]
+  tables: dict[str, indexing.Table]
+  num_updates: Int[Array, ""]
+
+
+_pytrees.register(
+  DisjointWindow, tuple(f.name for f in dataclasses.fields(DisjointWindow))
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class DisjointTrainer:
+  """Trains windows of steps whose subnets partition each dropped-out layer.
+
+  With "each_step" it is masked training to rounding errors, for elementwise
+  optimizers. With "window_end", a variant, each subnet trains its own copy of
+  the parameters that no mask cuts, and the copies (and their state) are
+  averaged at the window's end: nothing is exchanged within the window.
+
+  Args:
+    loss_fn: ``loss_fn(params, *rows)``, the losses of any number of rows and a
+      tree of arrays beside them, as for `value_and_grad` with `has_aux`.
+    optimizer: an optax transformation.
+    layout: which parameter axes follow which layer.
+    exchange: the devices.
+    dropped_weights: "caught_up" or "frozen", as for `WindowTrainer`.
+    shared_parameters: "each_step" or "window_end".
+    sizes: static sizes where parts are unequal; see `extract`.
+
+  Raises:
+    ValueError: a wrong option.
+  """
+
+  loss_fn: Callable[..., Any]
+  optimizer: optax.GradientTransformation
+  layout: layouts.Layout
+  exchange: Exchange
+  dropped_weights: window_lib.DroppedWeights = "caught_up"
+  shared_parameters: SharedParameters = "each_step"
+  sizes: Mapping[str, int] | None = None
+
+  def __post_init__(self):
+    _checks.check_callable("loss_fn", self.loss_fn)
+    layouts.check_types(self.optimizer, self.layout)
+    for name, options in (
+      ("dropped_weights", window_lib.DroppedWeights),
+      ("shared_parameters", SharedParameters),
+    ):
+      _checks.check_option(name, getattr(self, name), options)
+
+  def begin(
+    self, params: Any, opt_state: Any, masks: Mapping[str, blocks.Masks]
+  ) -> DisjointWindow:
+    """Takes this device's subnets out at the window's first step.
+
+    Args:
+      params: full parameters.
+      opt_state: full optimizer state.
+      masks: {layer: `Masks` of all P subnets}, whose ids are one whole group.
+
+    Raises:
+      UnsupportedError: a layer whose subnets may share units.
+    """
+    check_disjoint(masks, self.exchange.num_subnets)
+    tables = indexing.make_tables(masks, self.sizes)
+    count = self.exchange.num_local
+    own = self.exchange.first + jnp.arange(count, dtype=jnp.int32)
+    local = {layer: table.take(own) for layer, table in tables.items()}
+    return DisjointWindow(
+      params,
+      opt_state,
+      self._take(params, local),
+      self._take(opt_state, local),
+      tables,
+      local,
+      jnp.zeros((), jnp.int32),
+    )
+
+  def step(
+    self, window: DisjointWindow, *rows: Any
+  ) -> tuple[DisjointWindow, Any]:
+    """Trains this device's small networks for one step.
+
+    Args:
+      window: the window.
+      *rows: arrays [num_local, R, ...], the rows of each subnet.
+
+    Returns:
+      The window; this device's losses and what came beside, [num_local, R].
+    """
+    mapped = self._mapped(window.params, window.tables)
+
+    def total(small):
+      losses, aux = gradients.run_groups(
+        self.loss_fn, window.tables, small, mapped, rows
+      )
+      return jnp.mean(losses), (losses, aux)
+
+    grads, values = jax.grad(total, has_aux=True)(window.small_params)
+    grads = self._reduce(grads, self._cut(window.params, window.tables))
+    state_mapped = self._mapped(window.opt_state, window.tables)
+
+    def update(grads, state, params):
+      updates, state = self.optimizer.update(grads, state, params)
+      return optax.apply_updates(params, updates), state
+
+    params, opt_state = jax.vmap(
+      update, (mapped, state_mapped, mapped), (mapped, state_mapped)
+    )(grads, window.small_opt_state, window.small_params)
+    window = dataclasses.replace(
+      window,
+      small_params=params,
+      small_opt_state=opt_state,
+      num_updates=window.num_updates + 1,
+    )
+    return window, values
+
+  def end(self, window: DisjointWindow) -> tuple[Any, Any]:
+    """Returns full parameters and state, the same on every device."""
+    full = window.params, window.opt_state
+    if self.dropped_weights == "caught_up":
+      full = replay.catch_up(
+        self.optimizer, *full, self.layout, window.num_updates
+      )
+    small = window.small_params, window.small_opt_state
+    tables = window.all_tables
+    params, opt_state = (
+      extraction.put_groups(
+        tree, self._gather(part, tree, tables), self.layout, tables
+      )
+      for tree, part in zip(full, small)
+    )
+    return params, opt_state
+
+  def _take(self, tree, tables):
+    """Returns a tree's subnets, and own copies of what is averaged later."""
+    small, _ = extraction.take_groups(tree, self.layout, tables)
+    if self.shared_parameters == "each_step":
+      return small
+    count = self.exchange.num_local
+    return _map_cut(
+      lambda x, is_cut: x if is_cut else jnp.stack([x] * count),
+      small,
+      self._cut(tree, tables),
+    )
+
+  def _cut(self, tree, tables):
+    """Returns a tree of whether a full leaf has an axis that is cut."""
+    return extraction.followed(tree, self.layout, tables)
+
+  def _mapped(self, tree, tables):
+    """Returns 0 for leaves with an axis over the subnets, None for others."""
+    own = self.shared_parameters == "window_end"
+    return jax.tree.map(
+      lambda is_cut: 0 if is_cut or own else None, self._cut(tree, tables)
+    )
+
+  def _reduce(self, grads, cut):
+    """Returns the gradients of the mean loss of all rows."""
+    there, count = self.exchange, self.exchange.num_local
+    own = self.shared_parameters == "window_end"
+
+    def reduce(grad, is_cut):
+      if not is_cut and not own:
+        return there.mean(grad)
+      # Of the mean over this device's subnets, to the mean over all; an own
+      # copy takes its subnet's mean for everybody's.
+      scale = count / there.num_subnets if is_cut else count
+      return there.mean_of_subnet(grad) * scale
+
+    return _map_cut(reduce, grads, cut)
+
+  def _gather(self, small, full, tables):
+    """Returns the small leaves of all subnets, and one copy of the others."""
+    own = self.shared_parameters == "window_end"
+
+    def gather(x, is_cut):
+      if is_cut:
+        return self.exchange.gather(x)
+      if not own:
+        return x
+      if not jnp.issubdtype(x.dtype, jnp.inexact):
+        return x[0]
+      return self.exchange.mean(jnp.mean(x, axis=0))
+
+    return _map_cut(gather, small, self._cut(full, tables))
+
+
+def check_disjoint(masks: Mapping[str, blocks.Masks], num_subnets: int) -> None:
+  """Raises an UnsupportedError unless a group of subnets shares no unit."""
+  for layer, mask in masks.items():
+    design = mask.design
+    if design is None or design.size != design.parts:
+      raise UnsupportedError(
+        f"subnets of {layer!r} may share units, so that they cannot train"
+        " apart: give its dropout a pattern with partition=True"
+      )
+    if design.parts != num_subnets:
+      raise UnsupportedError(
+        f"subnets of {layer!r} partition its units in {design.parts}, but"
+        f" {num_subnets} train side by side: the rate of every layer must be"
+        f" 1 - 1/{num_subnets}"
+      )
+
+
+def _map_cut(fn, tree, cut):
+  leaves, treedef = jax.tree.flatten(tree)
+  flags = jax.tree.leaves(cut)
+  return treedef.unflatten([fn(x, f) for x, f in zip(leaves, flags)])
