@@ -134,6 +134,20 @@ def check_int32(name: str, value: int) -> None:
     raise ValueError(f"{name} must be < 2**31, got {value}")
 
 
+def is_symbolic(size) -> bool:
+  """Returns whether a size is a symbol of `jax.export`, known at no trace."""
+  return jax.export.is_symbolic_dim(size)
+
+
+def check_rows(name: str, value) -> None:
+  """Raises a ValueError unless a count of rows is in [1, 2**31), or a symbol.
+
+  Symbols of `jax.export` stand for sizes >= 1.
+  """
+  if not is_symbolic(value):
+    check_int32(name, value)
+
+
 def check_leaf(name: str, value) -> None:
   """Checks a data leaf: every element of a concrete one, never a tracer.
 

@@ -12,7 +12,7 @@ Axis letters, used in every docstring and shape annotation:
   S  seeds trained in one program
 """
 
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import jax
 import numpy as np
@@ -23,6 +23,9 @@ Key: TypeAlias = jax.Array
 
 Step: TypeAlias = int | np.integer | Int[Array, ""] | UInt[Array, ""]
 """The number of a training step, counted from 0; a Python or traced integer."""
+
+NumRows: TypeAlias = Any
+"""How many rows a batch has: an integer, or a symbol of `jax.export`."""
 
 Ids: TypeAlias = Integer[Array, "T"]
 """The ids of the subnets that train in one step: uint32 where they are drawn,

@@ -16,6 +16,7 @@ from kdropout_jax import _windows
 from kdropout_jax import blocks
 from kdropout_jax import custom
 from kdropout_jax import patterns
+from kdropout_jax._types import NumRows
 
 _MAX_IDS = 2**32
 
@@ -36,9 +37,9 @@ class Standard:
   def __post_init__(self):
     _checks.check_flag("per_layer", self.per_layer)
 
-  def num_concurrent(self, batch_size: int) -> int:
+  def num_concurrent(self, batch_size: NumRows) -> NumRows:
     """Returns T, the number of subnets in one step."""
-    _checks.check_positive("batch_size", batch_size)
+    _checks.check_rows("batch_size", batch_size)
     return batch_size
 
   def num_subnets(self, num_steps: int, batch_size: int) -> int:
@@ -75,9 +76,9 @@ class Sequential:
     _checks.check_leaf("k", self.k)
     _checks.check_int32("m", self.m)
 
-  def num_concurrent(self, batch_size: int) -> int:
+  def num_concurrent(self, batch_size: NumRows) -> NumRows:
     """Returns T, the number of subnets in one step."""
-    _checks.check_positive("batch_size", batch_size)
+    _checks.check_rows("batch_size", batch_size)
     return self.m
 
   def num_subnets(self, num_steps: int, batch_size: int) -> int:
@@ -127,9 +128,9 @@ class Pooled:
           f" m={self.m}, pool_size={self.pool_size}"
         )
 
-  def num_concurrent(self, batch_size: int) -> int:
+  def num_concurrent(self, batch_size: NumRows) -> NumRows:
     """Returns T, the number of subnets in one step."""
-    _checks.check_positive("batch_size", batch_size)
+    _checks.check_rows("batch_size", batch_size)
     return self.m
 
   def num_subnets(self, num_steps: int, batch_size: int) -> int:

@@ -20,6 +20,8 @@ from kdropout_jax import _checks
 from kdropout_jax import _shardings
 from kdropout_jax import blocks
 from kdropout_jax import patterns
+from kdropout_jax._types import NumRows
+from kdropout_jax._types import UnsupportedError
 
 Rescale = Literal["expected", "realised", "at_test"]
 RowLayout = Literal["contiguous", "tiled"]
@@ -224,7 +226,7 @@ def row_masks(
   num_rows: Any,
   row_layout: RowLayout = "contiguous",
   assignment: Int[Array, "B"] | None = None,
-  batch_size: int | None = None,
+  batch_size: NumRows | None = None,
 ) -> Shaped[Array, "B W"]:
   """Gives each row the mask of the subnet that it trains.
 
@@ -241,6 +243,8 @@ def row_masks(
       many micro-batches; or a wrong assignment.
   """
   groups, width = keep.shape
+  if batch_size is not None:
+    _check_symbols(num_rows, batch_size, assignment)
   if batch_size is not None and num_rows > batch_size:
     raise ValueError(
       f"a batch may have at most batch_size={batch_size} rows, got {num_rows}"
@@ -272,8 +276,22 @@ def row_masks(
   return keep[slots]
 
 
+def _check_symbols(num_rows, batch_size, assignment) -> None:
+  """Refuses rows of `jax.export` whose place in the batch cannot be known."""
+  is_known = num_rows is batch_size or num_rows == batch_size
+  if assignment is None and _checks.is_symbolic(num_rows) and not is_known:
+    raise UnsupportedError(
+      f"{num_rows} rows of a batch with batch_size={batch_size} cannot be"
+      " exported: which subnets they train is not known; leave batch_size out,"
+      " or give assignment"
+    )
+
+
 def _check_part(
-  num_rows: int, groups: int, batch_size: int, row_layout: RowLayout
+  num_rows: NumRows,
+  groups: NumRows,
+  batch_size: NumRows,
+  row_layout: RowLayout,
 ) -> None:
   """Looks at rows that are a part of a batch, and do not say which.
 

@@ -8,6 +8,7 @@ import pytest
 
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
 _README = (_ROOT / "README.md").read_text()
+_PACKAGE = (_ROOT / "PACKAGE.md").read_text()
 _BLOCKS = re.findall(r"```python\n(.*?)```", _README, flags=re.DOTALL)
 
 
@@ -17,6 +18,11 @@ def test_each_block_runs_and_gives_logits(code):
   exec(compile(code, "README.md", "exec"), names)
   assert names["logits"].shape[-1] == 10
   assert jax.numpy.all(jax.numpy.isfinite(names["logits"]))
+
+
+def test_the_block_of_the_package_page_is_one_of_the_readme():
+  (block,) = re.findall(r"```python\n(.*?)```", _PACKAGE, flags=re.DOTALL)
+  assert block in _BLOCKS
 
 
 def test_the_readme_has_blocks_and_begins_with_the_two_commands():

@@ -75,6 +75,50 @@ def test_the_wheel_installs_imports_and_runs(python, tmp_path):
 _BUILD = "import sys; from setuptools import build_meta as b; b.build_sdist(sys.argv[1])"
 
 
+_METADATA = """
+import pathlib, sys
+from setuptools import build_meta
+out = pathlib.Path(sys.argv[1])  # The build has arguments of its own.
+folder = build_meta.prepare_metadata_for_build_wheel(str(out))
+print((out / folder / "METADATA").read_text())
+"""
+
+
+def test_the_page_of_a_package_has_no_link_that_leads_nowhere(tmp_path):
+  """An index shows the text alone: files beside it are not there."""
+  source = tmp_path / "source"
+  source.mkdir()
+  for name in ("pyproject.toml", "setup.cfg", "PACKAGE.md", "LICENSE"):
+    shutil.copy(_ROOT / name, source)
+  ignore = shutil.ignore_patterns("__pycache__")
+  shutil.copytree(
+    _ROOT / "kdropout_jax", source / "kdropout_jax", ignore=ignore
+  )
+  out = tmp_path / "out"
+  out.mkdir()
+  out = run(sys.executable, "-c", _METADATA, str(out), cwd=source)
+  page = out[out.index("Metadata-Version") :]
+  head, _, text = page.partition("\n\n")
+  assert f"Version: {kd.__version__}" in head and "Author: The kd" in head
+  assert "Description-Content-Type: text/markdown" in head
+  assert "kdropout_jax" in text and "## Install" in text
+  assert links(text) == []
+  assert links(
+    "see [a](docs/a.md), ![b](b.png), [c](#d), <img src='e.png'>"
+  ) == [
+    "docs/a.md",
+    "b.png",
+    "e.png",
+  ]
+
+
+def links(text):
+  """Returns what a page's links and pictures point to beside it."""
+  found = re.findall(r"\]\(([^)\s]+)|(?:src|href)=[\"']([^\"']+)", text)
+  targets = [a or b for a, b in found]
+  return [t for t in targets if not re.match(r"https?://|#|mailto:", t)]
+
+
 def test_the_sdist_holds_tests_documents_examples_and_the_citation(tmp_path):
   source = tmp_path / "source"
   # Numbers of results are most of the tree, and one folder stands for them.
@@ -85,7 +129,13 @@ def test_the_sdist_holds_tests_documents_examples_and_the_citation(tmp_path):
   (archive,) = tmp_path.glob(f"kdropout_jax-{kd.__version__}.tar.gz")
   with tarfile.open(archive) as opened:
     names = {name.partition("/")[2] for name in opened.getnames()}
-  assert {"CITATION.cff", "CHANGELOG.md", "LICENSE", "README.md"} <= names
+  assert {
+    "CITATION.cff",
+    "CHANGELOG.md",
+    "LICENSE",
+    "PACKAGE.md",
+    "README.md",
+  } <= names
   for folder in ("tests", "docs", "examples", "experiments", "kdropout_jax"):
     here = {
       path.relative_to(source).as_posix()

@@ -197,9 +197,10 @@ def join_processes() -> None:
     )
   check_processes(**values)
   try:
-    jax.distributed.initialize(
-      **values, heartbeat_timeout_seconds=processes.HEARTBEAT_SECONDS
-    )
+    with processes.joining(values["coordinator_address"]):
+      jax.distributed.initialize(
+        **values, heartbeat_timeout_seconds=processes.HEARTBEAT_SECONDS
+      )
   except RuntimeError as error:
     address = values["coordinator_address"]
     raise ValueError(f"could not join {address}: {error}") from error

@@ -5,10 +5,12 @@ and after each dispatch. What one process does alone would leave the others
 waiting for it.
 """
 
+import contextlib
 import json
 import os
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 import jax
@@ -21,6 +23,36 @@ _T = TypeVar("_T")
 
 HEARTBEAT_SECONDS = 30
 """After so long without a word a process is lost, and the others end."""
+
+
+JOIN_SECONDS = 120
+"""So long a process waits at the start for the others, and then ends."""
+
+
+@contextlib.contextmanager
+def joining(address: str, seconds: float | None = None) -> Iterator[None]:
+  """Ends this process in one line where the others do not come.
+
+  The runtime's own time-out ends it with a native stack trace.
+  """
+  after = JOIN_SECONDS if seconds is None else seconds
+  timer = threading.Timer(after, _not_joined, [address, after])
+  timer.daemon = True
+  timer.start()
+  try:
+    yield
+  finally:
+    timer.cancel()
+
+
+def _not_joined(address: str, seconds: float) -> None:
+  print(
+    f"not all processes of the run have joined {address} within {seconds:g} s;"
+    " one of them may have ended, or was not started",
+    file=sys.stderr,
+    flush=True,
+  )
+  os._exit(1)
 
 
 def wait(name: str) -> None:

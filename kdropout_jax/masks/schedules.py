@@ -21,6 +21,7 @@ from kdropout_jax import config
 from kdropout_jax import custom
 from kdropout_jax._types import Ids
 from kdropout_jax._types import Key
+from kdropout_jax._types import NumRows
 from kdropout_jax._types import Step
 
 _DRAW = "kdropout_jax.masks.schedules.draw"
@@ -30,7 +31,7 @@ def subnet_ids(
   step: Step,
   key: Key,
   schedule: config.Schedule,
-  batch_size: int,
+  batch_size: NumRows,
   layer: int | UInt[Array, ""] | None = None,
 ) -> Ids:
   """Returns the ids of the subnets that train at `step`.
@@ -59,7 +60,7 @@ def subnet_ids(
   config.check_schedule(schedule)
   for name in ("k", "pool_size"):
     _checks.check_scalar(name, getattr(schedule, name, 0))
-  _checks.check_int32("batch_size", batch_size)
+  _checks.check_rows("batch_size", batch_size)
   step = check_step(step)
   if not config.is_built_in(schedule):
     own_key = _keys.as_threefry(key)
@@ -93,7 +94,7 @@ def site_ids(
   step: Step,
   key: Key,
   schedule: config.Schedule,
-  batch_size: int,
+  batch_size: NumRows,
   num_sites: int,
 ) -> UInt[Array, "..."]:
   """Returns the ids of all sites of a network, from one draw of numbers.
@@ -174,7 +175,9 @@ def draw_key(key: Key, step: Step) -> Key:
   return jax.random.fold_in(own, check_step(step))
 
 
-def _gyro_ids(step, draw_key, schedule: config.Gyro, batch_size: int) -> Ids:
+def _gyro_ids(
+  step, draw_key, schedule: config.Gyro, batch_size: NumRows
+) -> Ids:
   """Consecutive windows; block-wise, their steps rotate over the subnets."""
   window, phase = _gyro_window(step, schedule)
   tau = schedule.concurrent
@@ -224,7 +227,7 @@ def _gyro_window(
   return window, step - start
 
 
-def _counted(window: UInt[Array, ""], count: int) -> Ids:
+def _counted(window: UInt[Array, ""], count: NumRows) -> Ids:
   return window * _uint32(count) + jnp.arange(count, dtype=jnp.uint32)
 
 

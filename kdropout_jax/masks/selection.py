@@ -48,7 +48,9 @@ def _choose(bits: UInt[Array, "T G"], num_kept: int) -> Bool[Array, "T G"]:
   @jax.custom_batching.custom_vmap
   def choose(bits):
     groups, count = bits.shape
-    few_pairs = groups * count * count <= _MAX_PAIRS
+    # A symbol of `jax.export` is a size that nobody knows.
+    is_known = isinstance(groups, int)
+    few_pairs = is_known and groups * count * count <= _MAX_PAIRS
     at_once = by_rank if few_pairs else by_sort
     return jax.lax.platform_dependent(
       bits,

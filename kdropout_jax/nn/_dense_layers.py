@@ -44,7 +44,7 @@ class RowRule:
     """Raises a ValueError for options that are wrong with any masks."""
     _checks.check_option("row_layout", self.row_layout, functional.RowLayout)
     if self.batch_size is not None:
-      _checks.check_positive("batch_size", self.batch_size)
+      _checks.check_rows("batch_size", self.batch_size)
     if self.assignment is not None and in_mask is None and out_mask is None:
       raise ValueError(
         "assignment needs in_mask or out_mask: it says which of them a row"

@@ -21,6 +21,7 @@ from kdropout_jax import functional
 from kdropout_jax import patterns
 from kdropout_jax._types import Ids
 from kdropout_jax._types import Key
+from kdropout_jax._types import NumRows
 from kdropout_jax._types import UnsupportedError
 from kdropout_jax.masks import sampling
 from kdropout_jax.nn import _streams
@@ -45,14 +46,14 @@ class DropoutRule:
   broadcast_dims: tuple[int, ...] = ()
   rescale: functional.Rescale = "expected"
   row_layout: functional.RowLayout = "contiguous"
-  batch_size: int | None = None
+  batch_size: NumRows | None = None
 
   def __post_init__(self):
     patterns.check_pattern(self.pattern)
     _checks.check_option("rescale", self.rescale, functional.Rescale)
     _checks.check_option("row_layout", self.row_layout, functional.RowLayout)
     if self.batch_size is not None:
-      _checks.check_positive("batch_size", self.batch_size)
+      _checks.check_rows("batch_size", self.batch_size)
     if self.is_noise and self.rescale != "expected":
       raise ValueError(
         "rescale must be 'expected' with kd.Gaussian, whose noise has mean 1,"
@@ -248,7 +249,7 @@ class DropoutRule:
     dims = self._dims(x)
     return tuple(1 if i in dims else n for i, n in enumerate(x.shape))
 
-  def _keep_shape(self, x: Array, width: int) -> tuple[int, ...]:
+  def _keep_shape(self, x: Array, width: int) -> tuple[NumRows, ...]:
     """Shape in which masks of `width` meet x: every element, or last axis."""
     inner = self._mask_shape(x)[1:]
     if width == math.prod(inner):

@@ -121,7 +121,9 @@ def intercept(
   axis, and where `broadcast_dims` leaves rows alone (stochastic depth) a row
   is dropped by itself. A model is traced once more than usual, to learn which
   streams its dropouts name; functions that were compiled before are traced
-  anew. A second, different model takes its masks from
+  anew. One that was compiled ahead of time, by ``.lower(...).compile()``, is
+  not: it runs as it was compiled, with its own masks, and nothing here sees it.
+  A second, different model takes its masks from
   ``jax.random.fold_in(key, 1)``, a third from 2: their layers may have equal
   paths.
 

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from kdropout_jax import _checks
+from kdropout_jax._types import NumRows
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,7 +27,7 @@ class Offset:
 
   def __post_init__(self):
     if self.batch_size is not None:
-      _checks.check_positive("batch_size", self.batch_size)
+      _checks.check_rows("batch_size", self.batch_size)
     if self.first_row is not None:
       check_first_row(self.first_row)
     if self.axis_name is not None and self.first_row is not None:
@@ -35,7 +36,7 @@ class Offset:
         f" got first_row={self.first_row!r}, axis_name={self.axis_name!r}"
       )
 
-  def resolve(self, num_rows: int | None) -> tuple[int, Any]:
+  def resolve(self, num_rows: NumRows | None) -> tuple[NumRows, Any]:
     """Returns the rows of the full batch, and the first row or None.
 
     Args:
@@ -52,11 +53,15 @@ class Offset:
     if self.axis_name is not None:
       assert num_rows is not None
       rows = num_rows * jax.lax.axis_size(self.axis_name)
-      full = self.batch_size or max(rows, 1)
+      full = self.batch_size or _at_least_one(rows)
       return full, jax.lax.axis_index(self.axis_name) * jnp.int32(num_rows)
     if self.first_row is None:
       check_one_device()
-    return self.batch_size or max(num_rows or 0, 1), self.first_row
+    return self.batch_size or _at_least_one(num_rows or 0), self.first_row
+
+
+def _at_least_one(rows):
+  return rows if _checks.is_symbolic(rows) else max(rows, 1)
 
 
 def check_first_row(first_row) -> None:
@@ -75,8 +80,10 @@ def check_one_device() -> None:
   """
   manual = jax.sharding.get_abstract_mesh().manual_axes
   if manual:
+    axis = "data" if manual[0].startswith("_") else manual[0]  # pmap's own.
     raise ValueError(
-      "inside shard_map a device does not know which rows of the batch it has:"
-      f" pass axis_name={manual[0]!r} where the rows are split over it, or"
-      " first_row=0 where every device trains the same subnets"
+      "inside shard_map or pmap a device does not know which rows of the batch"
+      f" it has: pass axis_name={axis!r} where the rows are split over it (pmap"
+      " takes that name, too), or first_row=0 where every device trains the"
+      " same subnets"
     )

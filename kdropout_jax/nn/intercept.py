@@ -23,6 +23,7 @@ from kdropout_jax import _keys
 from kdropout_jax import custom
 from kdropout_jax import functional
 from kdropout_jax._types import Key
+from kdropout_jax._types import NumRows
 from kdropout_jax._types import UnsupportedError
 from kdropout_jax.masks import schedules
 from kdropout_jax.nn import _dropout_rules
@@ -335,7 +336,7 @@ def _check_rank(module: nn.Module, inputs) -> None:
     )
 
 
-def _leading_axis(args, kwargs) -> int | None:
+def _leading_axis(args, kwargs) -> NumRows | None:
   first = args[0] if args else next(iter(kwargs.values()), None)
   sizes = [leaf.shape[0] for leaf in jax.tree.leaves(first) if jnp.ndim(leaf)]
   return next((size for size in sizes if size), sizes[0] if sizes else None)

@@ -10,6 +10,7 @@ from jaxtyping import Array, Bool
 
 from kdropout_jax import _checks
 from kdropout_jax import blocks
+from kdropout_jax._types import UnsupportedError
 from kdropout_jax.ops import problems
 
 
@@ -68,6 +69,12 @@ def describe(
 ) -> problems.Problem:
   """Returns the static facts of a product of checked arguments."""
   counts = [side.num_subnets for side in (ins, outs) if side is not None]
+  if max(counts, default=1) > 1 and _checks.is_symbolic(x.shape[0]):
+    raise UnsupportedError(
+      f"a product of {x.shape[0]} rows, a symbol of jax.export, shared by"
+      f" {max(counts)} subnets: which rows are whose is not known. Export it"
+      " for a number of rows, or mask by kd.dropout and multiply by jnp.matmul"
+    )
   return problems.Problem(
     rows=x.shape[0],
     positions=math.prod(x.shape[1:-1]),

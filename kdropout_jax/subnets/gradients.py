@@ -80,6 +80,8 @@ def value_and_grad(
   layouts.check_layout(layout)
 
   def run(params: Any, masks: Mapping[str, blocks.Masks], *rows: Any):
+    if _num_rows(rows) == 0:
+      return _of_no_rows(run, params, masks, rows, has_aux)
     groups = _Groups.of(rows, masks, row_layout)
     tables = groups.used(indexing.make_tables(masks, sizes))
     small, mapped = extraction.take_groups(params, layout, tables)
@@ -95,6 +97,18 @@ def value_and_grad(
     return ((value, aux) if has_aux else value), grads
 
   return run
+
+
+def _of_no_rows(run, params, masks, rows, has_aux):
+  """Returns what masked training gives of no rows: no mean, zeros."""
+  each = (layouts.num_subnets(masks),)
+  some = jax.tree.map(lambda x: jnp.zeros(each + x.shape[1:], x.dtype), rows)
+  found, grads = jax.eval_shape(run, params, masks, *some)
+  value, aux = found if has_aux else (found, ())
+  value = jnp.full(value.shape, jnp.nan, value.dtype)
+  aux = jax.tree.map(lambda x: jnp.zeros((0, *x.shape[1:]), x.dtype), aux)
+  grads = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), grads)
+  return ((value, aux) if has_aux else value), grads
 
 
 def run_groups(loss_fn, tables, small, mapped, rows):
@@ -200,9 +214,9 @@ class _Groups:
 
 def _num_rows(rows) -> int:
   counts = {jnp.shape(leaf)[:1] for leaf in jax.tree.leaves(rows)}
-  if len(counts) != 1 or counts <= {(), (0,)}:
+  if len(counts) != 1 or () in counts:
     raise ValueError(
-      "rows must be arrays with one leading axis B >= 1, got shapes"
+      "rows must be arrays with one leading axis B, got shapes"
       f" {[jnp.shape(leaf) for leaf in jax.tree.leaves(rows)]}"
     )
   return next(iter(counts))[0]

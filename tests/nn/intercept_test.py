@@ -445,6 +445,8 @@ def test_micro_batches_train_the_subnets_of_their_own_rows():
   np.testing.assert_array_equal(parts(2).reshape(full.shape), full)
   with pytest.raises(ValueError, match="of its 4 subnets.*Say which rows"):
     run(Mlp(), 2, ones(2), schedule=kd.Sequential(m=4), batch_size=8)
+  with pytest.raises(ValueError, match="of its 8 subnets.*Say which rows"):
+    run(Mlp(), 2, ones(2), schedule=kd.Standard(), batch_size=8)
   with pytest.raises(ValueError, match=r"first_row must be in \[0, 6\] for 2"):
     run(Mlp(), 2, ones(2), batch_size=8, first_row=7)
 

@@ -118,6 +118,67 @@ def test_a_masked_function_survives_export():
   np.testing.assert_array_equal(exported.call(x, 3), applied(x))
 
 
+def test_an_exported_function_survives_its_bytes():
+  pytest.importorskip("flatbuffers")
+  x = jnp.ones((4, 8))
+  call = jax.jit(lambda x, step: applied(x, step=step))
+  data = jax.export.export(call)(x, 3).serialize()
+  again = jax.export.deserialize(data)
+  np.testing.assert_array_equal(again.call(x, 3), applied(x))
+
+
+def masked_product(x, num_subnets):
+  ids = jnp.arange(num_subnets, dtype=jnp.uint32)
+  masks = kd.subnet_masks(KEY, ids, 8, kd.ExactCount(0.5))
+  return kd.masked_matmul(x, jnp.ones((8, 8)), in_mask=masks)
+
+
+OF_SYMBOLS = {
+  "linen": lambda x, step: FUNCTIONS["linen"](x),
+  "exact": lambda x, step: linen_call(
+    kd.linen.Dropout(0.5, pattern=kd.ExactCount), x
+  ),
+  "apply": lambda x, step: applied(x, step=step),
+  "standard": lambda x, step: applied(x, step=step, schedule=kd.Standard()),
+  "functional": lambda x, step: tiled(x),
+  "product": lambda x, step: masked_product(x, 1),
+}
+
+
+def export_of_any_rows(call):
+  rows = jax.ShapeDtypeStruct(jax.export.symbolic_shape("b, 8"), jnp.float32)
+  return jax.export.export(jax.jit(call))(rows, 3)
+
+
+@pytest.mark.parametrize("name", OF_SYMBOLS)
+def test_the_number_of_rows_may_be_a_symbol(name):
+  call = OF_SYMBOLS[name]
+  x = jax.random.normal(KEY, (6, 8))
+  got = export_of_any_rows(call).call(x, 3)
+  np.testing.assert_array_equal(got, call(x, 3))
+
+
+def test_what_a_symbol_hides_is_refused():
+  with pytest.raises(kd.UnsupportedError, match="b rows, a symbol of jax"):
+    export_of_any_rows(lambda x, step: masked_product(x, 2))
+  layer = kd.linen.Dropout(0.5, batch_size=8)
+  with pytest.raises(kd.UnsupportedError, match="b rows of a batch with"):
+    export_of_any_rows(lambda x, step: linen_call(layer, x, subnets=IDS))
+
+
+def test_pmap_without_a_name_is_told_to_take_one():
+  call = jax.pmap(lambda x, step: applied(x, step=step), in_axes=(0, None))
+  with pytest.raises(ValueError, match="pass axis_name='data' where the rows"):
+    call(jnp.ones((2, 2, 8)), 0)
+  named = jax.pmap(
+    lambda x, step: applied(x, step=step, axis_name="data"),
+    axis_name="data",
+    in_axes=(0, None),
+  )
+  y = named(jnp.ones((2, 2, 8)), 3).reshape(4, 8)
+  np.testing.assert_array_equal(y, applied(jnp.ones((4, 8))))
+
+
 def test_analyses_that_go_one_after_the_other_run_in_shard_map():
   """Each carries a sum, which varies over devices as what it adds does."""
   analysis = kd.analysis

@@ -191,6 +191,9 @@ def test_a_call_without_active_dropout_is_the_models_own():
   own = model.apply(variables, TOKENS, True)
   kwargs = dict(deterministic=True, mutable=False)
   np.testing.assert_array_equal(run(model, variables, 3, **kwargs), own)
+  jitted = jax.jit(lambda step: run(model, variables, step, **kwargs))(3)
+  own_jitted = jax.jit(lambda step: model.apply(variables, TOKENS, True))(3)
+  np.testing.assert_array_equal(jitted, own_jitted)
   with kd.linen.intercept(schedule=SCHEDULE, step=3, key=KEY):
     np.testing.assert_array_equal(model.apply(variables, TOKENS, True), own)
   # Its own noise, too: no dropout asks for the run-long key here.

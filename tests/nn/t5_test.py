@@ -32,12 +32,12 @@ class Attention(nn.Module):
     )
     bias = jnp.zeros(LENGTH)
     if decode:
-      has_cache = self.has_variable("cache", "key")
-      keys = self.variable("cache", "key", jnp.zeros, key.shape)
-      values = self.variable("cache", "value", jnp.zeros, value.shape)
+      has_cache = self.has_variable("cache", "cached_key")
+      keys = self.variable("cache", "cached_key", jnp.zeros, key.shape)
+      values = self.variable("cache", "cached_value", jnp.zeros, value.shape)
       index = self.variable("cache", "index", jnp.zeros, (), jnp.int32)
       if has_cache:  # One position a call.
-        hot = jax.nn.one_hot(index.value, LENGTH)[:, None]
+        hot = jax.nn.one_hot(index.value, LENGTH)[None, :, None]
         key = keys.value = keys.value + key * hot
         value = values.value = values.value + value * hot
         bias = jnp.where(jnp.arange(LENGTH) <= index.value, 0.0, -1e9)

@@ -172,6 +172,22 @@ def test_other_results_come_back_in_the_order_of_the_rows():
       np.testing.assert_allclose(grads["w"], expected, rtol=1e-6)
 
 
+def test_no_rows_give_no_mean_and_no_gradient():
+  masks = {"h": kd.Masks(jnp.eye(3, dtype=bool), 3, num_kept=1)}
+  layout = kd.subnets.Layout({"w": {0: "h"}})
+
+  def losses(params, x):
+    return params["w"].sum() * x[:, 0], {"x": x}
+
+  params, x = {"w": jnp.ones(3)}, jnp.ones((0, 2))
+  step = kd.subnets.value_and_grad(losses, layout, has_aux=True)
+  (value, aux), grads = jax.jit(step)(params, masks, x)
+  expected = jax.value_and_grad(lambda p: jnp.mean(losses(p, x)[0]))(params)
+  np.testing.assert_array_equal(value, expected[0])
+  np.testing.assert_array_equal(grads["w"], expected[1]["w"])
+  assert aux["x"].shape == (0, 2)
+
+
 def test_wrong_calls_are_refused():
   layout = kd.subnets.Layout({"w": {0: "h"}})
   params, x = {"w": jnp.ones(4)}, jnp.ones((6, 2))

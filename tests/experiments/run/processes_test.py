@@ -21,6 +21,10 @@ from tests import tolerance
 
 _ROOT = pathlib.Path(__file__).resolve().parents[3]
 
+# Seconds that a hang takes to be one: a loaded machine is ten times slower, and
+# a lost process is noticed after processes.HEARTBEAT_SECONDS at the earliest.
+DEADLINE = 300
+
 _FIELDS = dict(
   method="pooled",
   pool_size=9,
@@ -49,13 +53,13 @@ def start(workdir, *flags):
 
 
 def finish(process):
-  out, error = process.communicate(timeout=300)
+  out, error = process.communicate(timeout=DEADLINE)
   assert process.returncode == 0, error[-2000:]
   return out
 
 
 def wait_for_records(process, workdir, count):
-  deadline = time.monotonic() + 240
+  deadline = time.monotonic() + DEADLINE
   while len(metrics.read_jsonl(workdir / "metrics.jsonl")) < count:
     assert process.poll() is None, process.communicate()
     assert time.monotonic() < deadline
@@ -76,7 +80,7 @@ def test_a_killed_run_ends_with_the_bits_of_an_unbroken_one(tmp_path):
   process = start(tmp_path / "killed", *flags)
   wait_for_records(process, tmp_path / "killed", len(records) + 2)
   process.send_signal(signal.SIGINT)
-  _, error = process.communicate(timeout=240)
+  _, error = process.communicate(timeout=DEADLINE)
   assert process.returncode == 130
   assert "the same command continues" in error and "Traceback" not in error
   assert not (tmp_path / "killed" / "result.json").exists()
@@ -96,12 +100,16 @@ def test_a_killed_run_ends_with_the_bits_of_an_unbroken_one(tmp_path):
   assert steps[0] == steps[1]
 
 
-def start_two(workdir, *flags, second=()):
-  """Starts two processes of one run on 127.0.0.1, which gloo connects."""
+def free_port():
   with socket.socket() as found:
     found.bind(("127.0.0.1", 0))
-    port = found.getsockname()[1]
-  where = [f"--coordinator_address=127.0.0.1:{port}", "--num_processes=2"]
+    return found.getsockname()[1]
+
+
+def start_two(workdir, *flags, second=()):
+  """Starts two processes of one run on 127.0.0.1, which gloo connects."""
+  where = [f"--coordinator_address=127.0.0.1:{free_port()}"]
+  where.append("--num_processes=2")
   own = [["--process_id=0"], ["--process_id=1", *second]]
   return [start(workdir, *flags, *where, *o) for o in own]
 
@@ -147,6 +155,28 @@ def test_what_fails_in_one_process_ends_all(two_processes):
   assert not two_processes  # The third one has told the other.
 
 
+_ALONE = """
+import sys, jax
+from experiments.run import processes
+with processes.joining(sys.argv[1], 2):
+  jax.distributed.initialize(sys.argv[1], 2, 0)
+"""
+
+
+def test_one_whose_partner_does_not_come_ends_in_one_line():
+  address = f"127.0.0.1:{free_port()}"
+  done = subprocess.run(
+    [sys.executable, "-c", _ALONE, address],
+    cwd=_ROOT,
+    capture_output=True,
+    text=True,
+    check=False,
+  )
+  assert done.returncode == 1, done.stderr
+  (line,) = done.stderr.strip().splitlines()
+  assert line.startswith(f"not all processes of the run have joined {address}")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("which", [0, 1])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -154,7 +184,7 @@ def test_a_signal_to_one_process_stops_both(which, number, tmp_path):
   both = start_two(tmp_path / "run", "--num_steps=1000000")
   wait_for_records(both[0], tmp_path / "run", 2)
   both[which].send_signal(number)
-  errors = [process.communicate(timeout=60)[1] for process in both]
+  errors = [process.communicate(timeout=DEADLINE)[1] for process in both]
   assert [process.returncode for process in both] == [130, 130]
   lines = [e.strip().splitlines()[-1] for e in errors]
   assert lines[0] == lines[1] and "the same command continues" in lines[0]
@@ -168,9 +198,9 @@ def test_a_lost_process_ends_the_other_in_one_line(tmp_path):
   both = start_two(tmp_path / "run", "--num_steps=1000000")
   wait_for_records(both[0], tmp_path / "run", 2)
   both[1].send_signal(signal.SIGKILL)
-  _, error = both[0].communicate(timeout=60)
+  _, error = both[0].communicate(timeout=DEADLINE)
   both[1].communicate()
-  assert both[0].returncode == 1 and "Traceback" not in error
+  assert both[0].returncode == 1 and "Traceback" not in error, error
   assert "another process of the run was lost" in error
 
 
@@ -178,7 +208,7 @@ def test_a_lost_process_ends_the_other_in_one_line(tmp_path):
 def test_processes_that_are_started_unlike_are_refused(tmp_path):
   both = start_two(tmp_path / "run", "--num_steps=9", second=["--seed=3"])
   for process in both:
-    _, error = process.communicate(timeout=120)
+    _, error = process.communicate(timeout=DEADLINE)
     assert process.returncode == 2 and "Traceback" not in error
     assert "seed: default in process 0, 3 in it" in error.splitlines()[-1]
   assert not (tmp_path / "run").exists()
