@@ -15,6 +15,8 @@ from jaxtyping import Array, Bool, Int
 from kdropout_jax import _checks
 from kdropout_jax import _pytrees
 
+__all__ = ("Masks",)
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Masks:

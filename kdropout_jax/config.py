@@ -17,6 +17,14 @@ from kdropout_jax import blocks
 from kdropout_jax import custom
 from kdropout_jax import patterns
 
+__all__ = (
+  "Gyro",
+  "MaskConfig",
+  "Pooled",
+  "Sequential",
+  "Standard",
+)
+
 _MAX_IDS = 2**32
 
 

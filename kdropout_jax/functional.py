@@ -21,6 +21,12 @@ from kdropout_jax import _shardings
 from kdropout_jax import blocks
 from kdropout_jax import patterns
 
+__all__ = (
+  "assign_rows",
+  "dropout",
+  "spatial_dropout",
+)
+
 Rescale = Literal["expected", "realised", "at_test"]
 RowLayout = Literal["contiguous", "tiled"]
 

@@ -16,6 +16,13 @@ from kdropout_jax import _checks
 from kdropout_jax import blocks
 from kdropout_jax._types import Key
 
+__all__ = (
+  "Bernoulli",
+  "Blocks",
+  "CustomPattern",
+  "ExactCount",
+)
+
 
 @dataclasses.dataclass(frozen=True)
 class Bernoulli:

@@ -9,6 +9,8 @@ import jax
 from kdropout_jax.ops import problems
 from kdropout_jax.ops.kernels import launches
 
+__all__ = ()
+
 MIN_CAPABILITY = 80
 _TRITON_DTYPES = ("float32", "bfloat16", "float16")
 
