@@ -97,8 +97,8 @@ def _names_array(hint):
   return any(_names_array(part) for part in typing.get_args(hint))
 
 
-def _meets(value, hint):
-  if isinstance(hint, type | types.UnionType) and _is_instance(value, hint):
+def _meets(value, hint: typing.Any):
+  if _is_instance(value, hint):
     return True
   if door.is_bearable(value, hint, conf=_CONF):
     return True
@@ -110,7 +110,7 @@ def _meets(value, hint):
 def _is_instance(value, hint):
   try:
     return isinstance(value, hint)
-  except TypeError:  # A union with a list of arrays is no class.
+  except TypeError:  # A hint of what a container holds is no class.
     return False
 
 
