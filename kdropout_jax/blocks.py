@@ -16,6 +16,8 @@ from kdropout_jax import _checks
 from kdropout_jax import _designs
 from kdropout_jax import _pytrees
 
+__all__ = ("Masks",)
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Masks:

@@ -18,6 +18,14 @@ from kdropout_jax import custom
 from kdropout_jax import patterns
 from kdropout_jax._types import NumRows
 
+__all__ = (
+  "Gyro",
+  "MaskConfig",
+  "Pooled",
+  "Sequential",
+  "Standard",
+)
+
 _MAX_IDS = 2**32
 
 

@@ -18,6 +18,8 @@ from kdropout_jax import functional
 from kdropout_jax import patterns
 from kdropout_jax._types import Key
 
+__all__ = ("drop_connect",)
+
 
 def drop_connect(
   x: Float[Array, "B ... I"],

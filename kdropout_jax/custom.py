@@ -17,6 +17,11 @@ from kdropout_jax import _pytrees
 from kdropout_jax._types import Ids
 from kdropout_jax._types import Key
 
+__all__ = (
+  "CustomSchedule",
+  "ScheduleProtocol",
+)
+
 
 @runtime_checkable
 class ScheduleProtocol(Protocol):

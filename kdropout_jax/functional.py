@@ -23,6 +23,12 @@ from kdropout_jax import patterns
 from kdropout_jax._types import NumRows
 from kdropout_jax._types import UnsupportedError
 
+__all__ = (
+  "assign_rows",
+  "dropout",
+  "spatial_dropout",
+)
+
 Rescale = Literal["expected", "realised", "at_test"]
 RowLayout = Literal["contiguous", "tiled"]
 

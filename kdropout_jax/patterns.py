@@ -17,6 +17,13 @@ from kdropout_jax import _designs
 from kdropout_jax import blocks
 from kdropout_jax._types import Key
 
+__all__ = (
+  "Bernoulli",
+  "Blocks",
+  "CustomPattern",
+  "ExactCount",
+)
+
 
 @dataclasses.dataclass(frozen=True)
 class Bernoulli:

@@ -19,7 +19,7 @@ from experiments.cells import experiment
 from experiments.cells import flags as experiment_flags
 from experiments.cells import sweeps
 from experiments.k_dropout import claims
-from experiments.k_dropout import members
+from experiments.k_dropout import ensemble_members
 from experiments.k_dropout import paper as paper_lib
 from experiments.k_dropout import seen
 from experiments.k_dropout import sizes
@@ -52,10 +52,10 @@ Whole = list[dict[str, dict[str, Any]]]
 def measure(scale: sizes.Scale, store: sweeps.Store) -> study.Report:
   """Compares ensembles of subnets, of networks, and whole networks."""
   depth = experiment_flags.depth()
-  nets = members.train(store, scale, depth)
+  nets = ensemble_members.train(store, scale, depth)
   seeds = nets.pooled.seeds
-  found = [members.groups(nets, index) for index in range(len(seeds))]
-  whole = [members.whole(nets, index) for index in range(len(seeds))]
+  found = [ensemble_members.groups(nets, index) for index in range(len(seeds))]
+  whole = [ensemble_members.whole(nets, index) for index in range(len(seeds))]
   claims_rows, hits = rows(seeds, found, whole)
   with_paper = scale.name == "paper" and depth == 3
   scores = [

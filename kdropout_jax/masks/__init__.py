@@ -1,1 +1,8 @@
 """Schedules, sampling and diagnostics of masks."""
+
+__all__ = (
+  "diagnostics",
+  "guided",
+  "sampling",
+  "schedules",
+)

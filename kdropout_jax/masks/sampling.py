@@ -23,6 +23,12 @@ from kdropout_jax.masks import grouped
 from kdropout_jax.masks import schedules
 from kdropout_jax.masks import selection
 
+__all__ = (
+  "layer_masks",
+  "masks_for_steps",
+  "subnet_masks",
+)
+
 _NUM_TRIED = 8
 """Masks of a user's function whose kept units are counted."""
 

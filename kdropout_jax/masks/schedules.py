@@ -24,6 +24,8 @@ from kdropout_jax._types import Key
 from kdropout_jax._types import NumRows
 from kdropout_jax._types import Step
 
+__all__ = ("subnet_ids",)
+
 _DRAW = "kdropout_jax.masks.schedules.draw"
 
 

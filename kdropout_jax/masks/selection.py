@@ -12,6 +12,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int, UInt
 
+__all__ = ()
+
 _MAX_PAIRS = 2**25
 """Comparisons up to which ranking by all pairs is taken.
 

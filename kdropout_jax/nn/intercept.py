@@ -35,6 +35,8 @@ from kdropout_jax.nn import _row_offsets
 from kdropout_jax.nn import _streams
 from kdropout_jax.nn import _tracing
 
+__all__ = ()
+
 OtherReaders = Literal["per_step", "refuse"]
 
 _OURS = (

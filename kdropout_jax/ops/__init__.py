@@ -1,1 +1,6 @@
 """The masked product: one op, three implementations, one dispatcher."""
+
+__all__ = (
+  "explain",
+  "matmul",
+)

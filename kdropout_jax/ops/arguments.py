@@ -13,6 +13,8 @@ from kdropout_jax import blocks
 from kdropout_jax._types import UnsupportedError
 from kdropout_jax.ops import problems
 
+__all__ = ()
+
 
 def operands(x, w, b) -> tuple[Array, Array, Array | None]:
   """Returns the operands as arrays of their common dtype, checked."""

@@ -9,6 +9,8 @@ import jax.numpy as jnp
 
 from kdropout_jax.ops import problems
 
+__all__ = ()
+
 
 def batchable(
   run: Callable, product: str, problem: problems.Problem

@@ -22,6 +22,8 @@ from kdropout_jax.ops import dense
 from kdropout_jax.ops import layouts
 from kdropout_jax.ops import problems
 
+__all__ = ()
+
 _MAX_UNROLLED = 8
 
 

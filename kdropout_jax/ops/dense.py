@@ -14,6 +14,8 @@ from jaxtyping import Array, Bool, Float
 from kdropout_jax import blocks
 from kdropout_jax.ops import problems
 
+__all__ = ()
+
 Keep = Bool[Array, "T _"] | None
 Activation = Literal["relu"]
 

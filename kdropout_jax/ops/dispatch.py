@@ -27,6 +27,8 @@ from kdropout_jax.ops import measured
 from kdropout_jax.ops import problems
 from kdropout_jax.ops import support
 
+__all__ = ()
+
 Implementation = Literal["auto", "dense", "compact", "triton"]
 IMPLEMENTATIONS = get_args(Implementation)[1:]  # Those that have a name.
 PRODUCTS = ("forward", "dx", "dw")

@@ -11,6 +11,8 @@ from kdropout_jax.ops import arguments
 from kdropout_jax.ops import dispatch
 from kdropout_jax.ops import support
 
+__all__ = ("explain",)
+
 
 def explain(
   x_shape: tuple[int, ...],

@@ -7,6 +7,8 @@ from jax.interpreters import batching
 from jax.interpreters import mlir
 from jaxtyping import Array, Shaped
 
+__all__ = ()
+
 
 def row_major(a: Shaped[Array, "*shape"]) -> Shaped[Array, "*shape"]:
   """Asks XLA to keep `a` row by row; an exported program leaves it free.

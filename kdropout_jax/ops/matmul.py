@@ -19,6 +19,8 @@ from kdropout_jax.ops import dense
 from kdropout_jax.ops import dispatch
 from kdropout_jax.ops import products
 
+__all__ = ("masked_matmul",)
+
 
 def masked_matmul(
   x: Float[Array, "B ... I"],

@@ -9,6 +9,8 @@ import dataclasses
 
 from kdropout_jax.ops import problems
 
+__all__ = ()
+
 
 @dataclasses.dataclass(frozen=True)
 class Kernels:

@@ -11,6 +11,8 @@ from typing import Any
 from kdropout_jax import _designs
 from kdropout_jax import blocks
 
+__all__ = ()
+
 
 @dataclasses.dataclass(frozen=True)
 class Side:

@@ -22,6 +22,8 @@ from kdropout_jax.ops import dense
 from kdropout_jax.ops import dispatch
 from kdropout_jax.ops import problems
 
+__all__ = ()
+
 # (product, linear operand) -> its transpose, as (product, operands of it).
 _TRANSPOSES = {
   ("forward", 0): ("dx", lambda ct, w: (ct, w)),

@@ -10,6 +10,8 @@ from kdropout_jax.ops import problems
 from kdropout_jax.ops.kernels import launches
 from kdropout_jax.ops.kernels import trial
 
+__all__ = ()
+
 MIN_CAPABILITY = 80
 _TRITON_DTYPES = ("float32", "bfloat16", "float16")
 

@@ -15,6 +15,8 @@ from kdropout_jax.subnets.layouts import Layout
 from kdropout_jax.subnets.probing import layouts as probing
 from kdropout_jax.subnets.structure import reading
 
+__all__ = ("layout",)
+
 
 def layout(
   model: Any,

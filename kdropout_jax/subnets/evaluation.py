@@ -14,6 +14,8 @@ from kdropout_jax.subnets import indexing
 from kdropout_jax.subnets import layouts
 from kdropout_jax.subnets import network
 
+__all__ = ("evaluate",)
+
 _BYTE_BUDGET = 1 << 28
 
 

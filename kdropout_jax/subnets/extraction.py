@@ -20,6 +20,11 @@ from kdropout_jax.ops import layouts as memory
 from kdropout_jax.subnets import indexing
 from kdropout_jax.subnets import layouts
 
+__all__ = (
+  "extract",
+  "insert",
+)
+
 Tables = Mapping[str, indexing.Table]
 """{layer: `Table`}."""
 

@@ -22,6 +22,8 @@ from kdropout_jax.subnets import indexing
 from kdropout_jax.subnets import layouts
 from kdropout_jax.subnets import network
 
+__all__ = ("value_and_grad",)
+
 
 def value_and_grad(
   loss_fn: Callable[..., Any],

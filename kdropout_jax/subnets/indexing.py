@@ -19,6 +19,12 @@ from kdropout_jax import _pytrees
 from kdropout_jax import blocks
 from kdropout_jax._types import UnsupportedError
 
+__all__ = (
+  "Table",
+  "make_tables",
+  "max_sizes",
+)
+
 Sizes = Mapping[str, int]
 """{layer: units N of the small network}, where masks vary in their count."""
 

@@ -18,6 +18,8 @@ from jaxtyping import Array, Bool
 from kdropout_jax import _checks
 from kdropout_jax import blocks
 
+__all__ = ("Layout",)
+
 Axes = dict[int, str]
 """{axis: layer} of one parameter."""
 

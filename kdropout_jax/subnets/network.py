@@ -12,6 +12,11 @@ from kdropout_jax.nn import _subnet_visitor
 from kdropout_jax.subnets import indexing
 from kdropout_jax.subnets import sites
 
+__all__ = (
+  "sample_masks",
+  "small_network",
+)
+
 
 @contextlib.contextmanager
 def small_network(

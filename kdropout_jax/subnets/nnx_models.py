@@ -19,6 +19,8 @@ from kdropout_jax.nn import _nnx_dropout
 from kdropout_jax.subnets import sites
 from kdropout_jax.subnets.probing import precision
 
+__all__ = ("visitable",)
+
 
 def visitable(model: nnx.Module) -> nnx.Module:
   """Copies an nnx model into one that runs as a small network, too.

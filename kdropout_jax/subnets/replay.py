@@ -28,6 +28,8 @@ from kdropout_jax import _checks
 from kdropout_jax._types import Step
 from kdropout_jax.subnets import layouts
 
+__all__ = ("catch_up",)
+
 _CHUNK_BYTES = 3 << 18  # weights, moments: well inside a core's second cache
 _MAX_UNROLL = 16  # updates fused into one pass over a chunk: registers
 _MAX_UNROLLED_LEAVES = 128  # more make compilation slow

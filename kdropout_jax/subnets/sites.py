@@ -20,6 +20,8 @@ from kdropout_jax.nn import _streams
 from kdropout_jax.nn import _subnet_visitor
 from kdropout_jax.nn import linen
 
+__all__ = ()
+
 _MASKS = ("in_mask", "out_mask")  # of MaskedDense: Dropout does it all here
 
 

@@ -24,6 +24,11 @@ from kdropout_jax.subnets import replay
 from kdropout_jax.subnets.probing import losses
 from kdropout_jax.subnets.probing import optimizers
 
+__all__ = (
+  "Window",
+  "WindowTrainer",
+)
+
 DroppedWeights = Literal["caught_up", "frozen"]
 
 

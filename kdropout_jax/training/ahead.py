@@ -22,6 +22,13 @@ from kdropout_jax.training import state as state_lib
 from kdropout_jax.training import step as step_lib
 from kdropout_jax.training import task as task_lib
 
+__all__ = (
+  "chunk_steps",
+  "run_steps",
+  "run_steps_for",
+  "sample_masks",
+)
+
 _MAX_STEPS = 64
 """Steps of a chunk: launches are below a fiftieth by then, and more steps
 would only be sampled in vain where a dispatch ends within a chunk."""

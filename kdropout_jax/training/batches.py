@@ -9,6 +9,8 @@ from jaxtyping import Array, Int
 from kdropout_jax.training import rng
 from kdropout_jax.training import task as task_lib
 
+__all__ = ("Batches",)
+
 
 @dataclasses.dataclass(frozen=True)
 class Batches:

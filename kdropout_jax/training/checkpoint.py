@@ -22,6 +22,12 @@ import orbax.checkpoint as ocp
 from kdropout_jax.training import digests
 from kdropout_jax.training import state as state_lib
 
+__all__ = (
+  "Checkpoints",
+  "DamagedCheckpoints",
+  "Restored",
+)
+
 _DAMAGED = "damaged_checkpoints"
 
 

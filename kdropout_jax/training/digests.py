@@ -7,6 +7,12 @@ from typing import Any
 import jax
 import numpy as np
 
+__all__ = (
+  "of_json",
+  "of_leaves",
+  "sha256",
+)
+
 
 def sha256(tree: Any) -> str:
   """Returns a digest of all leaves: their paths, dtypes, shapes and bytes.

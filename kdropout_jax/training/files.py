@@ -11,6 +11,16 @@ from typing import IO, Any
 
 import numpy as np
 
+__all__ = (
+  "is_there",
+  "opened_atomically",
+  "plain",
+  "read_object",
+  "replacing",
+  "set_aside",
+  "write_atomically",
+)
+
 
 @contextlib.contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:

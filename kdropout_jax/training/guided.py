@@ -22,6 +22,12 @@ from kdropout_jax.training import state as state_lib
 from kdropout_jax.training import step as step_lib
 from kdropout_jax.training import task as task_lib
 
+__all__ = (
+  "check",
+  "run_steps",
+  "train_step",
+)
+
 
 def check(task: task_lib.Task, schedule: Any) -> guided.Guided:
   """Returns the schedule, or refuses what it cannot train.

@@ -19,6 +19,18 @@ from kdropout_jax import _checks
 from kdropout_jax.training import state as state_lib
 from kdropout_jax.training import task as task_lib
 
+__all__ = (
+  "Hook",
+  "HookFn",
+  "NonFiniteLoss",
+  "RunFn",
+  "Stopped",
+  "Window",
+  "check_finite",
+  "fit",
+  "stop_on_signals",
+)
+
 RunFn = Callable[
   [state_lib.TrainState, int, int],
   tuple[state_lib.TrainState, task_lib.Sums],

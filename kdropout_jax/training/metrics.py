@@ -18,6 +18,14 @@ import numpy as np
 
 from kdropout_jax.training import files
 
+__all__ = (
+  "JsonlWriter",
+  "TensorBoardWriter",
+  "Writer",
+  "Writers",
+  "read_jsonl",
+)
+
 Record = Mapping[str, Any]
 
 _SPLITS = ("train", "valid", "test")

@@ -20,6 +20,16 @@ from kdropout_jax import functional
 from kdropout_jax import subnets
 from kdropout_jax.training import task as task_lib
 
+__all__ = (
+  "AXIS",
+  "Compiled",
+  "Devices",
+  "check_split",
+  "mean",
+  "subnets_on_device",
+  "total",
+)
+
 AXIS = "batch"
 """Name of the axis over devices; batch norm reduces its statistics over it."""
 

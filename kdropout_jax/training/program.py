@@ -21,6 +21,8 @@ from kdropout_jax.training import state as state_lib
 from kdropout_jax.training import step as step_lib
 from kdropout_jax.training import task as task_lib
 
+__all__ = ("Program",)
+
 
 class Program:
   """A task, compiled for devices.

@@ -17,6 +17,16 @@ from kdropout_jax import _keys
 from kdropout_jax._types import Key
 from kdropout_jax._types import Step
 
+__all__ = (
+  "SUBNETS",
+  "Shuffle",
+  "check_shuffle",
+  "epoch_order",
+  "run_key",
+  "step_key",
+  "step_rngs",
+)
+
 SUBNETS = _keys.SUBNETS
 """Name of the run-long stream that masks come from."""
 

@@ -17,6 +17,13 @@ from kdropout_jax import _checks
 from kdropout_jax._types import UnsupportedError
 from kdropout_jax.training import parallel as parallel_lib
 
+__all__ = (
+  "COLUMNS",
+  "Devices",
+  "Parallel",
+  "make_devices",
+)
+
 Parallel = Literal["pmap", "jit"]
 """How a program is spread over devices."""
 

@@ -26,6 +26,11 @@ from kdropout_jax.training import step as step_lib
 from kdropout_jax.training import task as task_lib
 from kdropout_jax.training import windows
 
+__all__ = (
+  "SmallStep",
+  "plan",
+)
+
 
 @dataclasses.dataclass(frozen=True)
 class SmallStep:

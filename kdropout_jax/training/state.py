@@ -18,6 +18,13 @@ from kdropout_jax import config
 from kdropout_jax._types import Key
 from kdropout_jax.masks import guided
 
+__all__ = (
+  "Members",
+  "TrainState",
+  "all_finite",
+  "stack_members",
+)
+
 
 @dataclasses.dataclass(frozen=True)
 class TrainState:

@@ -28,6 +28,20 @@ from kdropout_jax.training import rng
 from kdropout_jax.training import state as state_lib
 from kdropout_jax.training import task as task_lib
 
+__all__ = (
+  "Masks",
+  "RunSteps",
+  "apply_gradients",
+  "global_ids",
+  "init_state",
+  "make_loss",
+  "make_row_losses",
+  "read_inputs",
+  "run_steps",
+  "subnets",
+  "train_step",
+)
+
 Masks = Mapping[str, blocks.Masks]
 """{layer: its masks}."""
 

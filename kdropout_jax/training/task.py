@@ -21,6 +21,17 @@ from kdropout_jax._types import Step
 from kdropout_jax.training import rng
 from kdropout_jax.training import state as state_lib
 
+__all__ = (
+  "Data",
+  "NO_STEP",
+  "Shard",
+  "Subnets",
+  "Sums",
+  "Task",
+  "Worker",
+  "losses_and_hits",
+)
+
 NO_STEP = 2**32 - 1
 """The `first_bad` of a run whose losses were all finite."""
 

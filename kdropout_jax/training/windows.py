@@ -25,6 +25,14 @@ from kdropout_jax.training import state as state_lib
 from kdropout_jax.training import step as step_lib
 from kdropout_jax.training import task as task_lib
 
+__all__ = (
+  "ExtractedSteps",
+  "find_layout",
+  "largest_sizes",
+  "plan",
+  "sample_masks",
+)
+
 _IDS_AT_A_TIME = 1024
 
 

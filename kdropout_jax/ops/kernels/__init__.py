@@ -1,1 +1,3 @@
 """Kernels for CUDA devices, reached through the dispatcher alone."""
+
+__all__ = ()

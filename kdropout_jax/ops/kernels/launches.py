@@ -11,6 +11,8 @@ import jax
 from kdropout_jax.ops import problems
 from kdropout_jax.ops.kernels import tiles
 
+__all__ = ()
+
 
 @dataclasses.dataclass(frozen=True)
 class Launch:

@@ -9,6 +9,8 @@ from typing import Literal
 
 from kdropout_jax.ops import problems
 
+__all__ = ()
+
 _KIB = 1024
 MIN_DOT = 16  # Smallest side of a tensor-core product.
 _PROCESSORS = 128  # Programs that a large device runs at once, about.

@@ -18,6 +18,8 @@ from kdropout_jax.ops import dense
 from kdropout_jax.ops import problems
 from kdropout_jax.ops.kernels import launches
 
+__all__ = ()
+
 # fmt: off
 # One parameter a line would hide the kernels behind their signatures.
 

@@ -29,6 +29,8 @@ from kdropout_jax.subnets import network
 from kdropout_jax.subnets.layouts import Layout
 from kdropout_jax.subnets.probing import precision
 
+__all__ = ()
+
 _SEED = 0  # of probes: their values decide nothing but which elements are zero
 _NUM_DRAWS = 4  # of weights: a ReLU that is dead in one is alive in another
 

@@ -15,6 +15,8 @@ from kdropout_jax.subnets import layouts
 from kdropout_jax.subnets import network
 from kdropout_jax.subnets.probing import precision
 
+__all__ = ("check_loss",)
+
 _SEED = 0  # of the shaking: its values decide nothing
 
 

@@ -15,6 +15,8 @@ from kdropout_jax.subnets import indexing
 from kdropout_jax.subnets import layouts
 from kdropout_jax.subnets import replay
 
+__all__ = ("check_optimizer",)
+
 _SEED = 0  # values of probes decide nothing but whether two ways agree
 _MAX_SIZE = 256
 _SCALES = (1.0, 1e3)

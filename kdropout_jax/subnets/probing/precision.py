@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+__all__ = ()
+
 
 @contextlib.contextmanager
 def linen_dtype(dtype: Any) -> Iterator[None]:

@@ -4,3 +4,5 @@
 `groups` follows the units through it, one rule an operation, and `reading`
 makes a layout of that, or says that it cannot.
 """
+
+__all__ = ()

@@ -12,6 +12,8 @@ from typing import Any
 
 from kdropout_jax.subnets.structure import programs
 
+__all__ = ()
+
 Axis = tuple[int, int]
 """(place of a value, axis)."""
 

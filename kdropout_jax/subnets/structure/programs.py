@@ -11,6 +11,8 @@ from jax.extend import core
 
 from kdropout_jax.subnets import sites
 
+__all__ = ()
+
 SITE = core.Primitive("kdropout_site")
 """A dropout: cuts the last axis of its input to `size` units of `width`."""
 

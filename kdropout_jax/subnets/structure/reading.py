@@ -18,6 +18,8 @@ from kdropout_jax.subnets.structure import groups as groups_lib
 from kdropout_jax.subnets.structure import programs
 from kdropout_jax.subnets.structure import zeros as zeros_lib
 
+__all__ = ()
+
 Labels = dict[tuple[int, int], str]
 """{(place, axis): layer}."""
 

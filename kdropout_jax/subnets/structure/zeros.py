@@ -10,6 +10,8 @@ import numpy as np
 
 from kdropout_jax.subnets.structure import programs
 
+__all__ = ()
+
 EVERYWHERE = None  # zero at all units, of any layer
 
 
