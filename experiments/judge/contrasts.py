@@ -173,9 +173,9 @@ def label(setting: Mapping[str, Any]) -> str:
   return " ".join(words) or "all"
 
 
-def averaged[A: np.ndarray](
-  claim: Claim, found: Mapping[str, A]
-) -> dict[str, A]:
+def averaged(
+  claim: Claim, found: Mapping[str, np.ndarray]
+) -> dict[str, np.ndarray]:
   """Returns {setting that is tested: mean of d over those it averages}.
 
   Args:
@@ -188,7 +188,7 @@ def averaged[A: np.ndarray](
   """
   if not claim.average:
     return dict(found)
-  groups: dict[str, list[A]] = {}
+  groups: dict[str, list[np.ndarray]] = {}
   for name, values in found.items():
     kept = [w for w in name.split() if w.split("=")[0] not in claim.average]
     groups.setdefault(" ".join(kept) or "all", []).append(values)

@@ -21,6 +21,7 @@ from experiments.cells import experiment
 from experiments.cells import finished
 from experiments.cells import flags as experiment_flags
 from experiments.cells import sweeps
+from experiments.k_dropout import arms
 from experiments.k_dropout import claims
 from experiments.k_dropout import dynamics
 from experiments.k_dropout import sizes

@@ -30,7 +30,7 @@ _BY = {
 """{grid: (method, what its figure has on x)}; the others are lists."""
 
 _CHOSEN = "chosen_rate"
-ORDERS = {
+ORDERS: dict[Any, str] = {
   "every_epoch": "batches reshuffled each epoch",
   "once": "frozen batches, as in the authors' code",
   "rows": "frozen batches, rows permuted",
@@ -120,7 +120,7 @@ def panels(
   groups = rows_lib.group(rows, "shuffle")
   return [
     figures.Panel(
-      title=ORDERS.get(shuffle, shuffle),
+      title=ORDERS[shuffle],
       levels=levels(chosen),
       dots={
         f"{same[0]['method']} {label(same[0])}".strip(): _values(same)
@@ -219,7 +219,7 @@ def _line_panels(grid: str, rows, with_paper: bool) -> list[figures.Panel]:
     groups = sorted(rows_lib.group(chosen, "m").items())
     found.append(
       figures.Panel(
-        title=ORDERS.get(shuffle, shuffle),
+        title=ORDERS[shuffle],
         x_label=_X_LABELS[by],
         log_x=True,
         run=_run(same) if by == "k" else None,
