@@ -12,15 +12,19 @@ large, and 297 test images cannot tell the methods from one another.
 10,000 real images (prepare them first with `experiments.prepare_data`): none,
 standard and pooled, three seeds, about ten minutes of two cores.
 
-The folder of the run (``--workdir``) gets table.txt, results.json, curves.png
-and one folder a method.
+The folder of the run (``--workdir``) gets table.txt, results.json, compare.png
+(test accuracy against speed, with intervals), curves.png and one folder a
+method.
 """
 
 import pathlib
 from typing import Any
 
+import numpy as np
 from absl import flags as absl_flags
+from jaxtyping import Float
 
+from experiments.judge import statistics
 from experiments.report import plots
 from experiments.report import tables
 from experiments.run import config as config_lib
@@ -162,6 +166,7 @@ def report(
   print(f"\n{text}")
   files.write_atomically(folder / "table.txt", text)
   tables.write_json(folder / "results.json", results)
+  draw_both_axes(folder / "compare.png", folder, results)
   curves = {label: _curve(folder, label) for label in results}
   plots.bands(
     folder / "curves.png",
@@ -175,6 +180,68 @@ def report(
     y_from=min(values[-1].min() for _, values in curves.values()) - 0.05,
   )
   print(f"table, figure, numbers and runs are in {folder}")
+
+
+def draw_both_axes(
+  path: pathlib.Path, folder: pathlib.Path, results: dict[str, dict[str, Any]]
+) -> None:
+  """Draws accuracy minus no dropout's against speed over standard dropout's.
+
+  Both with 95 % t intervals: of differences paired by seed, and of the rates
+  of the spans between evaluations.
+  """
+  from matplotlib import figure
+
+  names = list(results)
+  base, standard = names[0], names[1]
+  reference = float(np.mean(rates(folder, standard, results[standard])))
+  drawing = figure.Figure(figsize=(7, 4.5), layout="constrained")
+  axes = drawing.subplots()
+  axes.axhline(0.0, color="black", lw=1, linestyle=(0, (6, 3)), label=base)
+  axes.axvline(1.0, color="black", lw=0.8, alpha=0.5)
+  for label, colour in zip(names[1:], plots.COLOURS[1:]):
+    gain = statistics.t_interval(_points(results, label, base))
+    own = rates(folder, label, results[label]) / reference
+    speed = statistics.t_interval(own)
+    axes.errorbar(
+      *(speed.estimate, gain.estimate),
+      xerr=[[speed.estimate - speed.low], [speed.high - speed.estimate]],
+      yerr=[[gain.estimate - gain.low], [gain.high - gain.estimate]],
+      **{"fmt": "o", "color": colour, "capsize": 3, "label": label},
+    )
+  axes.set_xlabel(f"speed of training, over {standard} dropout's (x)")
+  axes.set_ylabel(
+    f"test accuracy minus {base} (points)\nmean and 95 % t interval"
+  )
+  axes.grid(alpha=0.3)
+  drawing.legend(loc="outside right upper", frameon=False, fontsize=8)
+  with files.replacing(path) as whole:
+    drawing.savefig(whole, dpi=150)
+
+
+def rates(
+  folder: pathlib.Path, label: str, result: dict[str, Any]
+) -> Float[np.ndarray, "spans"]:
+  """Returns examples a second of the spans between a run's evaluations.
+
+  The log holds the mean rate since the start at each.
+  """
+  records = metrics.read_jsonl(_folder(folder, label) / runner.METRICS)
+  own = [r for r in records if r.get("examples_per_second")]
+  steps = np.array([record["step"] for record in own], np.float64)
+  since = steps / np.array([record["examples_per_second"] for record in own])
+  spans, seconds = np.diff(steps), np.diff(since)
+  told = seconds > 0
+  if told.sum() < 2:  # Too short a run for spans.
+    return np.full(2, float(result["examples_per_second"]))
+  return spans[told] / seconds[told]
+
+
+def _points(results: dict[str, dict[str, Any]], label: str, base: str):
+  ours, theirs = (
+    100 * np.array(results[name]["test_accuracy"]) for name in (label, base)
+  )
+  return ours - theirs
 
 
 def _bracketed(note: str | None) -> str:

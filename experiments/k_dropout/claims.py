@@ -21,6 +21,7 @@ import numpy as np
 from experiments.judge import contrasts
 from experiments.judge import curves
 from experiments.judge.contrasts import Claim
+from experiments.k_dropout import ensemble_claims
 from experiments.k_dropout import paper
 from experiments.k_dropout import seen
 
@@ -327,60 +328,6 @@ _DYNAMICS = (
 )
 
 
-_SUBJECTS = paper.FIGURE_6 | paper.FIGURE_7
-
-
-def _ensemble(name: str, text: str, a: str, b: str) -> Claim:
-  return Claim(
-    name=name,
-    paper=_PAPER,
-    source="figures 6 and 7",
-    text=text,
-    measure="accuracy",
-    a={"subject": a},
-    b={"subject": b},
-    paper_difference=round(_SUBJECTS[a] - _SUBJECTS[b], 1),
-  )
-
-
-_ENSEMBLES = (
-  _ensemble(
-    "pooled_subnets_beat_random",
-    "pooled subnets beat random subnets of standard dropout",
-    "pooled_subnets",
-    "standard_random_subnets",
-  ),
-  Claim(
-    name="pooled_subnets_equal_independent",
-    paper=_PAPER,
-    source="figure 6",
-    text="pooled subnets equal independently trained half-size networks",
-    measure="accuracy",
-    a={"subject": "pooled_subnets"},
-    b={"subject": "independent_networks"},
-    rule="equivalent",
-    margin=1.0,
-  ),
-  _ensemble(
-    "independent_ensemble_beats_pooled",
-    "the independent ensemble beats the pooled network",
-    "independent_ensemble",
-    "pooled_network",
-  ),
-  _ensemble(
-    "independent_ensemble_beats_standard",
-    "the independent ensemble beats the standard network",
-    "independent_ensemble",
-    "standard_network",
-  ),
-  _ensemble(
-    "random_ensemble_beats_pooled",
-    "random subnets of standard dropout beat pooled ones as an ensemble",
-    "standard_random_ensemble",
-    "pooled_ensemble",
-  ),
-)
-
 _DISJOINT = (
   Claim(
     name="disjoint_subnets_cost_no_accuracy",
@@ -413,7 +360,7 @@ CLAIMS = (
   *_POOLS,
   *_SEQUENTIALS,
   *_DYNAMICS,
-  *_ENSEMBLES,
+  *ensemble_claims.CLAIMS,
   _CONTROL,
   *_DISJOINT,
   *seen.CLAIMS,
@@ -447,7 +394,7 @@ TOLD = {
     _CONTROL.name,
   ),
   "ensembles": (
-    *(claim.name for claim in _ENSEMBLES),
+    *(claim.name for claim in ensemble_claims.CLAIMS),
     "pool_costs_log_loss",
     "pool_costs_calibration",
     "independent_ensemble_beats_pooled_ensemble",

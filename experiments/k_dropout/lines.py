@@ -70,7 +70,7 @@ class Lines:
       "line": line,
       "loss_barrier": self._barrier(line["loss"]),
       "error_barrier": self._barrier(line["error"]),
-      "error_over_mean": lines_words.over_mean(np.asarray(line["error"])),
+      "error_over_mean": lines_words.over_mean(np.array(line["error"])),
       "weights_moved": float(weights.relative),
       "activations_moved": float(activations.relative),
     }

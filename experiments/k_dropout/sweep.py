@@ -30,7 +30,7 @@ _BY = {
 """{grid: (method, what its figure has on x)}; the others are lists."""
 
 _CHOSEN = "chosen_rate"
-ORDERS = {
+ORDERS: dict[Any, str] = {
   "every_epoch": "batches reshuffled each epoch",
   "once": "frozen batches, as in the authors' code",
   "rows": "frozen batches, rows permuted",
@@ -120,7 +120,7 @@ def panels(
   groups = rows_lib.group(rows, "shuffle")
   return [
     figures.Panel(
-      title=ORDERS.get(shuffle, str(shuffle)),
+      title=ORDERS[shuffle],
       levels=levels(chosen),
       dots={
         f"{same[0]['method']} {label(same[0])}".strip(): _values(same)
@@ -219,14 +219,11 @@ def _line_panels(grid: str, rows, with_paper: bool) -> list[figures.Panel]:
     groups = sorted(rows_lib.group(chosen, "m").items())
     found.append(
       figures.Panel(
-        title=ORDERS.get(shuffle, str(shuffle)),
+        title=ORDERS[shuffle],
         x_label=_X_LABELS[by],
         log_x=True,
         run=_run(same) if by == "k" else None,
-        lines={
-          f"{m} subnets at a time": rows_lib.curve(own, by)
-          for (m,), own in groups
-        },
+        lines={_at_a_time(m): rows_lib.curve(own, by) for (m,), own in groups},
         levels=levels(same),
         paper=_paper(grid) if with_paper else {},
       )
@@ -243,6 +240,10 @@ def levels(rows: Sequence[rows_lib.Row]) -> dict[str, float]:
   }
 
 
+def _at_a_time(m: int) -> str:
+  return f"{m} subnet{'s' if m > 1 else ''} at a time"
+
+
 def _run(rows: Sequence[rows_lib.Row]) -> int:
   return max(row["steps"] for row in rows)
 
@@ -253,7 +254,7 @@ def _paper(grid: str) -> dict[str, Any]:
   else:
     x = paper.FIGURE_1_POOL_SIZES
     lines = paper.FIGURE_1_POOLED
-  return {f"paper: {m} subnets at a time": (x, y) for m, y in lines.items()}
+  return {f"paper: {_at_a_time(m)}": (x, y) for m, y in lines.items()}
 
 
 def _rate_panel(rows) -> figures.Panel:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import pathlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -72,11 +72,37 @@ class Panel:
   y_range: tuple[float, float] | None = None
 
 
-def drawing(
-  panels: Sequence[Panel], columns: int = 3
-) -> Callable[[pathlib.Path], None]:
+@dataclasses.dataclass(frozen=True)
+class Drawing:
+  """What draws panels, at most 8 a file: NAME.png, NAME-2.png and so on.
+
+  Attributes:
+    panels: all of them.
+    columns: of a file.
+  """
+
+  panels: Sequence[Panel]
+  columns: int = 3
+
+  @property
+  def num_files(self) -> int:
+    """Files that it writes."""
+    return max(1, -(-len(self.panels) // MAX_PANELS))
+
+  def __call__(self, path: pathlib.Path) -> None:
+    for number in range(self.num_files):
+      part = self.panels[number * MAX_PANELS : (number + 1) * MAX_PANELS]
+      draw(numbered(path, number), part, self.columns)
+
+
+def numbered(path: pathlib.Path, number: int) -> pathlib.Path:
+  """Returns the file of a part of the panels, from 0."""
+  return path.with_stem(f"{path.stem}-{number + 1}") if number else path
+
+
+def drawing(panels: Sequence[Panel], columns: int = 3) -> Drawing:
   """Returns what draws panels in rows of `columns`."""
-  return lambda path: draw(path, panels, columns)
+  return Drawing(panels, columns)
 
 
 def draw(path: pathlib.Path, panels: Sequence[Panel], columns: int = 3) -> None:

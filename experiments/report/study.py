@@ -15,6 +15,7 @@ import numpy as np
 
 from experiments.judge import contrasts
 from experiments.judge import verdicts as verdicts_lib
+from experiments.report import figures
 from experiments.report import passport
 from experiments.report import rows as rows_lib
 from experiments.report import tables
@@ -243,16 +244,24 @@ def _page(
     *report.notes,
   ]
   if report.draw is not None:
-    parts.append(f"![{report.title}]({report.name}.png)")
+    count = getattr(report.draw, "num_files", 1)
+    parts += [
+      f"![{report.title}]({figures.numbered(pathlib.Path(name), i)})"
+      for i in range(count)
+      for name in [f"{report.name}.png"]
+    ]
   if verdicts:
     parts.append("## Verdicts\n\n" + verdict_table.text(verdicts, len(seeds)))
   return "\n\n".join(parts) + "\n"
 
 
+_SUFFIXES = (".md", ".png", ".json")
+
+
 def _publish(name: str, folder: pathlib.Path, target: pathlib.Path) -> None:
   target.mkdir(parents=True, exist_ok=True)
-  for suffix in (".md", ".png", ".json"):
-    source = folder / f"{name}{suffix}"
+  drawn = folder.glob(f"{name}-[0-9].png")
+  for source in (*(folder / f"{name}{s}" for s in _SUFFIXES), *drawn):
     if source.exists():
       with files.replacing(target / source.name) as whole:
         shutil.copyfile(source, whole)

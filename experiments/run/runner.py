@@ -9,7 +9,6 @@ import contextlib
 import dataclasses
 import functools
 import pathlib
-import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -26,6 +25,7 @@ from experiments.run import methods
 from experiments.run import place
 from experiments.run import processes
 from experiments.run import progress as progress_lib
+from experiments.run import saving
 from experiments.run import setup as setup_lib
 from experiments.run import snapshots
 from experiments.run import streamed
@@ -212,7 +212,7 @@ class Run:
       compiling.evaluation(setup, state)
     self._say_what_moved(start)
     writers = logs.open_writers(self.folder, start, self._eval_every())
-    save = _Save(checkpoints)
+    save = saving.Save(checkpoints)
     every = functools.partial(save.when_due, seconds=save_after)
     with (
       progress_lib.Bar(
@@ -371,35 +371,6 @@ class _Log:
     record["examples_per_second"] = self.bar.examples_per_second()
     self.writers.write(done, record)
     window.clear()
-
-
-@dataclasses.dataclass
-class _Save:
-  """Saves a checkpoint; a state that is not finite ends the run instead."""
-
-  checkpoints: checkpoint.Checkpoints
-  last: float = dataclasses.field(default_factory=time.monotonic)
-
-  def when_due(
-    self, done: int, state: Any, window: loop.Window, *, seconds: float
-  ) -> None:
-    """Saves, unless fewer `seconds` are over since the last time."""
-    if time.monotonic() - self.last >= seconds:
-      self(done, state, window)
-      self.last = time.monotonic()
-    elif not state_lib.all_finite(state):
-      raise _not_finite(done)
-
-  def __call__(self, done: int, state: Any, window: loop.Window) -> None:
-    if not self.checkpoints.save(done, state, window.to_json()):
-      raise _not_finite(done)
-
-
-def _not_finite(done: int) -> loop.NonFiniteLoss:
-  return loop.NonFiniteLoss(
-    f"a parameter became NaN or infinite before step {done}; lower the"
-    " learning rate, or clip. The last good checkpoint is kept."
-  )
 
 
 def _num_subnets(schedule: Any, setup: setup_lib.Setup) -> int:

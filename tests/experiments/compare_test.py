@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 from absl import flags as absl_flags
 from absl.testing import flagsaver
@@ -28,7 +29,8 @@ def test_it_ends_with_table_figure_and_numbers(tmp_path, capsys, monkeypatch):
   assert table in said and str(tmp_path) in said
   for word in ("no dropout", "block_size=16", "test accuracy", "own split"):
     assert word in table
-  assert (tmp_path / "curves.png").read_bytes()[1:4] == b"PNG"
+  for name in ("curves.png", "compare.png"):
+    assert (tmp_path / name).read_bytes()[1:4] == b"PNG"
   results = json.loads((tmp_path / "results.json").read_text())
   assert {len(r["test_accuracy"]) for r in results.values()} == {2}
   assert (tmp_path / "gyro-block-wise" / "result.json").exists()
@@ -56,3 +58,22 @@ def test_an_unknown_scale_is_refused():
     ValueError, match="scale must be one of full, smoke, cifar10"
   ):
     compare.configs("large")
+
+
+def test_rates_are_those_between_evaluations(tmp_path):
+  """Means since the start, of 10 steps a second and then of 20."""
+  folder = tmp_path / "gyro"
+  folder.mkdir()
+  lines = [
+    {"step": 10, "examples_per_second": 10.0},
+    {"step": 30, "examples_per_second": 15.0},
+    {"step": 50, "examples_per_second": 50 / 3.0},
+  ]
+  (folder / "metrics.jsonl").write_text(
+    "".join(f"{json.dumps(x)}\n" for x in lines)
+  )
+  found = compare.rates(tmp_path, "gyro", {"examples_per_second": 1.0})
+  np.testing.assert_allclose(found, [20.0, 20.0])
+  (folder / "metrics.jsonl").write_text("")
+  found = compare.rates(tmp_path, "gyro", {"examples_per_second": 7.0})
+  assert found.tolist() == [7.0, 7.0]

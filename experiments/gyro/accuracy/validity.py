@@ -32,7 +32,7 @@ RULE = (
   f" ({MOST:.0f} % where that is less). Else the row's verdicts are"
   ' "cannot be told: dropout does not help here". The rule came after the runs'
   " at the cpu scale; at three times chance LeNet on CIFAR-100 would be judged,"
-  " at five no row of CIFAR-10 or CIFAR-100 but its MLP."
+  " at five none of CIFAR-10's rows, and of CIFAR-100's the MLP alone."
 )
 
 

@@ -2,6 +2,7 @@
 
 import pathlib
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -153,38 +154,37 @@ def panels(rows: Sequence[rows_lib.Row]) -> list[figures.Panel]:
       if row["scheduling"] == "random"
     }
     pairs = [r for r in gyro if (r["total"], r["concurrent"]) in with_random]
+    shared: dict[str, Any] = dict(
+      log_x=True, levels=levels, y_range=_y_range(same)
+    )
     found += [
       figures.Panel(
         title=f"{model} on {dataset}: how many subnets (figure 1)",
         x_label="subnets of the run, Sigma",
-        log_x=True,
         lines={"gyro": rows_lib.curve(ones, "total")} if ones else {},
-        levels=levels,
+        **shared,
       ),
       figures.Panel(
         title="how many at a time (table 1)",
         x_label="subnets at a time, tau",
-        log_x=True,
         lines=_lines(consecutive, ("total",), "concurrent"),
-        levels=levels,
+        **shared,
       ),
       figures.Panel(
         title="in turn or at random (table 6)",
         x_label="subnets at a time, tau",
-        log_x=True,
         lines=_lines(pairs, ("total", "scheduling"), "concurrent"),
-        levels=levels,
+        **shared,
       ),
       figures.Panel(
         title="shape of the blocks (table 2)",
         x_label="units of a block, of 1,024",
-        log_x=True,
         lines=_lines(
           grid_rows.of_method(same, "blockwise"),
           ("total", "concurrent", "rows_per_subnet"),
           "block_of_1024",
         ),
-        levels=levels,
+        **shared,
       ),
     ]
   return found
@@ -202,6 +202,16 @@ def _lines(rows: Sequence[rows_lib.Row], names: tuple[str, ...], by: str):
     for key, same in sorted(rows_lib.group(rows, *names).items())
     if len({row[by] for row in same}) > 1
   }
+
+
+def _y_range(rows: Sequence[rows_lib.Row]) -> tuple[float, float]:
+  """Returns what all but the smallest Sigma need, whose loss hides the rest."""
+  values = [
+    row["accuracy"]
+    for row in rows
+    if (row.get("total") or grid_rows.ENOUGH) >= grid_rows.ENOUGH
+  ]
+  return min(values) - 0.5, max(values) + 0.5
 
 
 def _accuracies(rows: Sequence[rows_lib.Row]) -> list[float]:

@@ -120,7 +120,7 @@ def panels(rows: list[rows_lib.Row]) -> list[figures.Panel]:
   return [
     figures.Panel(
       title=f"{label}: pruned {kind}",
-      y_label="test accuracy (%)",
+      y_label=f"{label}: test accuracy (%)",
       x_label=f"{kind} left (%)",
       log_x=True,
       lines={

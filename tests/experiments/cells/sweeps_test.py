@@ -12,6 +12,7 @@ from experiments.cells import sweeps
 from experiments.k_dropout import grids
 from experiments.k_dropout import sizes
 from experiments.run import runner
+from experiments.run import saving
 from experiments.run import setup as setup_lib
 from kdropout_jax.training import loop
 from tests import tolerance
@@ -162,7 +163,7 @@ def test_what_only_the_host_reads_compiles_nothing_new(tiny):
 
 def test_cells_are_chosen_by_the_names_that_a_dry_run_prints():
   cells = grids.get("sequential", sizes.CPU)
-  chosen = flags.chosen(cells, ["once sequential *m=1 *", "rows standard"])
+  chosen = flags.chosen(cells, ["once sequential *m=1 *", "rows standard *"])
   assert {(c.shuffle, c.method) for c in chosen} == {
     ("once", "sequential"),
     ("rows", "standard"),
@@ -177,13 +178,13 @@ def test_a_short_pack_leaves_no_checkpoint_and_a_long_one_does(
   tiny, tmp_path, monkeypatch
 ):
   saved = []
-  save = runner._Save.__call__
+  save = saving.Save.__call__
 
   def counted(self, done, state, window):
     saved.append(done)
     save(self, done, state, window)
 
-  monkeypatch.setattr(runner._Save, "__call__", counted)
+  monkeypatch.setattr(saving.Save, "__call__", counted)
   cells = [tiny.config(method="none", checkpoint_every=4)]
   sweeps.run(cells, tmp_path / "short", max_members=1, progress=False)
   assert saved == []

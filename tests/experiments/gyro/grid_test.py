@@ -219,7 +219,10 @@ def test_tables_have_the_means_by_hand(cpu, page):
 def test_the_figure_has_the_four_panels(page, tmp_path):
   panels = grid_report.panels(page.rows)
   assert [p.title for p in panels] == [
-    *("mlp2/cifar10: figure 1", "table 1", "table 6", "table 2")
+    "mlp2 on cifar10: how many subnets (figure 1)",
+    "how many at a time (table 1)",
+    "in turn or at random (table 6)",
+    "shape of the blocks (table 2)",
   ]
   x, values = panels[0].lines["gyro"]
   assert list(x) == [1, 4, 16, 64, 256, 1024, 4096, 8192, 16_384]
