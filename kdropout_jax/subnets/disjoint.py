@@ -139,9 +139,15 @@ class DisjointTrainer:
     count = self.exchange.num_local
     own = self.exchange.first + jnp.arange(count, dtype=jnp.int32)
     local = {layer: table.take(own) for layer, table in tables.items()}
-    small = [self._take(tree, local) for tree in (params, opt_state)]
-    updates = jnp.zeros((), jnp.int32)
-    return DisjointWindow(params, opt_state, *small, tables, local, updates)
+    return DisjointWindow(
+      params,
+      opt_state,
+      self._take(params, local),
+      self._take(opt_state, local),
+      tables,
+      local,
+      jnp.zeros((), jnp.int32),
+    )
 
   def step(
     self, window: DisjointWindow, *rows: Any
