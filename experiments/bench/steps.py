@@ -224,12 +224,10 @@ def disjoint(
   net = dataclasses.replace(net, rate=1 - 1 / parts)
   pattern = functools.partial(kd.ExactCount, partition=True)
   model = _model(net, pattern)
-  params, *batch = _operands(net, model)
-  layout = kd.subnets.layout(
-    model, {"params": params}, batch[0][:2], train=True
-  )
+  params, x, labels = _operands(net, model)
+  layout = kd.subnets.layout(model, {"params": params}, x[:2], train=True)
   window = apart.window(
-    model, layout, OPTIMIZER, (batch[0], batch[1]), parts, k, dropped_weights
+    model, layout, OPTIMIZER, (x, labels), parts, k, dropped_weights
   )
   state = (jnp.int32(0), params, OPTIMIZER.init(params))
   ideal = ideal_ratio(net, pattern(net.rate).num_kept(net.hidden))
