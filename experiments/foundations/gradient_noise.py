@@ -109,7 +109,7 @@ class Noise:
 
   def __init__(self, nets: networks.Networks, cell: config_lib.RunConfig):
     self._nets = nets
-    self._schedule = cell.schedule(nets.num_steps)
+    self._schedule: Any = cell.schedule(nets.num_steps)
     self._inputs, self._labels = nets.split("train")
     self._loss = jax.jit(self._whole_loss)
     self._noise = jax.jit(self._moments)

@@ -25,7 +25,7 @@ def make(
   factor = lr_factor(config, num_steps, steps_per_epoch)
 
   def make_optimizer(learning_rate):
-    parts = [unprojected(learning_rate)]
+    parts: list[Any] = [unprojected(learning_rate)]
     if config.l1:
       start = int(config.l1_from * num_steps)
       parts.insert(0, kd.optim.late_l1(config.l1, start))
