@@ -40,7 +40,8 @@ def test_sparsity_adds_the_divergence_of_every_hidden_layer():
   expected, x = 0.0, np.asarray(x, np.float64)
   for i in range(2):
     layer = params[f"hidden_{i}"]
-    x = np.maximum(x @ np.asarray(layer["kernel"]) + layer["bias"], 0)
+    kernel, bias = (np.asarray(layer[name]) for name in ("kernel", "bias"))
+    x = np.maximum(x @ kernel + bias, 0)
     mean = np.clip(x.mean(axis=0), 0.01, 0.99)
     expected += np.sum(
       0.2 * np.log(0.2 / mean) + 0.8 * np.log(0.8 / (1 - mean))
