@@ -75,8 +75,8 @@ def measure(scale: sizes.Scale, store: sweeps.Store) -> study.Report:
     judged=best,
     notes=[
       f"width: {scale.widths[0]} units are kept on average in each hidden"
-      " layer, whatever its width; the narrowest network drops none. size: the"
-      f" whole rate is {paper.HIDDEN_RATE:g}. The claim's difference is that"
+      " layer, whatever its width; the narrowest network drops none. size:"
+      f" rate {paper.HIDDEN_RATE:g}, and none. The claim's difference is that"
       " of rate .5 to the rate that is best on average, seed by seed."
     ],
     draw=figures.drawing(_panels(rows)),

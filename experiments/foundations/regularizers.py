@@ -87,7 +87,8 @@ def measure(scale: sizes.Scale, store: sweeps.Store) -> study.Report:
     draw=figures.drawing(
       [
         figures.Panel(
-          title="one point a run; x: the paper's",
+          title="one point a run"
+          + ("; x: the paper's" if scale.name == "paper" else ""),
           y_label="test error (%)",
           dots=dots,
           grey_dots={

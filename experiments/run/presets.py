@@ -164,6 +164,29 @@ def _bert(dataset: str, warmup_steps: int) -> Preset:
   )
 
 
+_SGD = {"optimizer": "sgd", "momentum": 0.0}
+_UNKNOWN_SGD = ("momentum", "learning_rate", "lr_schedule", "epochs")
+
+
+def _wan(model: str, dataset: str, epochs: int, learning_rate: float) -> Preset:
+  """Returns a row of their tables; its rate falls in ways we leave out."""
+  return Preset(
+    "Wan et al. 2013: section 6, tables 3 and 4",
+    {
+      **_SGD,
+      "model": model,
+      "dataset": dataset,
+      "pixels": "unit",
+      "rate": 0.5,
+      "learning_rate": learning_rate,
+      "epochs": epochs,
+      "batch_size": 128,
+      "valid_fraction": 0.0,
+    },
+    assumed=("pixels",),
+  )
+
+
 _KDROPOUT = {
   "model": "kdropout_mlp",
   "dataset": "cifar10",
@@ -238,4 +261,25 @@ PRESETS = {
     },
     assumed=("optimizer", "learning_rate", "epochs", "batch_size"),
   ),
+  "table9-mnist": Preset(
+    "Srivastava et al. 2014: table 9",
+    {
+      **_SGD,
+      "model": "table9_mlp",
+      "dataset": "mnist",
+      "pixels": "unit",
+      "rate": 0.5,
+      "input_rate": 0.2,
+      "max_norm": 2.0,
+      "momentum": 0.95,
+      "learning_rate": 0.03,
+      "lr_schedule": "linear",
+      "epochs": 200,
+      "batch_size": 100,
+      "valid_fraction": 1 / 6,
+    },
+    assumed=(*_UNKNOWN_SGD, "max_norm"),
+  ),
+  "wan-cnn-mnist": _wan("cnn_wan", "mnist", 1000, 0.01),
+  "wan-cnn-cifar10": _wan("cnn_wan_cifar", "cifar10", 150, 0.001),
 }

@@ -183,11 +183,20 @@ def make_row_losses(
       capture_intermediates=task.watched or False,
     )
     updated = dict(updated)
-    seen = jax.tree.leaves(updated.pop("intermediates", {}))
+    seen = _last_outputs(updated.pop("intermediates", {}))
     losses, hits = task.score(logits, batch.labels, inputs)
     return losses + task.penalty(seen), hits, updated
 
   return row_losses
+
+
+def _last_outputs(intermediates: Any) -> list[Any]:
+  """Returns what each watched method returned at its last, outermost call.
+
+  A method that calls its parent class's own is captured twice.
+  """
+  calls = jax.tree.leaves(intermediates, is_leaf=lambda x: type(x) is tuple)
+  return [outputs[-1] for outputs in calls]
 
 
 def read_inputs(

@@ -95,7 +95,7 @@ class Task:
   augment: Callable[[Any, Key], Any] | None = None
   assign: Callable[[Any, Array], Int[Array, "B"]] | None = None
   score: Callable[[Any, Any, Any], tuple[Array, Array]] = losses_and_hits
-  watched: Callable[[nn.Module, str], bool] | None = None
+  watched: Callable[[nn.Module, str], bool] = lambda *_: False
   penalty: Callable[[list[Any]], Array] | None = None
 
   @property

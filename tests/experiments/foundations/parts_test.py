@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from experiments.foundations import averaging
+from experiments.foundations import dropconnect
+from experiments.foundations import effects
 from experiments.foundations import features
 from experiments.foundations import gradient_noise
 from experiments.foundations import page
@@ -13,6 +15,7 @@ from experiments.foundations import paper
 from experiments.foundations import regularizers
 from experiments.foundations import sizes
 from experiments.report import page as report_page
+from experiments.run import methods
 from kdropout_jax.analysis import ensembles
 
 
@@ -111,3 +114,40 @@ def test_filters_lie_side_by_side_each_at_its_own_scale():
   assert image.shape == (5, 5)
   np.testing.assert_array_equal(image[:2, :2], 1.0)
   np.testing.assert_array_equal(image[:2, 3:], [[0, -1], [0, 0.5]])
+
+
+def test_the_width_varies_and_what_is_kept_does_not():
+  for scale in sizes.SCALES.values():
+    found = effects.settings(scale)["width"]
+    kept = {n * (1 - f.get("rate", 0)) for n, f in found.items()}
+    np.testing.assert_allclose(list(kept), scale.widths[0])
+    for by in effects.settings(scale).values():
+      for fields in by.values():
+        scale.config(**fields, epochs=30, num_steps=8)
+
+
+def test_rate_one_half_is_held_against_the_best_on_average():
+  values = {0.2: (90.0, 92.0), 0.5: (95.0, 90.0), 0.8: (99.0, 70.0)}
+  rows = [
+    {"part": "rate", "x": x, "seed": seed, "accuracy": value}
+    for x, own in values.items()
+    for seed, value in enumerate(own)
+  ]
+  found = effects.best_rate(rows)
+  # .5 is best on average, at 92.5.
+  assert [r["accuracy_minus_the_best_rate"] for r in found] == [0.0, 0.0]
+  rows[0]["accuracy"] = 98.0
+  found = effects.best_rate(rows)
+  assert [r["accuracy_minus_the_best_rate"] for r in found] == [-3.0, -2.0]
+
+
+@pytest.mark.parametrize("scale", sizes.SCALES.values(), ids=lambda s: s.name)
+def test_arms_of_drop_connect_are_runs_of_their_own(scale):
+  cells = {
+    (network, *arm): scale.config(**own, **fields)
+    for network, own in dropconnect.NETWORKS[scale.name].items()
+    for arm, fields in dropconnect.arms(scale).items()
+  }
+  assert len({cell.digest() for cell in cells.values()}) == len(cells)
+  weights = {arm[1] for arm, c in cells.items() if methods.connections(c)}
+  assert weights == {"drop_connect"}

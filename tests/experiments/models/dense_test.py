@@ -295,3 +295,61 @@ def test_an_input_site_drops_inputs_and_leaves_hidden_masks_alone(pattern, key):
   y = model.apply({"params": params}, x, rngs={"subnets": key}, **call)
   tolerance.assert_sums_close(y, expected, _IN + 2 * _HIDDEN)
   assert not keep.dense().all() and model.num_sites == 3
+
+
+def connected(rate=0.5, **settings):
+  """A model whose hidden layers drop weights, and none of its units."""
+  dropout = functools.partial(kd.linen.Dropout, rate=0.0)
+  connections = functools.partial(
+    kd.linen.DropConnectDense, rate=rate, **settings
+  )
+  return mlp.Mlp(_OUT, dropout, _HIDDEN, 2, connections=connections)
+
+
+def test_hidden_layers_that_drop_no_weights_are_the_plain_ones(key):
+  params, x = params_and_inputs(key)
+  plain = make().apply({"params": params}, x, train=False)
+  found = connected().apply({"params": params}, x, train=False)
+  tolerance.assert_sums_close(found, plain, _IN + 2 * _HIDDEN)
+  # By the paper's formula weights and biases are multiplied at test.
+  halved = {
+    k: jax.tree.map(lambda v: v / 2, v) if k != "logits" else v
+    for k, v in params.items()
+  }
+  at_test = connected(rescale="at_test")
+  tolerance.assert_sums_close(
+    at_test.apply({"params": params}, x, train=False),
+    make().apply({"params": halved}, x, train=False),
+    _IN + 2 * _HIDDEN,
+  )
+
+
+def test_a_row_trains_the_weights_of_its_subnet_and_other_layers_others(key):
+  params, x = params_and_inputs(key)
+  same = jnp.broadcast_to(x[:1], x.shape)
+  model, variables = connected(), {"params": params}
+
+  def run(ids):
+    call = dict(train=True, subnets=jnp.asarray(ids, jnp.uint32))
+    return model.apply(variables, same, rngs={"subnets": key}, **call)
+
+  y = run([3, 5])
+  assert (y[:4] == y[:1]).all() and (y[4:] == y[4:5]).all()
+  assert (y[0] != y[4]).all()
+  tolerance.assert_sums_close(run([5, 3])[0], y[4], _IN + 2 * _HIDDEN)
+  fresh = model.apply(variables, same, train=True, rngs={"dropout": key})
+  assert len(np.unique(fresh[:, 0])) == _BATCH
+  # A dropped weight has no gradient: half of them, of the one subnet at hand.
+  gradient = jax.grad(
+    lambda p: jnp.sum(
+      model.apply(
+        {"params": p},
+        jnp.abs(x) + 1,
+        train=True,
+        subnets=jnp.zeros(1, jnp.uint32),
+        rngs={"subnets": key},
+      )
+    )
+  )(params)
+  kept = [np.asarray(gradient[f"hidden_{i}"]["bias"] != 0) for i in range(2)]
+  assert all(0 < k.sum() < _HIDDEN for k in kept) and (kept[0] != kept[1]).any()
