@@ -29,8 +29,8 @@ from experiments.report import plots
 from experiments.report import tables
 from experiments.run import config as config_lib
 from experiments.run import flags
-from experiments.run import methods
 from experiments.run import runner
+from experiments.run import shown
 from experiments.run import workdirs
 from kdropout_jax.training import files
 from kdropout_jax.training import metrics
@@ -154,7 +154,7 @@ def report(
     [
       (
         label,
-        methods.describe(chosen[label]),
+        shown.describe(chosen[label]),
         f"{result['num_subnets']:,}",
         tables.mean_and_deviation(result["test_accuracy"]),
         f"{result['examples_per_second']:,.0f}",

@@ -22,6 +22,7 @@ __all__ = (
   "Blocks",
   "CustomPattern",
   "ExactCount",
+  "Gaussian",
 )
 
 

@@ -12,7 +12,7 @@ from experiments import data as data_lib
 from experiments.cells import sweeps
 from experiments.report import tables
 from experiments.run import config as config_lib
-from experiments.run import methods
+from experiments.run import shown
 
 _COMPILE_SECONDS = 6.0
 _SHARE_OF_PEAK = 0.5
@@ -88,7 +88,7 @@ def num_steps(cell: config_lib.RunConfig, data_dir: str | None = None) -> int:
 
 
 def _label(cell: config_lib.RunConfig) -> str:
-  return f"{cell.shuffle} {cell.method} {methods.describe(cell)}".strip()
+  return f"{cell.shuffle} {cell.method} {shown.describe(cell)}".strip()
 
 
 def _shape(cell: config_lib.RunConfig):

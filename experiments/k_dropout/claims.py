@@ -21,6 +21,7 @@ import numpy as np
 from experiments.judge import contrasts
 from experiments.judge import curves
 from experiments.judge.contrasts import Claim
+from experiments.k_dropout import disjoint_claims
 from experiments.k_dropout import ensemble_claims
 from experiments.k_dropout import paper
 from experiments.k_dropout import seen
@@ -328,24 +329,6 @@ _DYNAMICS = (
 )
 
 
-_DISJOINT = (
-  Claim(
-    name="disjoint_subnets_cost_no_accuracy",
-    paper=_PAPER,
-    source="not in the paper: arXiv 1910.02120, 2507.09029",
-    text="subnets that partition the units lose at most a point to independent"
-    " ones",
-    measure="accuracy",
-    a=_SEQUENTIAL | {"partition": True},
-    b=_SEQUENTIAL | {"partition": False},
-    where=(("k_over_T", "<=", 1 / 30 + 1e-9),),
-    settings=("k", "m"),
-    same=("shuffle", "k", "m"),
-    rule="not_worse",
-    margin=1.0,
-  ),
-)
-
 _CONTROL = Claim(
   name="independent_runs_are_not_connected",
   paper=_PAPER,
@@ -362,7 +345,7 @@ CLAIMS = (
   *_DYNAMICS,
   *ensemble_claims.CLAIMS,
   _CONTROL,
-  *_DISJOINT,
+  *disjoint_claims.CLAIMS,
   *seen.CLAIMS,
 )
 
@@ -389,10 +372,7 @@ TOLD = {
   "rate": ("higher_rate_helps_pools", "pool_at_higher_rate_equals_standard"),
   "chosen_rate": ("pool_at_its_chosen_rate_equals_standard",),
   "subnet_dynamics": tuple(claim.name for claim in _DYNAMICS[:-2]),
-  "connectivity": (
-    *(claim.name for claim in _DYNAMICS[-2:]),
-    _CONTROL.name,
-  ),
+  "connectivity": (*(c.name for c in _DYNAMICS[-2:]), _CONTROL.name),
   "ensembles": (
     *(claim.name for claim in ensemble_claims.CLAIMS),
     "pool_costs_log_loss",
@@ -400,7 +380,7 @@ TOLD = {
     "independent_ensemble_beats_pooled_ensemble",
     "independent_ensemble_beats_random_ensemble",
   ),
-  "disjoint": tuple(claim.name for claim in _DISJOINT),
+  "disjoint": tuple(claim.name for claim in disjoint_claims.CLAIMS),
   "interference": ("subnets_do_not_oppose",),
   # Not the transition: those cells start at k = 485.
   "paper_scale": (

@@ -7,7 +7,7 @@ of tables, and which runs share a program.
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, get_args
 
 import kdropout_jax as kd
@@ -23,7 +23,6 @@ ASSIGNMENTS = ("rows", "label")
 DROPS = ("units", "weights")
 LEGACY = ("none", "authors")
 
-_MAX_WINDOWS = 60  # More lines would make a figure grey.
 
 _field = fields.field
 
@@ -352,24 +351,6 @@ def schedule(
   return None if make is None else make(config, num_steps)
 
 
-def window_starts(config: Fields, num_steps: int) -> Sequence[int]:
-  """Returns the steps at which a run's subnets are replaced.
-
-  None where its subnets change at each step, and where there are so many
-  windows that a figure would show a grey area.
-  """
-  starts: Sequence[int] = ()
-  if config.method == "sequential":
-    starts = range(config.k, num_steps, config.k)
-  elif config.method == "gyro" and config.scheduling == "consecutive":
-    count = -(-config.total // config.concurrent)
-    steps, longer = divmod(num_steps, count)
-    if count <= _MAX_WINDOWS:
-      starts = [w * steps + min(w, longer) for w in range(1, count)]
-  is_seen = len(starts) <= _MAX_WINDOWS and num_steps >= 2 * len(starts)
-  return tuple(starts) if is_seen else ()
-
-
 def value(config: Any, name: str) -> Any:
   """Returns a field of every method, which the method may decide itself."""
   return METHODS[config.method].fixed.get(name, getattr(config, name))
@@ -413,17 +394,3 @@ def assign(config: Any, num_classes: int) -> Any:
   chosen: Any = schedule(config, num_steps=1)
   count = chosen.num_concurrent(config.batch_size)
   return lambda inputs, labels: labels * count // num_classes
-
-
-def describe(config: Fields) -> str:
-  """Returns the method's hyperparameters, as a table prints them."""
-  method = METHODS[config.method]
-  names = method.shown
-  if method.drops:
-    names += ("rate",)
-    names += ("input_rate",) if config.input_rate else ()
-    names += ("pattern",) if config.pattern != "bernoulli" else ()
-    names += ("drops",) if config.drops != "units" else ()
-    names += ("block_size",) if config.pattern == "blocks" else ()
-  values = {name: getattr(config, name) for name in names}
-  return " ".join(f"{k}={v}" for k, v in values.items() if v is not None)

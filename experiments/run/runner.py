@@ -21,12 +21,12 @@ from experiments.report import plots
 from experiments.run import compiling
 from experiments.run import config as config_lib
 from experiments.run import logs
-from experiments.run import methods
 from experiments.run import place
 from experiments.run import processes
 from experiments.run import progress as progress_lib
 from experiments.run import saving
 from experiments.run import setup as setup_lib
+from experiments.run import shown
 from experiments.run import snapshots
 from experiments.run import streamed
 from experiments.run import workdirs
@@ -308,7 +308,7 @@ class Run:
   def _window_starts(self) -> Sequence[int]:
     """Returns the first step of each window, where all members share them."""
     num_steps = self.setup.num_steps
-    found = [methods.window_starts(c, num_steps) for c in self.configs]
+    found = [shown.window_starts(c, num_steps) for c in self.configs]
     return found[0] if all(f == found[0] for f in found) else ()
 
   def _result(

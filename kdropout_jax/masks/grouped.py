@@ -16,6 +16,8 @@ from kdropout_jax import _designs
 from kdropout_jax._types import Key
 from kdropout_jax.masks import selection
 
+__all__ = ()
+
 
 def sample(
   layer_key: Key, ids: UInt[Array, "T"], count: int, design: _designs.Design

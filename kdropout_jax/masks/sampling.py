@@ -27,6 +27,7 @@ __all__ = (
   "layer_masks",
   "masks_for_steps",
   "subnet_masks",
+  "subnet_noise",
 )
 
 _NUM_TRIED = 8

@@ -14,6 +14,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+__all__ = ()
+
 
 def sum_rows(
   keep: Bool[Array, "T W"],

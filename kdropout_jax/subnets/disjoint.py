@@ -25,6 +25,13 @@ from kdropout_jax.subnets import layouts
 from kdropout_jax.subnets import replay
 from kdropout_jax.subnets import window as window_lib
 
+__all__ = (
+  "DisjointTrainer",
+  "DisjointWindow",
+  "Exchange",
+  "check_disjoint",
+)
+
 SharedParameters = Literal["each_step", "window_end"]
 
 

@@ -34,6 +34,7 @@ __all__ = (
   "batches",
   "checkpoint",
   "digests",
+  "disjoint",
   "files",
   "guided",
   "loop",

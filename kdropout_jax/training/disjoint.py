@@ -23,6 +23,11 @@ from kdropout_jax.training import step as step_lib
 from kdropout_jax.training import task as task_lib
 from kdropout_jax.training import windows
 
+__all__ = (
+  "DisjointSteps",
+  "plan",
+)
+
 
 @dataclasses.dataclass(frozen=True)
 class DisjointSteps:

@@ -13,6 +13,8 @@ import jax.numpy as jnp
 from kdropout_jax import blocks
 from kdropout_jax.ops import problems
 
+__all__ = ()
+
 _SIDE = problems.Side(64, 32, 1, masked=True)
 _SMALL = problems.Problem(64, 1, 1, _SIDE, _SIDE, "bfloat16")
 

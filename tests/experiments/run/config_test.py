@@ -11,6 +11,7 @@ from experiments.run import config as config_lib
 from experiments.run import flags as flags_lib
 from experiments.run import methods
 from experiments.run import optimizers
+from experiments.run import shown
 
 Config = config_lib.RunConfig
 
@@ -211,7 +212,7 @@ def test_a_new_method_is_one_entry(monkeypatch):
   monkeypatch.setitem(methods.METHODS, "fixed", own)
   run = Config(method="fixed", m=3)
   assert run.schedule(num_steps=9) == kd.Sequential(k=9, m=3)
-  assert methods.describe(run) == "m=3 rate=0.5"
+  assert shown.describe(run) == "m=3 rate=0.5"
   with pytest.raises(ValueError, match="k=5 has no effect here"):
     Config(method="fixed", k=5)
 
@@ -250,10 +251,10 @@ def test_every_method_has_a_schedule():
 def test_a_method_describes_what_it_uses():
   config = Config(method="pooled", pool_size=9, pattern="blocks", block_size=4)
   assert (
-    methods.describe(config)
+    shown.describe(config)
     == "pool_size=9 m=8 rate=0.5 pattern=blocks block_size=4"
   )
-  assert methods.describe(Config(method="none")) == ""
+  assert shown.describe(Config(method="none")) == ""
 
 
 @pytest.mark.parametrize(
@@ -272,7 +273,7 @@ def test_windows_start_where_the_ids_change(fields, num_steps):
     for step in range(num_steps)
   ]
   changes = [s for s in range(1, num_steps) if ids[s] != ids[s - 1]]
-  assert list(methods.window_starts(config, num_steps)) == changes != []
+  assert list(shown.window_starts(config, num_steps)) == changes != []
 
 
 def test_windows_that_nobody_could_see_have_no_starts():
@@ -281,7 +282,7 @@ def test_windows_that_nobody_could_see_have_no_starts():
     dict(method="pooled"),
     dict(method="gyro", total=2**31 - 1, concurrent=1),
   ):
-    assert not methods.window_starts(Config(**fields), 1000)
+    assert not shown.window_starts(Config(**fields), 1000)
 
 
 def test_learning_rates_warm_up_drop_and_fade():
