@@ -252,8 +252,8 @@ def test_drop_connect_rescaling_and_mean_inference(flavour, rescale):
 @each_flavour
 @pytest.mark.parametrize("rescale", ["expected", "at_test"])
 def test_moment_matching_has_the_moments_of_training(flavour, rescale):
-  """Against 40,000 sampled networks; bounds are six standard errors."""
-  rate, draws = 0.3, 40_000
+  """Against 100,000 sampled networks; bounds are six standard errors."""
+  rate, draws = 0.3, 100_000
   settings = dict(rate=rate, rescale=rescale)
   x = X[:1]
   train = LAYERS[flavour]("DropConnectDense", deterministic=False, **settings)
