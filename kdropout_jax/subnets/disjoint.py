@@ -267,7 +267,22 @@ class DisjointTrainer:
 
 
 def check_disjoint(masks: Mapping[str, blocks.Masks], num_subnets: int) -> None:
-  """Raises an UnsupportedError unless a group of subnets shares no unit."""
+  """Refuses masks of subnets that may share a unit.
+
+  Args:
+    masks: {layer: `Masks` of P subnets}.
+    num_subnets: P, of the whole group.
+
+  Raises:
+    UnsupportedError: a pattern without ``partition=True``, or parts that are
+      not P.
+
+  >>> import jax, jax.numpy as jnp, kdropout_jax as kd
+  >>> halves = kd.ExactCount(0.5, partition=True)
+  >>> ids = jnp.arange(2, dtype=jnp.uint32)
+  >>> masks = kd.subnet_masks(jax.random.key(0), ids, 8, halves)
+  >>> kd.subnets.check_disjoint({"hidden": masks}, 2)
+  """
   for layer, mask in masks.items():
     design = mask.design
     if design is None or design.size != design.parts:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
   from kdropout_jax.training import batches
   from kdropout_jax.training import checkpoint
   from kdropout_jax.training import digests
+  from kdropout_jax.training import disjoint
   from kdropout_jax.training import files
   from kdropout_jax.training import guided
   from kdropout_jax.training import loop
