@@ -157,7 +157,7 @@ def kl_sparsity(
   >>> float(kd.kl_sparsity(jnp.full((4, 3), 0.25), target=0.25))
   0.0
   """
-  x = check_inputs(activations).astype(jnp.float32)
+  x = check_inputs(activations, "activations").astype(jnp.float32)
   for name, value, high in (("target", target, 1.0), ("margin", margin, 0.5)):
     _checks.check_static_number(name, value)
     if not 0.0 < value < high:
@@ -229,14 +229,14 @@ def keep_fraction(masks: blocks.Masks, rate: float) -> float:
   return masks.num_kept / count
 
 
-def check_inputs(x) -> Array:
+def check_inputs(x, name: str = "x") -> Array:
   """Returns `x` as an array, or raises a ValueError that names the rule."""
-  x = _checks.as_array("x", x)
+  x = _checks.as_array(name, x)
   if not jnp.issubdtype(x.dtype, jnp.floating):
-    raise ValueError(f"x must be floating point, got {x.dtype}")
+    raise ValueError(f"{name} must be floating point, got {x.dtype}")
   if x.ndim < 2:
     raise ValueError(
-      "x must have rows as its leading axis and units as its last, got"
+      f"{name} must have rows as its leading axis and units as its last, got"
       f" shape {x.shape}"
     )
   return x

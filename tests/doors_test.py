@@ -33,6 +33,7 @@ _RESULTS = {
   "UnsupportedError",
   "ScheduleProtocol",
   "KeptOnlyState",
+  "LateL1State",
   "PrunedState",
   "State",
   "Table",
@@ -144,6 +145,7 @@ def _calls():
     ("kd", "CustomPattern"): {"fn": lambda key, width: None, "rate": 0.5},
     ("kd", "CustomSchedule"): {"fn": _no_ids, "concurrent": 2},
     ("kd", "ExactCount"): {"rate": 0.5},
+    ("kd", "Gaussian"): {"rate": 0.5},
     ("kd", "Guided"): {
       "total": 4,
       "concurrent": 2,
@@ -218,6 +220,13 @@ def _calls():
       "width": 6,
       "pattern": kd.Bernoulli(),
     },
+    ("kd", "subnet_noise"): {
+      "layer_key": key,
+      "ids": ids,
+      "width": 6,
+      "pattern": kd.Gaussian(),
+    },
+    ("kd", "kl_sparsity"): {"activations": x, "target": 0.1, "margin": 0.02},
     ("guided", "init"): {"config": guided},
     ("guided", "select"): {
       "state": state,
@@ -238,6 +247,7 @@ def _calls():
       "key": key,
     },
     ("optim", "kept_only"): {"optimizer": sgd, "layout": layout},
+    ("optim", "late_l1"): {"strength": 0.1, "start": 3},
     ("optim", "max_norm"): {"limit": 1.0, "axes": 0},
     ("optim", "pruned"): {"optimizer": sgd},
     ("subnets", "Layout"): {"axes": {"w": {0: "h"}}},
@@ -319,6 +329,7 @@ def _calls():
     },
     ("analysis.diversity", "mean_over_pairs"): {"values": jnp.eye(2)},
     ("analysis.ensembles", "average"): {"logits": members},
+    ("analysis.ensembles", "geometric"): {"logits": members},
     ("analysis.ensembles", "curve"): {
       "logits": members,
       "labels": labels,
