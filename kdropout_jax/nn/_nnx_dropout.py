@@ -101,7 +101,7 @@ class Dropout(nnx.Module):
     subnets: Ids | blocks.Masks | None = None,
     assignment: Int[Array, "B"] | None = None,
     masks: functional.MasksLike | None = None,
-  ) -> Float[Array, "*shape"]:
+  ) -> Float[Array, "..."]:
     """Drops units of `inputs` and scales the rest.
 
     Args:

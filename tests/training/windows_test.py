@@ -121,7 +121,7 @@ def test_frozen_weights_do_not_move_in_their_window():
     (
       make_task(),
       state.stack_members([0], [0.1], [None]),
-      "one subnet: .* got NoneType",
+      "sequential k-dropout, got NoneType",
     ),
     (make_task(norm=True), make_members(), "'batch_stats' keeps statistics"),
     (

@@ -71,7 +71,7 @@ class TableRow:
     if pattern == "blocks":
       width = fields.get("hidden", _WIDTH)
       fields["block_size"] = max(1, presets.BLOCK_SIZE * width // _WIDTH)
-    else:
+    if pattern != "blocks" or name != "gyro":
       fields.pop("rows_per_subnet", None)
     if name != "gyro":
       for own in ("total", "concurrent"):

@@ -308,14 +308,11 @@ def test_pruning_ends_with_its_report(call, workdir, capsys, tiny):
   assert (workdir / "pruning.png").exists()
 
 
-def test_bands_are_intervals_where_asked_for():
+def test_bands_are_intervals():
   values = np.array([[1.0, 3.0, 5.0], [2.0, 2.0, 2.0]])
   # t of .975 at 2 degrees of freedom is 4.303; the deviation, 2.
-  bands = figures._spread(values, "interval")
+  bands = figures._spread(values)
   np.testing.assert_allclose(bands, [4.303 * 2 / np.sqrt(3), 0], rtol=1e-3)
-  np.testing.assert_allclose(
-    figures._spread(values, "deviation"), [np.sqrt(8 / 3), 0]
-  )
 
 
 def test_a_diverged_pack_leaves_the_others(tiny, tmp_path, monkeypatch):

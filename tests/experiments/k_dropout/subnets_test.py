@@ -162,11 +162,15 @@ def test_connectivity_ends_with_its_report(call, workdir, monkeypatch):
     *((1, 20, 30), (1, 20, 120)),
   ]
   assert all(r["weights_moved"] > 0 for r in rows)
-  (verdict,) = found["verdicts"]
-  (finding,) = verdict["findings"].values()
+  by_measure = {v["claim"]["measure"]: v for v in found["verdicts"]}
+  (finding,) = by_measure["error_barrier_of_first"]["findings"].values()
   assert finding["num_seeds"] == 2
   first = [100 * r["error_barrier"] for r in rows if r["step"] == 120]
-  np.testing.assert_allclose(finding["differences"], np.negative(first))
+  # Shares in float32, in points.
+  rounding = 100 * float(np.finfo(np.float32).eps)
+  np.testing.assert_allclose(
+    finding["differences"], np.negative(first), rtol=0, atol=rounding
+  )
 
 
 def test_an_ensemble_of_one_is_its_member():
@@ -231,7 +235,7 @@ def test_interference_ends_with_its_report(call, workdir, monkeypatch):
   assert {(r["m"], r["k"], r["step"]) for r in rows} == {
     *((8, 30, 30), (8, 30, 60), (8, 30, 120))
   }
-  assert found["verdicts"] == []
+  assert {v["outcome"] for v in found["verdicts"]} == {"cannot be told"}
   assert (workdir / "interference.png").exists()
 
 
