@@ -58,7 +58,6 @@ class DisjointSteps:
     """Trains steps `start` to ``start + count``, as `step.run_steps` does."""
     trainer = self.trainer(worker)
     batches = batches_lib.Batches(worker, start, data)
-    stop = start + count
 
     def one_step(step, carry):
       window, order, sums = carry
@@ -68,30 +67,15 @@ class DisjointSteps:
       sums = sums.add(step, jnp.mean(losses), jnp.mean(hits))
       return window, order, sums
 
-    def one_window(carry):
-      step, params, opt_state, order, sums = carry
-      batch, order = batches.read(step, order)
+    def begin(params, opt_state, step, batch):
       ids = _global_ids(worker, step)
       inputs = step_lib.read_inputs(worker, step, batch)
       masks = windows.sample_masks(worker, params, inputs, ids)
-      window = trainer.begin(params, opt_state, masks)
-      end = jnp.minimum((step // self.k + 1) * self.k, stop)
-      window, order, sums = jax.lax.fori_loop(
-        step, end, one_step, (window, order, sums)
-      )
-      return end, *trainer.end(window), order, sums
+      return trainer.begin(params, opt_state, masks)
 
-    carry = (
-      jnp.asarray(start, jnp.int32),
-      state.params,
-      state.opt_state,
-      batches.no_order(),
-      task_lib.Sums.zero(),
+    state, sums = windows.run_windows(
+      self.k, state, (start, count), batches, begin, one_step, trainer.end
     )
-    _, params, opt_state, _, sums = jax.lax.while_loop(
-      lambda carry: carry[0] < stop, one_window, carry
-    )
-    state = dataclasses.replace(state, params=params, opt_state=opt_state)
     return state, _over_devices(sums)
 
   def trainer(self, worker: task_lib.Worker) -> subnets.DisjointTrainer:

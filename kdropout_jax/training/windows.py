@@ -6,7 +6,7 @@ steps, masks and batches, but each window trains a physically small network.
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -30,10 +30,58 @@ __all__ = (
   "find_layout",
   "largest_sizes",
   "plan",
+  "run_windows",
   "sample_masks",
 )
 
 _IDS_AT_A_TIME = 1024
+
+
+def run_windows(
+  k: int,
+  state: state_lib.TrainState,
+  steps: tuple[Int[Array, ""], Int[Array, ""]],
+  batches: batches_lib.Batches,
+  begin: Callable[..., Any],
+  one_step: Callable[..., Any],
+  end: Callable[[Any], tuple[Any, Any]],
+) -> tuple[state_lib.TrainState, task_lib.Sums]:
+  """Trains steps in windows of `k`, each taken out, trained and put back.
+
+  Args:
+    k: steps of a window.
+    state: of one member.
+    steps: the first step, and how many.
+    batches: of the member.
+    begin: (params, opt_state, step, batch) -> window.
+    one_step: (step, (window, order, sums)) -> the same, a step later.
+    end: window -> (params, opt_state).
+  """
+  start, count = steps
+  stop = start + count
+
+  def one_window(carry):
+    step, params, opt_state, order, sums = carry
+    batch, order = batches.read(step, order)
+    window = begin(params, opt_state, step, batch)
+    last = jnp.minimum((step // k + 1) * k, stop)
+    window, order, sums = jax.lax.fori_loop(
+      step, last, one_step, (window, order, sums)
+    )
+    return last, *end(window), order, sums
+
+  carry = (
+    jnp.asarray(start, jnp.int32),
+    state.params,
+    state.opt_state,
+    batches.no_order(),
+    task_lib.Sums.zero(),
+  )
+  _, params, opt_state, _, sums = jax.lax.while_loop(
+    lambda carry: carry[0] < stop, one_window, carry
+  )
+  state = dataclasses.replace(state, params=params, opt_state=opt_state)
+  return state, sums
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,7 +115,6 @@ class ExtractedSteps:
     """Trains steps `start` to ``start + count``, as `step.run_steps` does."""
     trainer = self.trainer(worker)
     batches = batches_lib.Batches(worker, start, data)
-    stop = start + count
 
     def one_step(step, carry):
       window, order, sums = carry
@@ -76,29 +123,14 @@ class ExtractedSteps:
       loss, (accuracy, _) = parallel.mean(value)
       return window, order, sums.add(step, loss, accuracy)
 
-    def one_window(carry):
-      step, params, opt_state, order, sums = carry
-      batch, order = batches.read(step, order)
+    def begin(params, opt_state, step, batch):
       masks = trainer.sample_masks(params, step, batch)
-      window = trainer.begin(params, opt_state, masks)
-      end = jnp.minimum((step // self.k + 1) * self.k, stop)
-      window, order, sums = jax.lax.fori_loop(
-        step, end, one_step, (window, order, sums)
-      )
-      return end, *trainer.end(window), order, sums
+      return trainer.begin(params, opt_state, masks)
 
-    carry = (
-      jnp.asarray(start, jnp.int32),
-      state.params,
-      state.opt_state,
-      batches.no_order(),
-      task_lib.Sums.zero(),
+    steps = (start, count)
+    return run_windows(
+      self.k, state, steps, batches, begin, one_step, trainer.end
     )
-    _, params, opt_state, _, sums = jax.lax.while_loop(
-      lambda carry: carry[0] < stop, one_window, carry
-    )
-    state = dataclasses.replace(state, params=params, opt_state=opt_state)
-    return state, sums
 
   def trainer(self, worker: task_lib.Worker) -> subnets.WindowTrainer:
     """Returns what trains the windows of one member on one device."""
