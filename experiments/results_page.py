@@ -106,7 +106,10 @@ def _connectivity(numbers: again.Numbers) -> list[figures.Panel]:
 _FIGURES = {
   "k-dropout": {
     **dict.fromkeys(
-      ("sequential", "pooled", "transition", "deep", "rate"),
+      (
+        *("sequential", "pooled", "transition", "transition_fine", "deep"),
+        *("rate", "chosen_rate", "image_counts", "disjoint"),
+      ),
       lambda numbers: figures.drawing(_sweep(numbers), 3),
     ),
     "restarts": lambda numbers: figures.drawing(_restarts(numbers)),

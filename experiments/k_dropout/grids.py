@@ -99,12 +99,12 @@ def transition_fine(scale: sizes.Scale, depth: int = 2) -> Grid:
 def chosen_rate(scale: sizes.Scale, depth: int = 2) -> Grid:
   """Returns drop rates on twice the seeds, of which the first choose.
 
-  Held-out accuracy of the first seeds chooses each method's rate; the others
-  are scored at it.
+  Held-out accuracy of the first seeds chooses each method's rate, among the
+  five highest; the others are scored at it.
   """
   window = min(scale.windows, key=lambda k: abs(60 * k - scale.num_steps))
   cells = []
-  for value in scale.rates:
+  for value in scale.rates[-5:]:
     for own in (
       dict(method="standard"),
       dict(method="sequential", k=window, m=1),
@@ -165,6 +165,21 @@ def disjoint(scale: sizes.Scale, depth: int = 2) -> Grid:
   return with_seeds(cells, scale.seeds)
 
 
+def image_counts(scale: sizes.Scale, depth: int = 2) -> Grid:
+  """Returns one window for the whole run, frozen, on few and many images.
+
+  All have the epochs of the scale: an image is seen as often.
+  """
+  cells = []
+  for count in scale.image_counts:
+    steps = scale.common["epochs"] * (count // scale.common["batch_size"])
+    own = dict(num_train=count, eval_every=steps, checkpoint_every=steps)
+    methods = [dict(method="none"), dict(method="standard")]
+    methods += [dict(method="sequential", k=steps, m=m) for m in scale.ms]
+    cells += [_cell(scale, depth, "once", **own, **more) for more in methods]
+  return with_seeds(cells, scale.seeds)
+
+
 def lines(scale: sizes.Scale, depth: int, orders: Iterable[str]) -> Grid:
   """Returns the runs that the figures draw as lines: none and standard."""
   return [
@@ -194,6 +209,7 @@ GRIDS: dict[str, Callable[..., Grid]] = {
   "deep": deep,
   "restarts": restarts,
   "disjoint": disjoint,
+  "image_counts": image_counts,
 }
 
 

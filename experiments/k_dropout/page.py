@@ -25,6 +25,14 @@ EXPERIMENTS = {
     "sweep --grid=transition_fine",
     "the transition at T / 2, T and 2T",
   ),
+  "image_counts": (
+    "sweep --grid=image_counts",
+    "why large m hurts at large k: images a mask",
+  ),
+  "disjoint": (
+    "sweep --grid=disjoint",
+    "not in the paper: subnets that partition the units",
+  ),
   "rate": ("sweep --grid=rate", "section 3.1, drop rates"),
   "chosen_rate": (
     "sweep --grid=chosen_rate",

@@ -16,6 +16,8 @@ LOW = 1 / 300 + 1e-9
 
 _STANDARD = {"method": "standard"}
 _POOL_OF_50 = {"method": "pooled", "pool_size": 50}
+_FRESH_SEEDS = ("seed", ">=", 5)
+_LONG_WINDOWS = ("k_over_T", ">=", 1 / 30 - 1e-9)
 
 
 def _seen(name: str, text: str, measure: str, **fields: Any) -> Claim:
@@ -61,6 +63,15 @@ CLAIMS = (
     "accuracy",
     a=_POOL_OF_50 | {"rate": 0.7},
     b=_STANDARD | {"rate": 0.5},
+    rule="equivalent",
+    margin=1.0,
+  ),
+  _seen(
+    "pool_equals_standard_at_higher_rate",
+    "a pool of 50 equals standard dropout where both drop .7",
+    "accuracy",
+    a=_POOL_OF_50 | {"rate": 0.7},
+    b=_STANDARD | {"rate": 0.7},
     rule="equivalent",
     margin=1.0,
   ),
@@ -112,6 +123,24 @@ CLAIMS = (
     "independent_ensemble",
     "standard_random_ensemble",
   ),
+  *(
+    _seen(
+      f"{arm}_with_{optimizer}",
+      f"with {words} subnets trained {which} end better than those between, on"
+      " seeds that did not suggest it",
+      arm,
+      a={"method": "sequential", "m": 1, "optimizer": optimizer},
+      where=(_LONG_WINDOWS, _FRESH_SEEDS),
+      settings=("k_over_T",),
+      average=("k_over_T",),
+    )
+    for optimizer, words in (
+      ("adam", "Adam"),
+      ("sgd", "SGD"),
+      ("rmsprop", "RMSProp"),
+    )
+    for arm, which in (("primacy", "first"), ("recency", "last"))
+  ),
   _seen(
     "subnets_do_not_oppose",
     "gradients of the subnets of a step do not oppose each other: mean cosine"
@@ -124,6 +153,11 @@ CLAIMS = (
     margin=1.0,
   ),
 )
+
+ARMS_BY_OPTIMIZER = tuple(
+  claim.name for claim in CLAIMS if claim.measure in ("primacy", "recency")
+)
+"""Names of the claims on figure 3's arms, an optimizer at a time."""
 
 
 def ensembles(numbers: Mapping[str, Any]) -> list[rows_lib.Row]:

@@ -28,6 +28,7 @@ class Scale(sizes.Scale):
     pool_sizes: of the pooled grid.
     pool_ms: concurrent subnets of the pooled grid.
     rates: drop rates.
+    image_counts: training images of the runs with one window, frozen.
     windows: windows whose subnets are followed one by one.
     deep_ks: windows of the grid with three hidden layers.
     num_rows: held-out or test images of those evaluations.
@@ -43,6 +44,7 @@ class Scale(sizes.Scale):
   pool_sizes: tuple[int, ...]
   pool_ms: tuple[int, ...]
   rates: tuple[float, ...]
+  image_counts: tuple[int, ...]
   windows: tuple[int, ...]
   deep_ks: tuple[int, ...]
   num_rows: int
@@ -80,6 +82,7 @@ PAPER = Scale(
   pool_sizes=paper.FIGURE_1_POOL_SIZES,
   pool_ms=tuple(paper.FIGURE_1_POOLED),
   rates=(0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8),
+  image_counts=(12_500, 25_000, 50_000),
   windows=(15, 97, 485, 970, 2425, 4850),
   deep_ks=(97, 485, 29_100),
   num_points=60,
@@ -112,6 +115,7 @@ CPU = Scale(
   pool_sizes=(1, 10, 20, 50, 200, 1000, 50_000),
   pool_ms=(1, 8, 128),
   rates=(0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8),
+  image_counts=(1280, 5120, 20_480),
   windows=(8, 40, 80, 200, 400),
   deep_ks=(1, 40, 400, 2400),
   num_points=60,
@@ -144,6 +148,7 @@ SMOKE = Scale(
   pool_sizes=(1, 10, 50),
   pool_ms=(1, 8),
   rates=(0.2, 0.5),
+  image_counts=(160, 320),
   windows=(10, 30),
   deep_ks=(10, 120),
   num_points=12,

@@ -13,6 +13,7 @@ from experiments.k_dropout import claims
 from experiments.k_dropout import derived as derived_lib
 from experiments.k_dropout import frozen_batches
 from experiments.k_dropout import grids
+from experiments.k_dropout import image_counts
 from experiments.k_dropout import paper
 from experiments.k_dropout import sizes
 from experiments.report import columns
@@ -29,7 +30,7 @@ _BY = {
 }
 """{grid: (method, what its figure has on x)}; the others are lists."""
 
-_CHOSEN = "chosen_rate"
+_CHOSEN, _IMAGES = "chosen_rate", "image_counts"
 ORDERS: dict[Any, str] = {
   "every_epoch": "batches reshuffled each epoch",
   "once": "frozen batches, as in the authors' code",
@@ -70,7 +71,9 @@ def report(
   if grid == _CHOSEN:
     rows = chosen.with_held_out(rows, cells, folder)
     judged = chosen.scored(rows)
-  derived = derived_lib.derived(judged) if grid in _DERIVED else []
+  if grid == _IMAGES:
+    rows = judged = image_counts.rows(cells, folder)
+  derived = _derived(grid, judged)
   drawn = panels(grid, rows, scale, depth)
   return study.Report(
     name=grid,
@@ -82,9 +85,15 @@ def report(
     claims=claims.named(*claims.TOLD.get(grid, ())),
     judged=[*judged, *derived],
     hits=None if grid == _CHOSEN else cell_rows.hits(cells, folder),
-    notes=chosen.notes(rows) if grid == _CHOSEN else notes(rows, grid),
+    notes=notes(rows, grid),
     draw=figures.drawing(drawn, 3 if len(drawn) > 2 else len(drawn) or 1),
   )
+
+
+def _derived(grid: str, rows: Sequence[rows_lib.Row]) -> list[rows_lib.Row]:
+  if grid == _IMAGES:
+    return derived_lib.image_slopes(rows)
+  return derived_lib.derived(rows) if grid in _DERIVED else []
 
 
 def table(grid: str, rows: Sequence[rows_lib.Row]) -> tables.Table:
@@ -93,6 +102,8 @@ def table(grid: str, rows: Sequence[rows_lib.Row]) -> tables.Table:
     return _matrix(grid, rows)
   if grid in ("rate", _CHOSEN):
     return _by_rate(rows)
+  if grid == _IMAGES:
+    return image_counts.table(rows)
   return columns.table(rows, _SETTING, _COLUMNS)
 
 
@@ -117,6 +128,8 @@ def panels(
     )
   if grid in ("rate", _CHOSEN):
     return [_rate_panel(rows)]
+  if grid == _IMAGES:
+    return [image_counts.panel(rows)]
   groups = rows_lib.group(rows, "shuffle")
   return [
     figures.Panel(
@@ -133,6 +146,10 @@ def panels(
 
 def notes(rows: Sequence[rows_lib.Row], grid: str) -> list[str]:
   """Returns sentences on the transition, and what frozen batches cost."""
+  if grid == _CHOSEN:
+    return chosen.notes(rows)
+  if grid == _IMAGES:
+    return image_counts.notes(rows)
   if grid not in ("sequential", "transition", "transition_fine"):
     return []
   found = []

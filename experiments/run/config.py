@@ -157,6 +157,12 @@ class RunConfig(methods.Fields):
       "optimizer=sgd or rmsprop",
     ),
   )
+  epsilon: float = _field(
+    1.0,
+    "rmsprop: inside the root; the default is the gyro paper's",
+    rule=fields.ABOVE_0,
+    used=(lambda c: c.optimizer == "rmsprop", "optimizer=rmsprop"),
+  )
   lr_schedule: str = _field(
     "constant",
     "of the learning rate, after the warm-up; linear falls to 0",

@@ -14,8 +14,8 @@ def make(
 ) -> Callable[[Any], optax.GradientTransformation]:
   """Returns learning rate -> optimizer, for a `RunConfig`.
 
-  "rmsprop" has the gyro paper's constants (decay .9, epsilon 1 inside the
-  root, moments that start at 1): TensorFlow 1's.
+  "rmsprop" has TensorFlow 1's constants, which the gyro paper's authors use:
+  decay .9, `epsilon` inside the root (1 by default), moments that start at 1.
 
   Args:
     config: the run.
@@ -48,7 +48,7 @@ def make(
       base = optax.rmsprop(
         rate,
         decay=0.9,
-        eps=1.0,
+        eps=config.epsilon,
         initial_scale=1.0,
         momentum=config.momentum or None,
       )
