@@ -115,6 +115,8 @@ def label(row: rows_lib.Row) -> str:
   words = [f"{n}={row[n]}" for n in names if row.get(n) is not None]
   if row["method"] != "none" and row["rate"] != 0.5:
     words.append(f"rate={row['rate']}")
+  if row.get("partition"):
+    words.append("disjoint")
   return " ".join(words)
 
 
@@ -130,6 +132,8 @@ def panels(
     return [_rate_panel(rows)]
   if grid == _IMAGES:
     return [image_counts.panel(rows)]
+  if grid == "disjoint":
+    return [_disjoint_panel(rows)]
   groups = rows_lib.group(rows, "shuffle")
   return [
     figures.Panel(
@@ -288,6 +292,22 @@ def _rate_panel(rows) -> figures.Panel:
     levels=levels(
       [r for r in rows if r["method"] == "none" or r["rate"] == 0.5]
     ),
+  )
+
+
+def _disjoint_panel(rows) -> figures.Panel:
+  chosen = [row for row in rows if row["method"] == "sequential"]
+  words = {True: "two disjoint subnets", False: "two independent subnets"}
+  return figures.Panel(
+    title="subnets that partition the units, or do not",
+    x_label=_X_LABELS["k"],
+    log_x=True,
+    run=_run(rows),
+    lines={
+      words[partition]: rows_lib.curve(same, "k")
+      for (partition,), same in rows_lib.group(chosen, "partition").items()
+    },
+    levels=levels(rows),
   )
 
 
