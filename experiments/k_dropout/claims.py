@@ -21,6 +21,7 @@ from experiments.judge.contrasts import Claim
 from experiments.k_dropout import disjoint_claims
 from experiments.k_dropout import dynamics_claims
 from experiments.k_dropout import ensemble_claims
+from experiments.k_dropout import future_claims
 from experiments.k_dropout import image_claims
 from experiments.k_dropout import paper
 from experiments.k_dropout import seen
@@ -226,6 +227,7 @@ CLAIMS = (
   *ensemble_claims.CLAIMS,
   *disjoint_claims.CLAIMS,
   *image_claims.CLAIMS,
+  *future_claims.CLAIMS,
   *seen.CLAIMS,
 )
 
@@ -269,6 +271,8 @@ TOLD = {
   ),
   "disjoint": tuple(claim.name for claim in disjoint_claims.CLAIMS),
   "image_counts": tuple(claim.name for claim in image_claims.CLAIMS),
+  "mc_dropout": tuple(claim.name for claim in future_claims.MC),
+  "tickets": tuple(claim.name for claim in future_claims.TICKETS),
   "interference": ("subnets_do_not_oppose",),
   # Not the transition: those cells start at k = 485.
   "paper_scale": (

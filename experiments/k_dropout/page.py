@@ -48,6 +48,8 @@ EXPERIMENTS = {
   ),
   "connectivity": ("connectivity", "section 3.2, future work there"),
   "input_dependent": ("input_dependent", "section 2, future work there"),
+  "mc_dropout": ("mc_dropout", "section 4, future work there"),
+  "tickets": ("tickets", "section 4, future work there"),
   "memory": ("memory", "introduction"),
 }
 """{name of the files: (binary, what of the paper)}."""

@@ -12,8 +12,8 @@ import tqdm
 from experiments.cells import estimates
 from experiments.cells import networks
 from experiments.cells import sweeps
+from experiments.cells import tickets
 from experiments.gyro import analysed
-from experiments.gyro.tickets import search
 from experiments.report import rows as rows_lib
 from experiments.run import config as config_lib
 from kdropout_jax.training import loop
@@ -38,7 +38,7 @@ class Plan:
   label: str
   method: str
   cells: sweeps.Pack
-  rounds: tuple[tuple[search.TicketConfig, ...], ...]
+  rounds: tuple[tuple[tickets.TicketConfig, ...], ...]
 
   def all_cells(self) -> list[config_lib.RunConfig]:
     """Returns all cells, in the order in which they train."""
@@ -68,7 +68,7 @@ def run(todo: list[Plan], store: sweeps.Store) -> None:
     loop.NonFiniteLoss: after all others, if cells diverged; it names them.
     loop.Stopped: Ctrl-C; the same call continues.
   """
-  make = functools.partial(search.make, folder=store.folder)
+  make = functools.partial(tickets.make, folder=store.folder)
   diverged = []
   total = sum(len(plan.all_cells()) for plan in todo)
   with tqdm.tqdm(
@@ -83,7 +83,7 @@ def run(todo: list[Plan], store: sweeps.Store) -> None:
             store.folder,
             max_members=len(cells),
             data_dir=store.data_dir,
-            make=make if isinstance(cells[0], search.TicketConfig) else None,
+            make=make if isinstance(cells[0], tickets.TicketConfig) else None,
             progress=False,
           )
           bar.update(len(cells))
@@ -129,7 +129,7 @@ def _row(
   result = sweeps.result(cell, store.folder)
   assert result is not None
   kept = sweeps.params(cell, store.folder, nets.num_steps, nets.like)
-  share = cell.fractions[-1] if isinstance(cell, search.TicketConfig) else 1.0
+  share = cell.fractions[-1] if isinstance(cell, tickets.TicketConfig) else 1.0
   return {
     "row": plan.label,
     "dataset": cell.dataset,
@@ -137,7 +137,7 @@ def _row(
     "method": plan.method,
     "seed": cell.seed,
     "percent_left": _percent(share),
-    "weights_left": 100 * search.share_left(nets.variables(kept)["params"]),
+    "weights_left": 100 * tickets.share_left(nets.variables(kept)["params"]),
     "accuracy": 100 * result["test_accuracy"][0],
     "all_trained": cell.method != "gyro" or result["num_subnets"] == cell.total,
   }
@@ -145,15 +145,15 @@ def _row(
 
 def _rounds(
   scale: analysed.Scale, row: analysed.TableRow, pack: sweeps.Pack
-) -> tuple[tuple[search.TicketConfig, ...], ...]:
+) -> tuple[tuple[tickets.TicketConfig, ...], ...]:
   rewind = pack[0].snapshot_steps[0] if row.rewind_epochs else 0
   found = []
-  for kind in search.KINDS:
+  for kind in tickets.KINDS:
     scope = row.scope if kind == "weights" else "layer"
     for count in range(1, len(scale.fractions) + 1):
       found.append(
         tuple(
-          search.ticket(
+          tickets.ticket(
             cell,
             scale.fractions[:count],
             kind=kind,
@@ -174,6 +174,6 @@ def _percent(share: float) -> float | int:
 
 def _name(cell: config_lib.RunConfig) -> str:
   words = f"{cell.dataset} {cell.model} {cell.method}"
-  if isinstance(cell, search.TicketConfig):
+  if isinstance(cell, tickets.TicketConfig):
     return f"{words}, {_percent(cell.fractions[-1])} % of the {cell.kind}"
   return words

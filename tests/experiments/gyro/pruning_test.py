@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from experiments.cells import sweeps
+from experiments.cells import tickets
 from experiments.gyro import analysed
 from experiments.gyro.tickets import pruning
 from experiments.gyro.tickets import rounds
-from experiments.gyro.tickets import search
 from experiments.report import figures
 from experiments.run import setup as setup_lib
 from experiments.run import snapshots
@@ -34,8 +34,8 @@ def first_cells(scale):
 
 
 def train(cells, folder):
-  is_ticket = isinstance(cells[0], search.TicketConfig)
-  make = functools.partial(search.make, folder=folder) if is_ticket else None
+  is_ticket = isinstance(cells[0], tickets.TicketConfig)
+  make = functools.partial(tickets.make, folder=folder) if is_ticket else None
   options = dict(max_members=len(cells), make=make, progress=False)
   return sweeps.run(cells, folder, **options)
 
@@ -82,7 +82,7 @@ def test_rounds_are_those_of_a_plain_loop_and_compile_once(tiny, store):
       trained,
     )
     wanted = by_a_plain_loop(plain, jax.tree.map(zeroed, initial, masks), masks)
-    found = [search.ticket(cell, fractions) for cell in cells]
+    found = [tickets.ticket(cell, fractions) for cell in cells]
     assert train(found, folder) == 2
     for step in STEPS:
       now = stack(params_at(found, folder, step, plain))
@@ -94,9 +94,9 @@ def test_rounds_are_those_of_a_plain_loop_and_compile_once(tiny, store):
     length = 2 * (64 + 16 + 16 + 10) + 32
     tolerance.assert_trained_close(trained, wanted, length, steps=24)
     assert train(found, folder) == 0  # Finished ones are skipped.
-  units = [search.ticket(cell, (0.5,), kind="units") for cell in cells]
+  units = [tickets.ticket(cell, (0.5,), kind="units") for cell in cells]
   train(units, folder)
-  program = search.make(units, folder=folder).program
+  program = tickets.make(units, folder=folder).program
   assert program.num_traces() == {"run": 1, "step": 0, "evaluate": 1}
 
 
@@ -104,7 +104,7 @@ def test_a_stopped_round_continues_to_the_same_bits(
   tiny, store, tmp_path, monkeypatch
 ):
   cells = first_cells(tiny)
-  found = [search.ticket(cell, (0.3,)) for cell in cells]
+  found = [tickets.ticket(cell, (0.3,)) for cell in cells]
   for folder in (store.folder, tmp_path):
     train(cells, folder)
 
@@ -129,8 +129,8 @@ def test_a_stopped_round_continues_to_the_same_bits(
 def test_a_ticket_may_start_from_a_later_step(tiny, store):
   cells = first_cells(tiny)
   train(cells, store.folder)
-  found = [search.ticket(cell, (0.3,), rewind_step=3) for cell in cells]
-  setup = search.make(found, folder=store.folder)
+  found = [tickets.ticket(cell, (0.3,), rewind_step=3) for cell in cells]
+  setup = tickets.make(found, folder=store.folder)
   state = setup.init()
   masks = state.opt_state.masks
   early = params_at(cells, store.folder, 3, setup)
@@ -153,8 +153,8 @@ def params_of(random, members=2):
 def test_masks_are_each_members_own():
   params = params_of(np.random.default_rng(0))
   names = ("hidden_0", "hidden_1", "logits")
-  layers = search.find_masks(params, 0.3)
-  together = search.find_masks(params, 0.3, scope="global")
+  layers = tickets.find_masks(params, 0.3)
+  together = tickets.find_masks(params, 0.3, scope="global")
   for member in range(2):
     kernels = [params[name]["kernel"][member] for name in names]
     flat = np.concatenate([kernel.ravel() for kernel in kernels])
@@ -172,7 +172,7 @@ def test_pruned_weights_stay_pruned_where_too_few_are_left():
   kernel = np.zeros((1, 8, 3), np.float32)
   kernel[0, :2] = 1.0  # 6 of 24 are left, 12 are asked for
   params["logits"]["kernel"] = kernel
-  masks = search.find_masks(params, 0.5)
+  masks = tickets.find_masks(params, 0.5)
   np.testing.assert_array_equal(masks["logits"]["kernel"], kernel != 0)
 
 
@@ -180,7 +180,7 @@ def test_pruned_units_take_their_rows_columns_and_biases():
   params = params_of(np.random.default_rng(2), members=1)
   params["hidden_1"]["kernel"][0, :, [1, 6]] *= 1e-3
   params["logits"]["kernel"][0, [1, 6]] *= 1e-3
-  found = search.find_masks(params, 0.75, kind="units")
+  found = tickets.find_masks(params, 0.75, kind="units")
   masks, own = jax.tree.map(lambda x: x[0], (found, params))
   kept = np.array([True, False, True, True, True, True, False, True])
   made = np.asarray(masks["hidden_0"]["bias"])
@@ -191,23 +191,23 @@ def test_pruned_units_take_their_rows_columns_and_biases():
     "logits": {"kernel": np.tile(kept[:, None], (1, 3))},
   }
   jax.tree.map(np.testing.assert_array_equal, masks, expected)
-  left = search.share_left(jax.tree.map(zeroed, own, masks))
+  left = tickets.share_left(jax.tree.map(zeroed, own, masks))
   assert left == pytest.approx((5 * 6 + 36 + 6 * 3) / (40 + 64 + 24))
 
 
 def test_a_ticket_knows_where_it_comes_from(tiny):
   cell = first_cells(tiny)[0]
-  found = search.ticket(cell, (0.45, 0.2), rewind_step=3)
+  found = tickets.ticket(cell, (0.45, 0.2), rewind_step=3)
   assert found.first() == cell and type(found.first()) is type(cell)
-  assert found.previous() == search.ticket(cell, (0.45,), rewind_step=3)
+  assert found.previous() == tickets.ticket(cell, (0.45,), rewind_step=3)
   assert found.previous().previous() == cell
   others = [
     cell,
     found.previous(),
-    search.ticket(cell, (0.45, 0.2)),
-    search.ticket(cell, (0.4, 0.2), rewind_step=3),
-    search.ticket(cell, (0.45, 0.2), rewind_step=3, kind="units"),
-    search.ticket(cell, (0.45, 0.2), rewind_step=3, scope="global"),
+    tickets.ticket(cell, (0.45, 0.2)),
+    tickets.ticket(cell, (0.4, 0.2), rewind_step=3),
+    tickets.ticket(cell, (0.45, 0.2), rewind_step=3, kind="units"),
+    tickets.ticket(cell, (0.45, 0.2), rewind_step=3, scope="global"),
   ]
   assert len({one.digest() for one in (found, *others)}) == 7
   json.dumps(found.identity())
@@ -228,7 +228,7 @@ def test_a_ticket_knows_where_it_comes_from(tiny):
 def test_wrong_tickets_are_refused(tiny, fields, message):
   given = {"fractions": (0.5,)} | fields
   with pytest.raises(ValueError, match=message):
-    search.ticket(first_cells(tiny)[0], **given)
+    tickets.ticket(first_cells(tiny)[0], **given)
 
 
 def test_snapshots_hold_statistics_where_a_model_has_them():
