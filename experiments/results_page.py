@@ -16,18 +16,26 @@ import numpy as np
 from absl import flags as absl_flags
 
 from experiments.foundations import page as foundations_page
+from experiments.gyro import diversity
 from experiments.gyro import page as gyro_page
 from experiments.gyro.accuracy import report as accuracy
 from experiments.gyro.grid import report as grid
+from experiments.gyro.guided import report as guided_report
 from experiments.gyro.tickets import pruning
 from experiments.k_dropout import connectivity
 from experiments.k_dropout import dynamics
+from experiments.k_dropout import ensembles
+from experiments.k_dropout import input_dependent
 from experiments.k_dropout import interference
+from experiments.k_dropout import mc_dropout
+from experiments.k_dropout import memory
 from experiments.k_dropout import page as k_dropout_page
 from experiments.k_dropout import paper_scale_figure
 from experiments.k_dropout import restarts
 from experiments.k_dropout import sizes
+from experiments.k_dropout import subnet_tables
 from experiments.k_dropout import sweep
+from experiments.k_dropout import tickets
 from experiments.report import again
 from experiments.report import figures
 from experiments.report import page
@@ -118,12 +126,25 @@ _FIGURES = {
     **dict.fromkeys(
       ("interference", "interference_once"), _of_rows(interference.panels)
     ),
+    "ensembles": ensembles.drawn,
+    "input_dependent": input_dependent.drawn,
+    "memory": lambda numbers: figures.drawing(
+      [memory.panel(numbers["measured"])]
+    ),
+    "subnet_counts": lambda numbers: figures.drawing(
+      [subnet_tables.panel(numbers["pooled"])]
+    ),
+    "mc_dropout": _of_rows(mc_dropout.panels, 3),
+    "tickets": _of_rows(tickets.panels),
     "connectivity": lambda numbers: figures.drawing(_connectivity(numbers), 4),
   },
   "gyro": {
     "gyro": _of_rows(grid.panels),
     "accuracy_table": _of_rows(accuracy.panels, 3),
     "pruning": _of_rows(pruning.panels),
+    "diversity": _of_rows(diversity.panels),
+    "guided": _of_rows(guided_report.schedule_panels, 3),
+    "guided_tasks": _of_rows(guided_report.task_panels),
   },
 }
 """{paper: {name of the files: from numbers to what draws them}}."""

@@ -29,6 +29,14 @@ _CLAIMS = tuple(
 _SHAPES = ((128, 128), (128, 64), (128, 32), (128, 16), (32, 128), (32, 1))
 _PROFILED = (128, 32)  # table 7's own
 _DRAWS = 16
+_NETWORKS = {
+  **{f"mlp{i}": f"MLP{i}" for i in (1, 2, 3)},
+  "lenet": "LeNet",
+  "lenet_fc": "LeNet, dense layers",
+  "alexnet": "AlexNet",
+  "alexnet_fc": "AlexNet, dense layers",
+}
+"""{network: in words}."""
 
 
 def judge(rows: Sequence[Mapping[str, Any]]) -> list[verdicts_lib.Verdict]:
@@ -198,10 +206,12 @@ def draw(path: pathlib.Path, rows: Sequence[dict[str, Any]]) -> None:
         title=f"block-wise over conventional: {phase}",
         y_label="% more throughput (x: the paper's GPU)",
         dots={
-          key[0]: [row["speedup_percent"] for row in own]
+          _NETWORKS.get(key[0], key[0]): [row["speedup_percent"] for row in own]
           for key, own in groups.items()
         },
-        grey_dots={key[0]: _range(key[1], phase) for key in groups},
+        grey_dots={
+          _NETWORKS.get(key[0], key[0]): _range(key[1], phase) for key in groups
+        },
       )
     )
   figures.draw(path, panels, 3)

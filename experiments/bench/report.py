@@ -5,6 +5,7 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any
 
+from experiments.bench import shapes
 from experiments.report import passport
 from experiments.report import tables
 from kdropout_jax.training import files
@@ -15,6 +16,14 @@ _PUBLISHED = {
   # rate 0, so that its points belong to no axis of this plot.
   "SparseDrop, 1024^3, forward": {0.5: 1.57},
 }
+
+_SIDES = {"in": "inputs masked", "out": "outputs masked", "both": "both masked"}
+_SHAPES = {
+  shape.name: f"{shape.rows} x {shape.inputs} x {shape.outputs},"
+  f" {_SIDES[shape.masks]}"
+  for shape in shapes.SHAPES
+}
+"""{shape: in words}."""
 
 
 def facts(rounds: int, seconds: float) -> dict[str, Any]:
@@ -140,7 +149,8 @@ def plot(rows, path: pathlib.Path) -> None:
   for row in rows:
     if row["part"] == "op" and row["groups"] == 1 and row["block_size"] == 32:
       if row["candidate"] == "auto":
-        name = f"{row['shape']}, {row['direction']}"
+        words = _SHAPES.get(row["shape"], row["shape"])
+        name = f"{words}, {row['direction']}"
         curves.setdefault(name, []).append((row["rate"], row["over_matmul"][0]))
   if not any(len(points) > 1 for points in curves.values()):
     return

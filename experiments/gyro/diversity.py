@@ -74,7 +74,7 @@ def measure(scale: analysed.Scale, store: sweeps.Store) -> study.Report:
       f" The paper's mean over its rows: {_PAPER_GAIN} % above conventional"
       " dropout. Random subnets were trained by no step."
     ],
-    draw=figures.drawing(_panels(scale, rows), 2),
+    draw=figures.drawing(panels(rows), 2),
   )
 
 
@@ -127,14 +127,12 @@ def with_gains(found: list[rows_lib.Row]) -> list[rows_lib.Row]:
   return rows
 
 
-def _panels(
-  scale: analysed.Scale, rows: list[rows_lib.Row]
-) -> list[figures.Panel]:
-  panels = []
-  for label in scale.rows:
-    own = [row for row in rows if row["row"] == label]
+def panels(rows: list[rows_lib.Row]) -> list[figures.Panel]:
+  """Returns distances and accuracies of subnets, two panels a row."""
+  found = []
+  for (label,), own in rows_lib.group(rows, "row").items():
     groups = rows_lib.group(own, "method", "subnets")
-    panels += [
+    found += [
       figures.Panel(
         title=f"{label}: feature distance",
         y_label="above conventional dropout's (%)",
@@ -145,7 +143,7 @@ def _panels(
         title=f"{label}: single subnets", dots=_dots(groups, "accuracy", 100)
       ),
     ]
-  return panels
+  return found
 
 
 def _dots(groups, name: str, factor: float) -> dict[str, np.ndarray]:

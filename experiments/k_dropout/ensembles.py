@@ -10,6 +10,7 @@ of it for the independent networks. Expected: the independent ensemble is best
 by far, though its members are no better than the pool's subnets.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -150,8 +151,44 @@ def _points(shares: list[float]) -> str:
   return columns.points(100 * np.asarray(shares))
 
 
+_WORDS = {
+  "pooled_subnets": "subnets of the pool",
+  "pooled_random_subnets": "random subnets, pool",
+  "standard_random_subnets": "random subnets, standard dropout",
+  "none_random_subnets": "random subnets, no dropout",
+  "independent_networks": "independent networks",
+  "pooled_network": "network trained on the pool",
+  "standard_network": "network, standard dropout",
+  "none_network": "network, no dropout",
+  "mc_dropout": "MC dropout",
+}
+
+
 def _words(name: str) -> str:
-  return name.replace("_", " ")
+  return _WORDS[name]
+
+
+def drawn(numbers: Mapping[str, Any]) -> figures.Drawing:
+  """Returns what draws the figure of numbers that were left."""
+  nothing = np.zeros(0)
+  found = [
+    {
+      name: groups_lib.Group(
+        **{
+          **own,
+          "accuracies": np.array(own["accuracies"]),
+          "curve": {k: np.array(v) for k, v in own["curve"].items()},
+        },
+        shares=nothing,
+        hits=nothing,
+      )
+      for name, own in groups.items()
+    }
+    for groups in numbers["numbers"]["groups"]
+  ]
+  with_paper = numbers["scale"] == "paper"
+  panels = _panels(found, numbers["numbers"]["whole"], with_paper)
+  return figures.drawing(panels, 2)
 
 
 def _panels(
@@ -179,15 +216,22 @@ def _panels(
     for name in ENSEMBLES
   }
   average, vote = curves("accuracy"), curves("vote_accuracy")
-  common: dict[str, Any] = dict(x_label="members")
+  common: dict[str, Any] = dict(x_label="members of the ensemble")
   return [
     figures.Panel(title="single members", boxes=boxes, levels=levels),
     figures.Panel(
-      title="average", lines=average, levels=levels, paper=paper, **common
+      title="probabilities averaged",
+      lines=average,
+      levels=levels,
+      paper=paper,
+      **common,
     ),
-    figures.Panel(title="vote", lines=vote, **common),
+    figures.Panel(title="majority vote", lines=vote, **common),
     figures.Panel(
-      title="average", y_label="NLL", lines=curves("nll", 1.0), **common
+      title="probabilities averaged",
+      y_label="log loss (nats)",
+      lines=curves("nll", 1.0),
+      **common,
     ),
   ]
 

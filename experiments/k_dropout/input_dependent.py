@@ -14,6 +14,8 @@ within one network, is worse than the control's.
 """
 
 import pathlib
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 from absl import flags as absl_flags
@@ -38,6 +40,12 @@ SCALES = {
   "smoke": sizes.resized(sizes.SMOKE, seeds=2, hidden=32, epochs=12),
 }
 """Of the same data: digits."""
+
+_TITLES = {
+  "label": "a subnet for each two classes",
+  "rows": "subnets by rows, whatever the class",
+}
+"""{assignment: in words}."""
 
 Found = dict[str, dict[str, np.ndarray]]
 """{how examples are assigned: accuracies of `by_class`}."""
@@ -114,15 +122,33 @@ def _means(values: np.ndarray) -> list[str]:
   return [f"{value:.0f}" for value in 100 * values.mean(axis=0)]
 
 
+def drawn(numbers: Mapping[str, Any]) -> Callable[[pathlib.Path], None]:
+  """Returns what draws the figure of numbers that were left."""
+  found = {
+    how: {name: np.array(own) for name, own in values.items()}
+    for how, values in numbers["numbers"].items()
+  }
+  return lambda path: draw(path, found)
+
+
 def draw(path: pathlib.Path, found: Found) -> None:
-  """Draws subnets x classes, one panel an assignment."""
+  """Draws subnets x classes, one panel an assignment, means over seeds."""
   from matplotlib import figure  # pylint: disable=g-import-not-at-top
 
   drawing = figure.Figure(figsize=(9, 3.6), layout="constrained")
   for ax, (how, values) in zip(drawing.subplots(1, 2), found.items()):
-    image = ax.imshow(values["subnets"].mean(axis=0), vmin=0, vmax=1)
-    ax.set(title=f"assigned by {how}", xlabel="class", ylabel="subnet")
-  drawing.colorbar(image, ax=drawing.axes, label="test accuracy")
+    means = 100 * values["subnets"].mean(axis=0)
+    image = ax.imshow(means, vmin=0, vmax=100)
+    ax.set(
+      title=_TITLES[how],
+      xlabel="class",
+      ylabel="subnet",
+      xticks=range(means.shape[1]),
+      yticks=range(means.shape[0]),
+    )
+  drawing.colorbar(
+    image, ax=drawing.axes, label="test accuracy (%)", shrink=0.6
+  )
   with files.replacing(path) as whole:
     drawing.savefig(whole, dpi=120)
 

@@ -118,12 +118,12 @@ def panel(measured: list[rows_lib.Row]) -> figures.Panel:
     if row["depth"] == deepest
   ]
   return figures.Panel(
-    title=f"depth {deepest}",
+    title=f"{deepest} layers on one stage of a pipeline",
     x_label="microbatches in flight",
     y_label="bytes added to the compiled step",
     log_y=True,
     lines={
-      f"{_name(m)}, saves {_saves(same)}": rows_lib.curve(
+      f"{_words(m)}, saves {_saves(same)}": rows_lib.curve(
         same, "in_flight", "at_least_1"
       )
       for (m, _), same in rows_lib.group(rows, "m", "saves_masks").items()
@@ -133,6 +133,10 @@ def panel(measured: list[rows_lib.Row]) -> figures.Panel:
 
 def _name(m: int | None) -> str:
   return "standard" if m is None else f"m = {m}"
+
+
+def _words(m: int | None) -> str:
+  return "standard dropout" if m is None else f"{m} subnets at a time"
 
 
 def _saves(same: list[rows_lib.Row]) -> str:

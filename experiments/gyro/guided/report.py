@@ -60,12 +60,12 @@ def schedules(
       " The paper suggests this and gives no number: a claim fails where its"
       " interval lies below 0."
     ],
-    draw=figures.drawing(_schedule_panels(rows)),
+    draw=figures.drawing(schedule_panels(rows)),
   )
 
 
-def _schedule_panels(rows: Rows) -> list[figures.Panel]:
-  """Full networks, all single subnets, and steps of a subnet."""
+def schedule_panels(rows: Rows) -> list[figures.Panel]:
+  """Returns full networks, all single subnets, and steps of a subnet."""
   groups = {
     _name(key): own for key, own in rows_lib.group(rows, *_FIELDS).items()
   }
@@ -143,12 +143,12 @@ def tasks(rows: Rows, size: two_tasks.Size) -> study.Report:
       )
       + "."
     ],
-    draw=figures.drawing(_task_panels(rows), 2),
+    draw=figures.drawing(task_panels(rows), 2),
   )
 
 
-def _task_panels(rows: Rows) -> list[figures.Panel]:
-  """Each task after each phase, a panel a method."""
+def task_panels(rows: Rows) -> list[figures.Panel]:
+  """Returns each task after each phase, a panel a method."""
   return [
     figures.Panel(
       title=method.replace("_", " "),
