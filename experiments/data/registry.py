@@ -48,6 +48,15 @@ _SPECS = (
     pixel_max=16,
   ),
   Spec(
+    "letters",
+    "image",
+    "experiments.data.builders.letters:Letters",
+    None,
+    (10_000, 10_000),
+    26,
+    megabytes=18,
+  ),
+  Spec(
     "mnist",
     "image",
     f"{_IMAGES}:LocalMnist",
