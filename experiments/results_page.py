@@ -140,7 +140,9 @@ _FIGURES = {
   },
   "gyro": {
     "gyro": _of_rows(grid.panels),
-    "accuracy_table": _of_rows(accuracy.panels, 3),
+    **dict.fromkeys(
+      ("accuracy_table", "accuracy_table_long"), _of_rows(accuracy.panels, 3)
+    ),
     "pruning": _of_rows(pruning.panels),
     "diversity": _of_rows(diversity.panels),
     "guided": _of_rows(guided_report.schedule_panels, 3),

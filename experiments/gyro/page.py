@@ -11,6 +11,10 @@ from experiments.report import tables
 
 EXPERIMENTS = {
   "accuracy_table": ("accuracy_table", "tables 4 and 5"),
+  "accuracy_table_long": (
+    "accuracy_table --scale=long",
+    "tables 4 and 5: MLP2 on CIFAR, 240 epochs",
+  ),
   "gyro": ("sweep --grid=gyro", "figure 1, tables 1, 2 and 6, section 4.2"),
   "diversity": ("diversity", "figure 5"),
   "pruning": ("pruning", "figure 6"),

@@ -45,7 +45,10 @@ def _grid(numbers: again.Numbers) -> list[rows_lib.Row]:
 
 
 SOURCES = {
-  "accuracy_table": again.Source(accuracy.CLAIMS, _accuracy, _void),
+  **dict.fromkeys(
+    ("accuracy_table", "accuracy_table_long"),
+    again.Source(accuracy.CLAIMS, _accuracy, _void),
+  ),
   "gyro": again.Source(grid.CLAIMS, _grid),
 }
 """{name of the files: its claims, and the rows that they read}."""

@@ -43,7 +43,7 @@ def main(argv: list[str]) -> None:
   store = experiment_flags.store(scale.max_members)
   experiment.share_cells(
     store,
-    "accuracy_table",
+    accuracy_report.name(scale.name),
     wanted(settings.choose(all_rows, FLAGS.rows), store),
     lambda: accuracy_report.report(all_rows, store.folder, FLAGS.scale),
   )

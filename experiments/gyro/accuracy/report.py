@@ -44,7 +44,7 @@ def report(
   entering, cells = judged(everything)
   rows = [row for found in everything for row in found.measured]
   return study.Report(
-    name="accuracy_table",
+    name=name(scale),
     title="Accuracy and generalization gap: tables 4 and 5",
     setting="No dropout, conventional, gyro and block-wise dropout at the"
     " same settings. Accuracies in points, mean +- standard deviation over"
@@ -58,6 +58,11 @@ def report(
     notes=notes.notes(everything, scale),
     draw=figures.drawing(panels(rows)) if rows else None,
   )
+
+
+def name(scale: str) -> str:
+  """Returns the name of the files: longer runs stand beside the others."""
+  return "accuracy_table" + ("_long" if scale == settings.LONG else "")
 
 
 def table(everything: Sequence[measured.Found]) -> tables.Table:

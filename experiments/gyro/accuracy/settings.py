@@ -25,6 +25,9 @@ METHODS = {
 """{the paper's name: (method, pattern)}; what SparseDrop does (Lewis et al.
 2024), fresh masks of blocks at each step, is beyond the paper."""
 
+LONG = "long"
+"""The size of two rows alone, longer and with more seeds than the others."""
+
 _WIDTH = 1024  # of the paper's hidden layers, which its blocks of 32 are for
 
 
@@ -231,6 +234,15 @@ def _cpu_row(label: str, group: str, preset: str) -> TableRow:
   return _row(label, group, preset, own, _CPU_SEEDS[group])
 
 
+def _long_row(label: str, group: str, preset: str) -> TableRow:
+  """Four times the epochs of the cpu scale, where dropout has time to help."""
+  if label not in ("CIFAR10/MLP2", "CIFAR100/MLP2"):
+    return _row(label, group, preset, {}, 20, "at the cpu scale alone")
+  own = dict(_CPU_OWN["mlp"])
+  own |= dict(epochs=240, lr_drops=(96, 192), eval_every=480)
+  return _row(label, group, preset, own | {"checkpoint_every": 2400}, 20)
+
+
 def _smoke_row(label: str, group: str, preset: str, **own: Any) -> TableRow:
   small = dict(
     dataset="digits",
@@ -255,6 +267,9 @@ SCALES = {
   ),
   "cpu": Scale(
     name="cpu", seeds=10, rows=tuple(_cpu_row(*names) for names in _TABLE)
+  ),
+  LONG: Scale(
+    name=LONG, seeds=20, rows=tuple(_long_row(*names) for names in _TABLE)
   ),
   "smoke": Scale(
     name="smoke",
