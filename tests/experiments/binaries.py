@@ -54,15 +54,23 @@ def _path(module):
   return ROOT / (module.replace(".", "/") + ".py")
 
 
-def commands(docstring: str) -> list[list[str]]:
+_OURS = r"(?:experiments|tests|kdropout_jax)\."
+
+
+def commands(text: str, of: str = _OURS) -> list[list[str]]:
   """Returns (module, flag, ...) of each command, continued lines joined.
 
-  >>> commands("Trains.\\n\\n  A=1 python -m b.c --d=e\\n      --f=$G/8\\n\\nEnd.")
+  Args:
+    text: a docstring or a page.
+    of: pattern of what modules' names begin with.
+
+  >>> commands("Trains.\\n\\n  A=1 python -m b.c --d=e\\n      --f=$G/8", "b")
   [['b.c', '--d=e', '--f=0/8']]
   """
-  joined = re.sub(r"\s*\\?\n\s+(?=--)", " ", docstring)
-  lines = re.findall(r"python3? -m (experiments[^`\n]*|b\.c[^`\n]*)", joined)
-  return [shlex.split(re.sub(r"\$\w+", "0", line)) for line in lines]
+  joined = re.sub(r"\s*\\?\n\s+(?=--)", " ", text)
+  lines = re.findall(rf"python3? -m ({of}[^`\n]*)", joined)
+  bare = (re.sub(r"\$\w+", "0", line).partition(" < ")[0] for line in lines)
+  return [shlex.split(line, comments=True) for line in bare]
 
 
 def start(module: str) -> dict:
