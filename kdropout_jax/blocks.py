@@ -276,8 +276,9 @@ def _by_counting(keep: Bool[Array, "T G"], length: int):
   slot = jnp.arange(length, dtype=jnp.int32)
   is_there = place[:, None, :] == slot[None, :, None]
   table = jnp.where(is_there, block[None, None, :], 0)
-  place = jnp.minimum(place, length - 1)
-  return jnp.sum(table, axis=2, dtype=jnp.int32), place
+  # Dropped ones at 0: a bound that comes after the sum would be a program more.
+  kept = jnp.sum(first & keep[:, None, :], axis=1, dtype=jnp.int32)
+  return jnp.sum(table, axis=2, dtype=jnp.int32), kept
 
 
 Table = tuple[Int[Array, "T _"], Int[Array, "T"]] | None

@@ -254,8 +254,8 @@ def _train(
   name = config_lib.digest(runner.identity_of(todo))
   pack_folder = folder / "packs" / name
 
-  def show(done: int, state: Any, window: Any) -> None:
-    del state, window
+  def show(done: int, state: Any, since_log: Any) -> None:
+    del state, since_log
     bar.set_postfix_str(f"{len(todo)} at step {done:,}")
 
   def hooks(run_: runner.Run) -> list[loop.Hook]:
