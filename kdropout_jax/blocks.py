@@ -224,7 +224,7 @@ class Kept:
   """The kept units of T masks, which N units hold, and where they stand.
 
   Attributes:
-    units: int32 [T, N]; the kept units, ascending, then others as padding.
+    units: int32 [T, N]; the kept units, ascending, then any as padding.
     place: int32 [T, W]; where a unit stands in `units` if it is kept, else any
       place there.
     keep: bool [T, W].
@@ -241,9 +241,10 @@ class Kept:
 def kept_first(
   keep: Bool[Array, "T G"], length: int
 ) -> tuple[Int[Array, "T N"], Int[Array, "T G"]]:
-  """Returns the table of `index_table`, and the place in it of each block.
+  """Returns a table of the kept blocks, and the place in it of each block.
 
-  The place of a dropped one is any of the table; the kept ones must fit in it.
+  As in `index_table`, what pads it is to be ignored. The kept ones must fit;
+  the place of a dropped block is any of the table.
 
   >>> import jax.numpy as jnp
   >>> table, place = kept_first(jnp.array([[False, True, True]]), 2)
@@ -263,22 +264,18 @@ def _by_sorting(keep: Bool[Array, "T G"], length: int):
 
 
 def _by_counting(keep: Bool[Array, "T G"], length: int):
-  """As `_by_sorting`, by comparing all pairs.
+  """As `_by_sorting`, by comparing all pairs of blocks; block 0 pads.
 
   That is two programs of a GPU, where a sum along an axis and a sort are many.
   """
   block = jnp.arange(keep.shape[1], dtype=jnp.int32)
-  first = (keep[:, :, None] > keep[:, None, :]) | (
-    (keep[:, :, None] == keep[:, None, :])
-    & (block[:, None] < block[None, :])[None]
-  )
-  place = jnp.sum(first, axis=1, dtype=jnp.int32)  # blocks that stand before
-  slot = jnp.arange(length, dtype=jnp.int32)
-  is_there = place[:, None, :] == slot[None, :, None]
+  both = keep[:, :, None] & keep[:, None, :]
+  before = both & (block[:, None] < block[None, :])[None]
+  place = jnp.sum(before, axis=1, dtype=jnp.int32)
+  slot = jnp.arange(length, dtype=jnp.int32)[None, :, None]
+  is_there = keep[:, None, :] & (place[:, None, :] == slot)
   table = jnp.where(is_there, block[None, None, :], 0)
-  # Dropped ones at 0: a bound that comes after the sum would be a program more.
-  kept = jnp.sum(first & keep[:, None, :], axis=1, dtype=jnp.int32)
-  return jnp.sum(table, axis=2, dtype=jnp.int32), kept
+  return jnp.sum(table, axis=2, dtype=jnp.int32), place
 
 
 Table = tuple[Int[Array, "T _"], Int[Array, "T"]] | None

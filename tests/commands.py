@@ -15,8 +15,6 @@ ROOT = binaries.ROOT
 Command = tuple[str, ...]
 """(module, flag, ...)."""
 
-_PAGES = ("README.md", "PACKAGE.md", "CONTRIBUTING.md", "BUILD_NOTES.md")
-
 _SMOKE = (
   *("accuracy_table", "averaging", "bench_sweep", "classic", "compare"),
   *("connectivity", "diversity", "dropconnect", "effects", "ensembles"),
@@ -48,14 +46,8 @@ DRAWN = {"mnist": (28, 28, 1), "cifar10": (32, 32, 3), "cifar100": (32, 32, 3)}
 
 def printed() -> dict[Command, str]:
   """Returns {command: the first place where it stands}."""
-  pages = [ROOT / name for name in _PAGES]
-  pages += [
-    page
-    for page in sorted((ROOT / "docs").rglob("*.md"))
-    if page.parent.name != "copied"
-  ]
   found: dict[Command, str] = {}
-  for page in pages:
+  for page in binaries.pages():
     for command in binaries.commands(page.read_text()):
       found.setdefault(tuple(command), str(page.relative_to(ROOT)))
   for name in binaries.names():

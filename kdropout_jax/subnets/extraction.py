@@ -44,8 +44,8 @@ def extract(
 ) -> Any:
   """Takes the subnet of `masks` out of `params`, as physically small arrays.
 
-  Padding is exact: a padding unit is a dropped one, and the small network
-  masks it. Works under `jit` and, over subnets, under `vmap`.
+  Padding is exact: whichever unit it is, the small network masks it there.
+  Works under `jit` and, over subnets, under `vmap`.
 
   Args:
     params: the parameters, or any tree whose leaves mirror them, such as an

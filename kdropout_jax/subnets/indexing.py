@@ -1,8 +1,8 @@
 """Tables: where the units of a layer go in the small network.
 
 A small network needs static sizes. An exact pattern has one; masks that vary
-in their count get room for the largest, filled up with dropped units, which
-the small network masks.
+in their count get room for the largest, filled up with units that the small
+network masks.
 """
 
 import dataclasses
@@ -33,8 +33,7 @@ class Table(blocks.Kept):
   """Where the units of one layer go in the small networks of T subnets.
 
   Attributes:
-    units: int32 [T, N]; the kept units, ascending, then dropped ones as
-      padding.
+    units: int32 [T, N]; the kept units, ascending, then any as padding.
     place: int32 [T, W]; a kept unit's place in the small network.
     keep: bool [T, W].
     live: bool [T, N], False for padding; None where there is no padding.

@@ -22,10 +22,10 @@ from kdropout_jax.training import task as task_lib
 __all__ = (
   "Hook",
   "HookFn",
+  "LogSums",
   "NonFiniteLoss",
   "RunFn",
   "Stopped",
-  "LogSums",
   "check_finite",
   "fit",
   "stop_on_signals",
