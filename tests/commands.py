@@ -24,12 +24,15 @@ _SMOKE = (
 )
 _OWN: dict[str, Command] = {
   **{f"experiments.{name}": ("--scale=smoke",) for name in _SMOKE},
-  "experiments.bench_data": ("--dataset=digits", "--steps=4"),
+  "experiments.bench_data": (
+    *("--dataset=digits", "--steps=4", "--out=runs/data.md"),
+  ),
   "experiments.bench_masks": (
     *("--rounds=1", "--steps=2", "--batch_size=16", "--width=32"),
     "--inputs=32",
   ),
   "experiments.fault_suite": ("--smoke",),
+  "experiments.prepare_data": ("--data_dir=runs/data",),
   "experiments.gpu_suite": ("--smoke", "--notests", "--rounds=1"),
   "experiments.throughput": ("--smoke", "--rounds=1", "--steps=2"),
   "experiments.train": ("--num_steps=4", "--num_train=128"),
@@ -81,6 +84,8 @@ def small(command: Command) -> Command:
   if given.get("--dataset") in DRAWN and module == "experiments.train":
     leave.add("--data_dir")
     own = (*own, f"--arrays={arrays_of(given['--dataset'])}")
+  if any(flag.startswith("--num_steps=") for flag in own):
+    leave.add("--epochs")
   flags = [
     flag for flag in _joined(rest) if flag.partition("=")[0] not in leave
   ]
