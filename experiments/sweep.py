@@ -79,7 +79,7 @@ def main(argv: list[str]) -> None:
     cells = grids.get(FLAGS.grid, size, FLAGS.depth)
     report = functools.partial(sweep.report, FLAGS.grid, cells, scale=size)
   cells = _chosen(cells)
-  store = experiment_flags.store(size.max_members)
+  store = experiment.store(size.max_members)
   experiment.share_cells(
     store, FLAGS.grid, cells, lambda: report(folder=store.folder)
   )
@@ -107,7 +107,7 @@ def _custom() -> None:
     functools.partial(flags.run_config, **own),
     range(FLAGS.seed, FLAGS.seed + seeds),
   )
-  store = sweeps.Store(
+  store = experiment.Store(
     pathlib.Path(FLAGS.workdir or f"runs/{_CUSTOM}"),
     FLAGS.max_members or _MAX_MEMBERS,
     FLAGS.data_dir,
@@ -143,4 +143,4 @@ def _refuse(names: list[str], user: str, but: tuple[str, ...] = ()) -> None:
 
 
 if __name__ == "__main__":
-  experiment_flags.launch(main)
+  experiment.launch(main)

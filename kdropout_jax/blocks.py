@@ -6,8 +6,10 @@ into T contiguous groups, one a subnet. All sizes are static Python integers.
 """
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Int
@@ -215,6 +217,65 @@ def index_table(
   length = keep.shape[1] if length is None else length
   order = jnp.argsort(~keep, axis=1, stable=True).astype(jnp.int32)
   return order[:, :length], jnp.sum(keep, axis=1, dtype=jnp.int32)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Kept:
+  """The kept units of T masks, which N units hold, and where they stand.
+
+  Attributes:
+    units: int32 [T, N]; the kept units, ascending, then any as padding.
+    place: int32 [T, W]; where a unit stands in `units` if it is kept, else any
+      place there.
+    keep: bool [T, W].
+    live: bool [T, N], False for padding; None where there is none.
+  """
+
+  units: Int[Array, "T N"]
+  place: Int[Array, "T W"]
+  keep: Bool[Array, "T W"]
+  live: Bool[Array, "T N"] | None
+
+
+@functools.partial(jax.jit, static_argnames="length", inline=True)
+def kept_first(
+  keep: Bool[Array, "T G"], length: int
+) -> tuple[Int[Array, "T N"], Int[Array, "T G"]]:
+  """Returns a table of the kept blocks, and the place in it of each block.
+
+  As in `index_table`, what pads it is to be ignored. The kept ones must fit;
+  the place of a dropped block is any of the table.
+
+  >>> import jax.numpy as jnp
+  >>> table, place = kept_first(jnp.array([[False, True, True]]), 2)
+  >>> table.tolist(), place[0, 1:].tolist()
+  ([[1, 2]], [0, 1])
+  """
+  return jax.lax.platform_dependent(
+    keep,
+    cuda=functools.partial(_by_counting, length=length),
+    default=functools.partial(_by_sorting, length=length),
+  )
+
+
+def _by_sorting(keep: Bool[Array, "T G"], length: int):
+  place = jnp.cumsum(keep, axis=1, dtype=jnp.int32) - 1
+  return index_table(keep, length)[0], jnp.maximum(place, 0)
+
+
+def _by_counting(keep: Bool[Array, "T G"], length: int):
+  """As `_by_sorting`, by comparing all pairs of blocks; block 0 pads.
+
+  That is two programs of a GPU, where a sum along an axis and a sort are many.
+  """
+  block = jnp.arange(keep.shape[1], dtype=jnp.int32)
+  both = keep[:, :, None] & keep[:, None, :]
+  before = both & (block[:, None] < block[None, :])[None]
+  place = jnp.sum(before, axis=1, dtype=jnp.int32)
+  slot = jnp.arange(length, dtype=jnp.int32)[None, :, None]
+  is_there = keep[:, None, :] & (place[:, None, :] == slot)
+  table = jnp.where(is_there, block[None, None, :], 0)
+  return jnp.sum(table, axis=2, dtype=jnp.int32), place
 
 
 Table = tuple[Int[Array, "T _"], Int[Array, "T"]] | None

@@ -33,17 +33,9 @@ _MAX_IDS = 2**32
 class Standard:
   """Train a fresh subnet for each example at each step (standard dropout).
 
-  Args:
-    per_layer: accepted by every schedule; counted ids do not change with it.
-
   >>> Standard().num_subnets(num_steps=29_100, batch_size=512)
   14899200
   """
-
-  per_layer: bool = False
-
-  def __post_init__(self):
-    _checks.check_flag("per_layer", self.per_layer)
 
   def num_concurrent(self, batch_size: NumRows) -> NumRows:
     """Returns T, the number of subnets in one step."""
@@ -69,7 +61,6 @@ class Sequential:
   Args:
     k: steps a window; may be traced.
     m: subnets that train side by side.
-    per_layer: accepted by every schedule; counted ids do not change with it.
 
   >>> Sequential(k=97, m=1).num_subnets(num_steps=29_100, batch_size=512)
   300
@@ -77,10 +68,8 @@ class Sequential:
 
   k: Any = 97
   m: int = 1
-  per_layer: bool = False
 
   def __post_init__(self):
-    _checks.check_flag("per_layer", self.per_layer)
     _checks.check_leaf("k", self.k)
     _checks.check_int32("m", self.m)
 

@@ -202,7 +202,7 @@ def share_that_stays_inside(top):
 def test_an_experiments_imports_stay_in_its_package():
   """By stage it was 30 of 100: what changes together lies together.
 
-  Small experiments over the shared frame lower it, and are meant to be small.
+  A small experiment over the frame lowers it, unless the frame is one import.
   """
   assert share_that_stays_inside("experiments") >= 0.4
 
@@ -233,6 +233,48 @@ def test_the_guide_names_every_folder_and_none_that_is_not_there():
   others = {"tests", "examples", "docs"}
   assert {t for t in told if t.split("/")[0] not in others} == there
   assert all((_ROOT / folder).is_dir() for folder in told)
+
+
+_OF_THE_WHOLE = {
+  *("architecture", "docstrings", "doors", "examples", "guides", "lies"),
+  *("readme", "site", "wheel"),
+  *("experiments/papers", "experiments/foundations/parts"),
+  *("experiments/foundations/smoke", "experiments/k_dropout/subnets"),
+}
+"""Tests of more than one package, or of all experiments of a folder."""
+
+
+def is_mirrored(path):
+  """Whether a test is called by a module where the tree has one.
+
+  Or by a module and an aspect of it (dropout_gaussian_test), a package, or
+  what the tests share. A module may have an underscore, and be one of twins
+  (_linen_dropout, _nnx_dropout).
+  """
+  under = path.relative_to(_ROOT / "tests").parent
+  is_ours = under.parts[:1] == ("experiments",)
+  folders = [path.parent, _ROOT / ("" if is_ours else "kdropout_jax") / under]
+  there = {
+    found.stem.removeprefix("_").removeprefix(twin)
+    for folder in folders
+    for found in folder.glob("*")
+    if found.is_dir() or not found.stem.endswith("_test")
+    for twin in ("", "linen_", "nnx_")
+  }
+  parts = path.stem.removesuffix("_test").split("_")
+  return any("_".join(parts[: i + 1]) in there for i in range(len(parts)))
+
+
+_TESTS = sorted((_ROOT / "tests").rglob("*_test.py"))
+
+
+def test_tests_are_called_by_what_they_test():
+  strays = {
+    str(path.relative_to(_ROOT / "tests")).removesuffix("_test.py")
+    for path in _TESTS
+    if not is_mirrored(path)
+  }
+  assert strays == _OF_THE_WHOLE
 
 
 def test_a_wrong_arrow_of_the_experiments_is_seen(tmp_path, monkeypatch):

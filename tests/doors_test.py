@@ -39,6 +39,7 @@ _RESULTS = {
   "State",
   "Table",
   "Window",
+  "LogSums",
   "Scores",
   "Curve",
   "Interference",
@@ -181,8 +182,8 @@ def _calls():
       "replacement": True,
       "per_layer": False,
     },
-    ("kd", "Sequential"): {"k": 4, "m": 2, "per_layer": False},
-    ("kd", "Standard"): {"per_layer": False},
+    ("kd", "Sequential"): {"k": 4, "m": 2},
+    ("kd", "Standard"): {},
     ("kd", "assign_rows"): {"num_rows": 2, "num_subnets": 2, "batch_size": 4},
     ("kd", "drop_connect"): {
       "x": x,

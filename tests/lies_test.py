@@ -30,8 +30,6 @@ def test_a_count_that_masks_do_not_keep_is_refused():
 @pytest.mark.parametrize(
   "make",
   [
-    lambda v: kd.Standard(per_layer=v),
-    lambda v: kd.Sequential(k=3, m=1, per_layer=v),
     lambda v: kd.Pooled(5, 2, replacement=v),
     lambda v: kd.Pooled(5, 2, per_layer=v),
     lambda v: kd.Gyro(total=8, concurrent=2, num_steps=9, replacement=v),

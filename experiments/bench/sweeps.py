@@ -21,6 +21,7 @@ from typing import Any
 
 from absl import flags as absl_flags
 
+from experiments.cells import experiment
 from experiments.cells import flags as experiment_flags
 from experiments.cells import sweeps
 from experiments.k_dropout import grids
@@ -112,4 +113,4 @@ def _text(value: Any) -> str:
 
 
 if __name__ == "__main__":
-  experiment_flags.launch(main)
+  experiment.launch(main)

@@ -6,6 +6,7 @@ one function and a line:
   main = experiment.main(measure, sizes.SCALES)
 """
 
+import dataclasses
 import pathlib
 import time
 from collections.abc import Callable, Mapping
@@ -20,6 +21,7 @@ from experiments.cells import sweeps
 from experiments.report import passport
 from experiments.report import study
 from experiments.run import config as config_lib
+from experiments.run import flags as run_flags
 from experiments.run import workdirs
 
 FLAGS = absl_flags.FLAGS
@@ -27,12 +29,46 @@ FLAGS = absl_flags.FLAGS
 _WHOLE = "0/1"
 
 
+@dataclasses.dataclass(frozen=True)
+class Store:
+  """A folder of cells, and how to fill it: what an experiment is given.
+
+  Attributes:
+    folder: of the sweep.
+    max_members: cells of one program, at most.
+    data_dir: where prepared datasets live.
+    progress: whether to show a bar.
+  """
+
+  folder: pathlib.Path
+  max_members: int
+  data_dir: str | None = None
+  progress: bool = True
+
+  def train(self, cells: sweeps.Cells, which: str = "0/1") -> int:
+    """Trains the cells of a shard that are not there; returns how many."""
+    return sweeps.run(
+      cells,
+      self.folder,
+      max_members=self.max_members,
+      which=which,
+      data_dir=self.data_dir,
+      progress=self.progress,
+    )
+
+  def results(self, cells: sweeps.Cells) -> list[dict[str, Any]]:
+    """Trains what is not there and returns one result a cell."""
+    self.train(cells)
+    found = [sweeps.result(cell, self.folder) for cell in cells]
+    return [values for values in found if values is not None]
+
+
 def main[S: sizes.Scale](
-  measure: Callable[[S, sweeps.Store], study.Report],
+  measure: Callable[[S, Store], study.Report],
   scales: Mapping[str, S],
   shared: str = "k-dropout",
 ) -> Callable[[list[str]], None]:
-  """Returns a binary's `main`: it measures at the scale of the flags.
+  """Defines a binary's flags, and returns its `main`, which measures.
 
   Args:
     measure: trains what the store lacks, and says what it found.
@@ -43,9 +79,10 @@ def main[S: sizes.Scale](
   def run(argv: list[str]) -> None:
     del argv
     scale = flags.scale(scales)
-    store = flags.store(scale.max_members, shared)
-    report(store.folder, lambda: measure(scale, store))
+    given = store(scale.max_members, shared)
+    report(given.folder, lambda: measure(scale, given))
 
+  flags.define()
   return run
 
 
@@ -64,7 +101,7 @@ def report(folder: pathlib.Path, measure: Callable[[], study.Report]) -> None:
 
 def leave(
   name: str,
-  page: str,
+  page: Callable[[Mapping[str, Any]], str],
   numbers: Mapping[str, Any],
   draw: Callable[[pathlib.Path], None],
 ) -> None:
@@ -72,13 +109,41 @@ def leave(
 
   Args:
     name: of the files, which lie in ``runs/NAME`` where no flag says it.
-    page: Markdown.
+    page: from the numbers, with scale, device and versions, to Markdown.
     numbers: plain data.
     draw: writes the figure to a path.
   """
   folder = pathlib.Path(FLAGS.workdir or f"runs/{name}")
+  facts = {"scale": FLAGS.scale, **numbers, **passport.of_this_machine()}
   with workdirs.locked(folder, passport.module()):
-    study.leave(name, page, numbers, folder, draw=draw, publish=FLAGS.publish)
+    study.leave(
+      name, page(facts), facts, folder, draw=draw, publish=FLAGS.publish
+    )
+
+
+def launch(main: Callable[[list[str]], None]) -> None:
+  """Runs an experiment's `main`; a user's mistake ends in a line."""
+  run_flags.launch(main)
+
+
+def depth() -> int:
+  """Returns the hidden layers; the two of the paper's text by default."""
+  return FLAGS.depth or 2
+
+
+def store(max_members: int, shared: str = "k-dropout") -> Store:
+  """Returns the folder of the cells with what fills it.
+
+  Args:
+    max_members: cells of one program, at most, where no flag says it.
+    shared: name of the folder that experiments share where no flag says it.
+  """
+  return Store(
+    pathlib.Path(FLAGS.workdir or f"runs/{shared}-{FLAGS.scale}"),
+    FLAGS.max_members or max_members,
+    FLAGS.data_dir,
+    FLAGS.progress,
+  )
 
 
 def share(
@@ -117,7 +182,7 @@ def share(
 
 
 def share_cells(
-  store: sweeps.Store,
+  store: Store,
   name: str,
   cells: sweeps.Cells,
   report: Callable[[], study.Report],

@@ -3,6 +3,10 @@
 import dataclasses
 from typing import Any
 
+import numpy as np
+from jaxtyping import Bool
+
+from experiments.cells import experiment
 from experiments.cells import networks
 from experiments.cells import sizes
 from experiments.cells import sweeps
@@ -40,9 +44,13 @@ class Trained:
     step = self.nets.num_steps if step is None else step
     return sweeps.params(cell, self.folder, step, self.nets.like)
 
+  def hits(self, cell: config_lib.RunConfig) -> Bool[np.ndarray, "N"]:
+    """Returns which test images a cell was right on."""
+    return sweeps.hits(cell, self.folder)
+
 
 def train(
-  store: sweeps.Store,
+  store: experiment.Store,
   scale: sizes.Scale,
   *,
   steps: tuple[int, ...] | None = None,
@@ -64,7 +72,7 @@ def train(
   return of(store, [dataclasses.replace(cell, seed=seed) for seed in seeds])
 
 
-def of(store: sweeps.Store, cells: sweeps.Cells) -> Trained:
+def of(store: experiment.Store, cells: sweeps.Cells) -> Trained:
   """Trains what is not there yet of one network's cells and returns it."""
   results = store.results(cells)
   nets = networks.Networks(cells[0], store.data_dir)

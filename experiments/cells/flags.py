@@ -2,8 +2,7 @@
 
 import dataclasses
 import fnmatch
-import pathlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from absl import flags as absl_flags
 
@@ -30,11 +29,6 @@ def define_results(scale: str = "cpu") -> None:
     absl_flags.DEFINE_string(
       "publish", None, "a second folder for table, figure and numbers"
     )
-
-
-def launch(main: Callable[[list[str]], None]) -> None:
-  """Runs an experiment's `main`; a user's mistake ends in a line."""
-  flags.launch(main)
 
 
 def define_out() -> None:
@@ -124,11 +118,6 @@ def num_seeds() -> int | None:
   return count
 
 
-def depth() -> int:
-  """Returns the hidden layers; the two of the paper's text by default."""
-  return FLAGS.depth or 2
-
-
 def refuse_depth() -> None:
   """Raises a ValueError for ``--depth`` where each model has its own."""
   if FLAGS.depth is not None:
@@ -136,18 +125,3 @@ def refuse_depth() -> None:
       "depth must be left alone here, where each model has its own, got"
       f" {FLAGS.depth}"
     )
-
-
-def store(max_members: int, shared: str = "k-dropout") -> sweeps.Store:
-  """Returns the folder of the cells with what fills it.
-
-  Args:
-    max_members: cells of one program, at most, where no flag says it.
-    shared: name of the folder that experiments share where no flag says it.
-  """
-  return sweeps.Store(
-    pathlib.Path(FLAGS.workdir or f"runs/{shared}-{FLAGS.scale}"),
-    FLAGS.max_members or max_members,
-    FLAGS.data_dir,
-    FLAGS.progress,
-  )

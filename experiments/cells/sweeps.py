@@ -6,7 +6,6 @@ have one `program_key` train side by side in one program, a
 *pack*; which cells share a pack follows from the list, not from the shard.
 """
 
-import dataclasses
 import json
 import pathlib
 import shutil
@@ -255,8 +254,8 @@ def _train(
   name = config_lib.digest(runner.identity_of(todo))
   pack_folder = folder / "packs" / name
 
-  def show(done: int, state: Any, window: Any) -> None:
-    del state, window
+  def show(done: int, state: Any, since_log: Any) -> None:
+    del state, since_log
     bar.set_postfix_str(f"{len(todo)} at step {done:,}")
 
   def hooks(run_: runner.Run) -> list[loop.Hook]:
@@ -301,37 +300,3 @@ def _where(
       f"cell {cell.digest()} has not been trained in {folder}: run its sweep"
     )
   return folder / "packs" / where["pack"], where["member"]
-
-
-@dataclasses.dataclass(frozen=True)
-class Store:
-  """A folder of cells, and how to fill it: what an experiment needs.
-
-  Attributes:
-    folder: of the sweep.
-    max_members: cells of one program, at most.
-    data_dir: where prepared datasets live.
-    progress: whether to show a bar.
-  """
-
-  folder: pathlib.Path
-  max_members: int
-  data_dir: str | None = None
-  progress: bool = True
-
-  def train(self, cells: Cells, which: str = "0/1") -> int:
-    """Trains the cells of a shard that are not there; returns how many."""
-    return run(
-      cells,
-      self.folder,
-      max_members=self.max_members,
-      which=which,
-      data_dir=self.data_dir,
-      progress=self.progress,
-    )
-
-  def results(self, cells: Cells) -> list[dict[str, Any]]:
-    """Trains what is not there and returns one result a cell."""
-    self.train(cells)
-    found = [result(cell, self.folder) for cell in cells]
-    return [values for values in found if values is not None]

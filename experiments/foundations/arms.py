@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool
 
+from experiments.cells import experiment
 from experiments.cells import rows as cell_rows
 from experiments.cells import sizes
-from experiments.cells import sweeps
 from experiments.report import columns
 from experiments.report import rows as rows_lib
 from experiments.run import config as config_lib
@@ -36,7 +36,7 @@ class Arms:
 
 
 def train(
-  store: sweeps.Store,
+  store: experiment.Store,
   scale: sizes.Scale,
   arms: Mapping[str, Mapping[str, Any]],
   *,

@@ -18,9 +18,7 @@ from jaxtyping import Float, Int
 
 from experiments.cells import experiment
 from experiments.cells import finished
-from experiments.cells import flags as experiment_flags
 from experiments.cells import networks
-from experiments.cells import sweeps
 from experiments.foundations import claims
 from experiments.foundations import paper
 from experiments.foundations import sizes
@@ -29,14 +27,12 @@ from experiments.report import figures
 from experiments.report import rows as rows_lib
 from experiments.report import study
 
-experiment_flags.define()
-
 _SIZES = (1, 2, 3, 5, 10, 20, 30, 50, 70, 100)
 _ROWS = 1000  # Images at a time.
 _PREDICTORS = ("arithmetic", "geometric", "vote")
 
 
-def measure(scale: sizes.Scale, store: sweeps.Store) -> study.Report:
+def measure(scale: sizes.Scale, store: experiment.Store) -> study.Report:
   """Trains with dropout, and averages subnets of what was trained."""
   run = finished.train(
     store,
@@ -149,4 +145,4 @@ def _panel(rows: list[rows_lib.Row]) -> figures.Panel:
 main = experiment.main(measure, sizes.SCALES, sizes.SHARED)
 
 if __name__ == "__main__":
-  experiment_flags.launch(main)
+  experiment.launch(main)

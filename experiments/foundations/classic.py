@@ -9,8 +9,6 @@ the cpu scale, on MNIST. Expected: both are alike, and better than none.
 """
 
 from experiments.cells import experiment
-from experiments.cells import flags as experiment_flags
-from experiments.cells import sweeps
 from experiments.foundations import arms
 from experiments.foundations import claims
 from experiments.foundations import paper
@@ -19,8 +17,6 @@ from experiments.report import columns
 from experiments.report import figures
 from experiments.report import rows as rows_lib
 from experiments.report import study
-
-experiment_flags.define()
 
 _RATES = dict(
   method="standard", rate=paper.HIDDEN_RATE, input_rate=paper.INPUT_RATE
@@ -32,7 +28,7 @@ ARMS = {
 }
 
 
-def measure(scale: sizes.Scale, store: sweeps.Store) -> study.Report:
+def measure(scale: sizes.Scale, store: experiment.Store) -> study.Report:
   """Trains the three ways, and compares them."""
   found = arms.train(store, scale, ARMS)
   dots = {
@@ -68,4 +64,4 @@ def measure(scale: sizes.Scale, store: sweeps.Store) -> study.Report:
 main = experiment.main(measure, sizes.SCALES, sizes.SHARED)
 
 if __name__ == "__main__":
-  experiment_flags.launch(main)
+  experiment.launch(main)

@@ -21,9 +21,7 @@ from jaxtyping import Float, Int
 
 from experiments.cells import experiment
 from experiments.cells import finished
-from experiments.cells import flags as experiment_flags
 from experiments.cells import networks
-from experiments.cells import sweeps
 from experiments.foundations import claims
 from experiments.foundations import paper
 from experiments.foundations import sizes
@@ -32,8 +30,6 @@ from experiments.report import figures
 from experiments.report import rows as rows_lib
 from experiments.report import study
 from kdropout_jax.analysis import ensembles
-
-experiment_flags.define()
 
 NETWORKS: dict[str, dict[str, dict[str, Any]]] = {
   "paper": {
@@ -70,7 +66,7 @@ def arms(scale: sizes.Scale) -> dict[tuple[str, str], dict[str, Any]]:
   }
 
 
-def measure(scale: sizes.Scale, store: sweeps.Store) -> study.Report:
+def measure(scale: sizes.Scale, store: experiment.Store) -> study.Report:
   """Trains all arms of each network, and infers in both ways."""
   rows = []
   for network, own in NETWORKS[scale.name].items():
@@ -187,4 +183,4 @@ def _panels(rows: list[rows_lib.Row]) -> list[figures.Panel]:
 main = experiment.main(measure, sizes.SCALES, sizes.SHARED)
 
 if __name__ == "__main__":
-  experiment_flags.launch(main)
+  experiment.launch(main)

@@ -13,8 +13,6 @@ from typing import Any
 import numpy as np
 
 from experiments.cells import experiment
-from experiments.cells import flags as experiment_flags
-from experiments.cells import sweeps
 from experiments.foundations import arms
 from experiments.foundations import claims
 from experiments.foundations import paper
@@ -23,8 +21,6 @@ from experiments.report import columns
 from experiments.report import figures
 from experiments.report import rows as rows_lib
 from experiments.report import study
-
-experiment_flags.define()
 
 _DROPOUT = dict(method="standard", rate=paper.HIDDEN_RATE)
 
@@ -49,7 +45,7 @@ def settings(scale: sizes.Scale) -> dict[str, dict[float, dict[str, Any]]]:
   }
 
 
-def measure(scale: sizes.Scale, store: sweeps.Store) -> study.Report:
+def measure(scale: sizes.Scale, store: experiment.Store) -> study.Report:
   """Trains the sweep, and draws its three figures."""
   rows = []
   length = dict(epochs=30, num_steps=scale.num_steps // 2)
@@ -139,4 +135,4 @@ def _panels(rows: list[rows_lib.Row]) -> list[figures.Panel]:
 main = experiment.main(measure, sizes.SCALES, sizes.SHARED)
 
 if __name__ == "__main__":
-  experiment_flags.launch(main)
+  experiment.launch(main)

@@ -16,8 +16,6 @@ from jaxtyping import Float
 
 from experiments.cells import experiment
 from experiments.cells import finished
-from experiments.cells import flags as experiment_flags
-from experiments.cells import sweeps
 from experiments.foundations import claims
 from experiments.foundations import paper
 from experiments.foundations import sizes
@@ -25,8 +23,6 @@ from experiments.report import columns
 from experiments.report import rows as rows_lib
 from experiments.report import study
 from kdropout_jax.training import files
-
-experiment_flags.define()
 
 ARMS = {
   "none": dict(method="none"),
@@ -39,7 +35,7 @@ _ROWS = 2000  # Test images.
 _SHOWN = 100  # Filters.
 
 
-def measure(scale: sizes.Scale, store: sweeps.Store) -> study.Report:
+def measure(scale: sizes.Scale, store: experiment.Store) -> study.Report:
   """Trains both autoencoders, and looks at their hidden units."""
   rows, shown = [], {}
   for label, fields in ARMS.items():
@@ -149,4 +145,4 @@ def draw(path: pathlib.Path, shown: rows_lib.Row) -> None:
 main = experiment.main(measure, sizes.SCALES, sizes.SHARED)
 
 if __name__ == "__main__":
-  experiment_flags.launch(main)
+  experiment.launch(main)

@@ -20,9 +20,7 @@ import numpy as np
 
 from experiments.cells import experiment
 from experiments.cells import finished
-from experiments.cells import flags as experiment_flags
 from experiments.cells import networks
-from experiments.cells import sweeps
 from experiments.foundations import claims
 from experiments.foundations import sizes
 from experiments.report import columns
@@ -33,8 +31,6 @@ from experiments.run import config as config_lib
 from kdropout_jax.masks import schedules
 from kdropout_jax.training import rng
 from kdropout_jax.training import task as task_lib
-
-experiment_flags.define()
 
 TARGET = 0.1  # Nats, of the whole network on training images.
 _BATCHES = 64
@@ -60,7 +56,7 @@ def points(num_steps: int) -> tuple[int, ...]:
   return tuple(sorted(found | {num_steps // 2, num_steps}))
 
 
-def measure(scale: sizes.Scale, store: sweeps.Store) -> study.Report:
+def measure(scale: sizes.Scale, store: experiment.Store) -> study.Report:
   """Trains each method, and follows its loss and its gradient."""
   steps, rows, curves = points(scale.num_steps), [], []
   target = TARGET if scale.name != "smoke" else 1.0
@@ -246,4 +242,4 @@ def _report(scale, cell, rows, curves, target) -> study.Report:
 main = experiment.main(measure, sizes.SCALES, sizes.SHARED)
 
 if __name__ == "__main__":
-  experiment_flags.launch(main)
+  experiment.launch(main)

@@ -13,8 +13,6 @@ little to be told, as in the paper.
 from typing import Any
 
 from experiments.cells import experiment
-from experiments.cells import flags as experiment_flags
-from experiments.cells import sweeps
 from experiments.foundations import arms
 from experiments.foundations import claims
 from experiments.foundations import paper
@@ -23,8 +21,6 @@ from experiments.report import columns
 from experiments.report import figures
 from experiments.report import rows as rows_lib
 from experiments.report import study
-
-experiment_flags.define()
 
 _SGD = dict(
   model="table9_mlp",
@@ -53,7 +49,7 @@ ARMS: dict[str, dict[str, Any]] = {
 """{row of table 9: fields}; the strengths are ours."""
 
 
-def measure(scale: sizes.Scale, store: sweeps.Store) -> study.Report:
+def measure(scale: sizes.Scale, store: experiment.Store) -> study.Report:
   """Trains the six rows, and puts them beside the paper's."""
   found = arms.train(store, scale, ARMS, key="regularizer", **_SGD)
   rows = [row | {"error": 100 - row["accuracy"]} for row in found.rows]
@@ -122,4 +118,4 @@ def _note() -> str:
 main = experiment.main(measure, sizes.SCALES, sizes.SHARED)
 
 if __name__ == "__main__":
-  experiment_flags.launch(main)
+  experiment.launch(main)

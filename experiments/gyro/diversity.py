@@ -24,7 +24,6 @@ import numpy as np
 from experiments.cells import experiment
 from experiments.cells import finished
 from experiments.cells import networks
-from experiments.cells import sweeps
 from experiments.gyro import analysed
 from experiments.gyro import claims
 from experiments.gyro import flags as gyro_flags
@@ -33,7 +32,6 @@ from experiments.report import columns
 from experiments.report import figures
 from experiments.report import rows as rows_lib
 from experiments.report import study
-from experiments.run import flags
 
 gyro_flags.define()
 
@@ -48,7 +46,7 @@ def main(argv: list[str]) -> None:
   experiment.report(store.folder, lambda: measure(scale, store))
 
 
-def measure(scale: analysed.Scale, store: sweeps.Store) -> study.Report:
+def measure(scale: analysed.Scale, store: experiment.Store) -> study.Report:
   """Compares subnets of each row and method."""
   found, settings = [], []
   for label in scale.rows:
@@ -183,4 +181,4 @@ _COLUMNS: dict[str, columns.Column] = {
 
 
 if __name__ == "__main__":
-  flags.launch(main)
+  experiment.launch(main)

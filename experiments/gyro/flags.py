@@ -2,8 +2,8 @@
 
 from absl import flags as absl_flags
 
+from experiments.cells import experiment
 from experiments.cells import flags as experiment_flags
-from experiments.cells import sweeps
 from experiments.gyro import analysed
 
 FLAGS = absl_flags.FLAGS
@@ -29,6 +29,6 @@ def scale() -> analysed.Scale:
   return analysed.choose(chosen, FLAGS.rows)
 
 
-def store() -> sweeps.Store:
+def store() -> experiment.Store:
   """Returns the folder of the cells with what fills it."""
-  return experiment_flags.store(scale().max_members, "gyro")
+  return experiment.store(scale().max_members, "gyro")

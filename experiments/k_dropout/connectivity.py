@@ -14,8 +14,6 @@ import numpy as np
 
 from experiments.cells import experiment
 from experiments.cells import finished
-from experiments.cells import flags as experiment_flags
-from experiments.cells import sweeps
 from experiments.k_dropout import claims
 from experiments.k_dropout import lines as lines_lib
 from experiments.k_dropout import lines_words
@@ -27,8 +25,6 @@ from experiments.report import study
 
 _SUBNETS, _LATER = 3, 5
 _DRAWN = 4  # of the windows, the longest
-
-experiment_flags.define()
 
 _MEASURES = (
   *("loss_barrier", "error_barrier", "error_over_mean"),
@@ -44,7 +40,7 @@ _COLUMNS = {
 }
 
 
-def measure(scale: sizes.Scale, store: sweeps.Store) -> study.Report:
+def measure(scale: sizes.Scale, store: experiment.Store) -> study.Report:
   """Compares the first subnets of each window with later snapshots."""
   rows = []
   for k in windows(scale):
@@ -55,11 +51,11 @@ def measure(scale: sizes.Scale, store: sweeps.Store) -> study.Report:
       method="sequential",
       m=1,
       k=k,
-      num_hidden=experiment_flags.depth(),
+      num_hidden=experiment.depth(),
     )
     lines = lines_lib.Lines(run.nets, scale.num_rows)
     rows += lines_lib.follow(run, lines, _SUBNETS, _LATER)
-  depth = experiment_flags.depth()
+  depth = experiment.depth()
   run = finished.train(store, scale, method="standard", num_hidden=depth)
   control = lines_lib.control(run, lines_lib.Lines(run.nets, scale.num_rows))
   return study.Report(
@@ -130,4 +126,4 @@ def _errors(same: list[dict]):
 main = experiment.main(measure, sizes.SCALES)
 
 if __name__ == "__main__":
-  experiment_flags.launch(main)
+  experiment.launch(main)

@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.cells import ensembles
+from experiments.cells import experiment
 from experiments.cells import finished
 from experiments.cells import networks
-from experiments.cells import sweeps
 from experiments.k_dropout import sizes
 from kdropout_jax.analysis import calibration
 from kdropout_jax.analysis import mc_dropout
@@ -36,7 +36,7 @@ class Nets:
   size: int
 
 
-def train(store: sweeps.Store, scale: sizes.Scale, depth: int) -> Nets:
+def train(store: experiment.Store, scale: sizes.Scale, depth: int) -> Nets:
   """Trains all networks that are not there yet."""
   size = scale.num_members
 

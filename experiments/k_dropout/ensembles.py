@@ -17,8 +17,6 @@ import numpy as np
 
 from experiments.cells import ensembles as groups_lib
 from experiments.cells import experiment
-from experiments.cells import flags as experiment_flags
-from experiments.cells import sweeps
 from experiments.k_dropout import claims
 from experiments.k_dropout import ensemble_members
 from experiments.k_dropout import paper as paper_lib
@@ -28,8 +26,6 @@ from experiments.report import columns
 from experiments.report import figures
 from experiments.report import rows as rows_lib
 from experiments.report import study
-
-experiment_flags.define()
 
 ENSEMBLES = {
   "pooled_subnets": "pooled_ensemble",
@@ -50,9 +46,9 @@ Whole = list[dict[str, dict[str, Any]]]
 """Of each seed: {subject: its ensemble, or its scores}; accuracies, shares."""
 
 
-def measure(scale: sizes.Scale, store: sweeps.Store) -> study.Report:
+def measure(scale: sizes.Scale, store: experiment.Store) -> study.Report:
   """Compares ensembles of subnets, of networks, and whole networks."""
-  depth = experiment_flags.depth()
+  depth = experiment.depth()
   nets = ensemble_members.train(store, scale, depth)
   seeds = nets.pooled.seeds
   found = [ensemble_members.groups(nets, index) for index in range(len(seeds))]
@@ -239,4 +235,4 @@ def _panels(
 main = experiment.main(measure, sizes.SCALES)
 
 if __name__ == "__main__":
-  experiment_flags.launch(main)
+  experiment.launch(main)

@@ -22,8 +22,6 @@ from absl import flags as absl_flags
 
 from experiments.cells import experiment
 from experiments.cells import finished
-from experiments.cells import flags as experiment_flags
-from experiments.cells import sweeps
 from experiments.k_dropout import sizes
 from experiments.report import columns
 from experiments.report import study
@@ -31,8 +29,6 @@ from experiments.report import tables
 from kdropout_jax.training import files
 
 absl_flags.DEFINE_integer("subnets", 5, "subnets; the classes are shared out")
-experiment_flags.define()
-
 FLAGS = absl_flags.FLAGS
 
 SCALES = {
@@ -51,7 +47,7 @@ Found = dict[str, dict[str, np.ndarray]]
 """{how examples are assigned: accuracies of `by_class`}."""
 
 
-def measure(scale: sizes.Scale, store: sweeps.Store) -> study.Report:
+def measure(scale: sizes.Scale, store: experiment.Store) -> study.Report:
   """Compares subnets assigned by label with the same assigned by rows."""
   found = {
     how: by_class(train(store, scale, how, FLAGS.subnets), FLAGS.subnets)
@@ -156,4 +152,4 @@ def draw(path: pathlib.Path, found: Found) -> None:
 main = experiment.main(measure, SCALES)
 
 if __name__ == "__main__":
-  experiment_flags.launch(main)
+  experiment.launch(main)

@@ -15,8 +15,6 @@ from absl import flags as absl_flags
 
 from experiments.cells import experiment
 from experiments.cells import finished
-from experiments.cells import flags as experiment_flags
-from experiments.cells import sweeps
 from experiments.k_dropout import claims
 from experiments.k_dropout import gradients
 from experiments.k_dropout import seen
@@ -31,8 +29,6 @@ _NUM_BATCHES = 4
 absl_flags.DEFINE_enum(
   "order", "every_epoch", sizes.ORDERS, "order of the batches"
 )
-experiment_flags.define()
-
 FLAGS = absl_flags.FLAGS
 
 _MEASURES = ("cosine", "control_cosine", "alignment", "control_alignment")
@@ -47,9 +43,9 @@ _COLUMNS = {
 }
 
 
-def measure(scale: sizes.Scale, store: sweeps.Store) -> study.Report:
+def measure(scale: sizes.Scale, store: experiment.Store) -> study.Report:
   """Compares the gradients of subnets, for each m and window."""
-  rows, depth = [], experiment_flags.depth()
+  rows, depth = [], experiment.depth()
   for m, k in itertools.product(scale.ms[1:], windows(scale)):
     rows += follow(store, scale, k, m, depth, FLAGS.order)
   return study.Report(
@@ -78,7 +74,7 @@ def windows(scale: sizes.Scale) -> tuple[int, ...]:
 
 
 def follow(
-  store: sweeps.Store,
+  store: experiment.Store,
   scale: sizes.Scale,
   k: int,
   m: int,
@@ -138,4 +134,4 @@ def panels(rows: list[dict]) -> list[figures.Panel]:
 main = experiment.main(measure, sizes.SCALES)
 
 if __name__ == "__main__":
-  experiment_flags.launch(main)
+  experiment.launch(main)

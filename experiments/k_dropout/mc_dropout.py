@@ -20,9 +20,7 @@ from scipy import stats
 
 from experiments.cells import experiment
 from experiments.cells import finished
-from experiments.cells import flags as experiment_flags
 from experiments.cells import networks
-from experiments.cells import sweeps
 from experiments.k_dropout import claims
 from experiments.k_dropout import sizes
 from experiments.report import columns
@@ -32,8 +30,6 @@ from experiments.report import study
 from kdropout_jax.analysis import calibration
 
 WHOLE, FRESH, TRAINED = "whole network", "fresh subnets", "trained subnets"
-
-experiment_flags.define()
 
 _SETTING = ("method", "k", "pool_size")
 
@@ -49,9 +45,9 @@ _COLUMNS = {
 }
 
 
-def measure(scale: sizes.Scale, store: sweeps.Store) -> study.Report:
+def measure(scale: sizes.Scale, store: experiment.Store) -> study.Report:
   """Predicts the test set by whole networks and by their subnets."""
-  depth, rows = experiment_flags.depth(), []
+  depth, rows = experiment.depth(), []
   cell = None
   for fields in settings(scale):
     run = finished.train(store, scale, num_hidden=depth, **fields)
@@ -230,4 +226,4 @@ def panels(rows: list[rows_lib.Row]) -> list[figures.Panel]:
 main = experiment.main(measure, sizes.SCALES)
 
 if __name__ == "__main__":
-  experiment_flags.launch(main)
+  experiment.launch(main)

@@ -13,6 +13,7 @@ programs compiled one by one. A few minutes of two CPU cores at
 bytes, at m = rows the same masks, shared by all microbatches in flight.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import tqdm
@@ -23,7 +24,6 @@ from experiments.cells import flags as experiment_flags
 from experiments.k_dropout import mask_memory
 from experiments.report import columns
 from experiments.report import figures
-from experiments.report import passport
 from experiments.report import rows as rows_lib
 from experiments.report import tables
 from experiments.run import config as config_lib
@@ -72,18 +72,15 @@ def main(argv: list[str]) -> None:
     for m in (None, *ms)
     for k in ((1,) if m is None else (1, num_stages))
   ]
-  numbers = {
-    "scale": FLAGS.scale,
-    "by_stage": by_stage,
-    "measured": measured,
-    **passport.of_this_machine(),
-  }
   experiment.leave(
-    "memory", page(numbers), numbers, figures.drawing([panel(measured)])
+    "memory",
+    page,
+    {"by_stage": by_stage, "measured": measured},
+    figures.drawing([panel(measured)]),
   )
 
 
-def page(numbers: dict[str, Any]) -> str:
+def page(numbers: Mapping[str, Any]) -> str:
   """Returns the page over the numbers."""
   by_stage = numbers["by_stage"]
   num_stages = len(by_stage[0]["bytes"])
@@ -157,4 +154,4 @@ _COLUMNS: dict[str, columns.Column] = {
 
 
 if __name__ == "__main__":
-  experiment_flags.launch(main)
+  experiment.launch(main)

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 from absl import flags as absl_flags
 
+from experiments.cells import experiment
 from experiments.cells import flags as experiment_flags
 from experiments.cells import imported
 from experiments.cells import rows as cell_rows
@@ -179,4 +180,4 @@ if __name__ == "__main__":
     "runs", "docs/results/k-dropout/paper_depth3.jsonl", "the file of runs"
   )
   experiment_flags.define_results("paper")
-  experiment_flags.launch(main)
+  experiment.launch(main)

@@ -9,9 +9,7 @@ are those of the sweeps, which judge them already.
 """
 
 from experiments.cells import experiment
-from experiments.cells import flags as experiment_flags
 from experiments.cells import rows as cell_rows
-from experiments.cells import sweeps
 from experiments.k_dropout import grids
 from experiments.k_dropout import paper
 from experiments.k_dropout import sizes
@@ -21,14 +19,12 @@ from experiments.report import figures
 from experiments.report import rows as rows_lib
 from experiments.report import study
 
-experiment_flags.define()
-
 _SETTING = ("method", "k", "pool_size", "m")
 
 
-def measure(scale: sizes.Scale, store: sweeps.Store) -> study.Report:
+def measure(scale: sizes.Scale, store: experiment.Store) -> study.Report:
   """Trains the settings, and returns each run of them."""
-  depth = experiment_flags.depth()
+  depth = experiment.depth()
   cells = grids.restarts(scale, depth)
   store.results(cells)
   rows = cell_rows.rows(cells, store.folder)
@@ -83,4 +79,4 @@ def _each_run(same: list[rows_lib.Row]) -> str:
 main = experiment.main(measure, sizes.SCALES)
 
 if __name__ == "__main__":
-  experiment_flags.launch(main)
+  experiment.launch(main)

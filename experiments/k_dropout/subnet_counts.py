@@ -12,6 +12,8 @@ at most. Each flag overrides its scale.
 """
 
 import dataclasses
+import functools
+from collections.abc import Mapping
 from typing import Any
 
 import tqdm
@@ -22,7 +24,6 @@ from experiments.cells import experiment
 from experiments.cells import flags as experiment_flags
 from experiments.k_dropout import subnet_tables
 from experiments.report import figures
-from experiments.report import passport
 from experiments.run import config as config_lib
 
 # num_train, batch_size, epochs; m; k; pool sizes.
@@ -70,7 +71,6 @@ def main(argv: list[str]) -> None:
   cells = [(pool_size, m) for m in ms for pool_size in pools]
   numbers = {
     "run": dataclasses.asdict(run) | {"num_steps": run.num_steps},
-    "scale": FLAGS.scale,
     "seed": FLAGS.seed,
     "sequential": [
       subnet_tables.sequential_row(run, k, m) for m in ms for k in ks
@@ -81,17 +81,16 @@ def main(argv: list[str]) -> None:
         cells, desc="pools", unit="pool", disable=not FLAGS.progress
       )
     ],
-    **passport.of_this_machine(),
   }
   experiment.leave(
     "subnet_counts",
-    page(run, numbers),
+    functools.partial(page, run),
     numbers,
     figures.drawing([subnet_tables.panel(numbers["pooled"])]),
   )
 
 
-def page(run: subnet_tables.Run, numbers: dict[str, Any]) -> str:
+def page(run: subnet_tables.Run, numbers: Mapping[str, Any]) -> str:
   """Returns the page over the numbers."""
   standard = kd.Standard().num_subnets(run.num_steps, run.batch_size)
   return (
@@ -106,4 +105,4 @@ def page(run: subnet_tables.Run, numbers: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-  experiment_flags.launch(main)
+  experiment.launch(main)

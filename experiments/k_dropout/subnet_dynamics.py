@@ -20,8 +20,6 @@ from absl import flags as absl_flags
 
 from experiments.cells import experiment
 from experiments.cells import finished
-from experiments.cells import flags as experiment_flags
-from experiments.cells import sweeps
 from experiments.k_dropout import arms
 from experiments.k_dropout import claims
 from experiments.k_dropout import dynamics
@@ -32,7 +30,6 @@ from experiments.report import study
 absl_flags.DEFINE_bool(
   "controls", True, "also SGD, RMSProp, and frozen dropped weights"
 )
-experiment_flags.define()
 
 FLAGS = absl_flags.FLAGS
 
@@ -53,9 +50,9 @@ CONTROLS: dict[str, dict[str, Any]] = {
 """{label: fields of its runs}."""
 
 
-def measure(scale: sizes.Scale, store: sweeps.Store) -> study.Report:
+def measure(scale: sizes.Scale, store: experiment.Store) -> study.Report:
   """Follows the subnets of each window, of the controls and references."""
-  depth = experiment_flags.depth()
+  depth = experiment.depth()
 
   def train(**fields) -> finished.Trained:
     return finished.train(store, scale, num_hidden=depth, **fields)
@@ -157,4 +154,4 @@ def _points(shares: np.ndarray) -> str:
 main = experiment.main(measure, sizes.SCALES)
 
 if __name__ == "__main__":
-  experiment_flags.launch(main)
+  experiment.launch(main)

@@ -12,13 +12,13 @@ weights. The first trainings are those of ``experiments.subnet_dynamics``; about
 """
 
 import functools
+from typing import Any
 
 import jax
 import numpy as np
 
 from experiments.cells import experiment
 from experiments.cells import finished
-from experiments.cells import flags as experiment_flags
 from experiments.cells import sweeps
 from experiments.cells import tickets
 from experiments.k_dropout import claims
@@ -32,8 +32,6 @@ from kdropout_jax.analysis import pruning
 
 FRACTIONS = (0.45, 0.2, 0.1, 0.05)
 
-experiment_flags.define()
-
 _COLUMNS = {
   "method": columns.setting("method"),
   "k": columns.setting("k", "{:,}"),
@@ -43,9 +41,9 @@ _COLUMNS = {
 }
 
 
-def measure(scale: sizes.Scale, store: sweeps.Store) -> study.Report:
+def measure(scale: sizes.Scale, store: experiment.Store) -> study.Report:
   """Prunes networks, and trains what is left anew."""
-  depth, rows, first = experiment_flags.depth(), [], None
+  depth, rows, first = experiment.depth(), [], None
   for fields in settings(scale):
     run = finished.train(store, scale, num_hidden=depth, **fields)
     first = first or run.cells[0]
@@ -78,7 +76,9 @@ def settings(scale: sizes.Scale) -> list[dict]:
   return [dict(method="standard"), *windows]
 
 
-def of_run(run: finished.Trained, store: sweeps.Store) -> list[rows_lib.Row]:
+def of_run(
+  run: finished.Trained, store: experiment.Store
+) -> list[rows_lib.Row]:
   """Returns a row a seed and share of the weights, in points."""
   first = run.cells[0]
   own: rows_lib.Row = {"method": first.method, "k": None}
@@ -137,8 +137,8 @@ def panels(rows: list[rows_lib.Row]) -> list[figures.Panel]:
 
 
 def _train(
-  cells: sweeps.Cells, count: int, store: sweeps.Store
-) -> list[dict[str, object]]:
+  cells: sweeps.Cells, count: int, store: experiment.Store
+) -> list[dict[str, Any]]:
   """Trains the tickets of a round that are not there; returns results."""
   round_of = [tickets.ticket(cell, FRACTIONS[:count]) for cell in cells]
   sweeps.run(
@@ -149,8 +149,7 @@ def _train(
     make=functools.partial(tickets.make, folder=store.folder),
     progress=store.progress,
   )
-  found = [sweeps.result(cell, store.folder) for cell in round_of]
-  return [result for result in found if result is not None]
+  return store.results(round_of)
 
 
 def _accuracy(result) -> float:
@@ -160,4 +159,4 @@ def _accuracy(result) -> float:
 main = experiment.main(measure, sizes.SCALES)
 
 if __name__ == "__main__":
-  experiment_flags.launch(main)
+  experiment.launch(main)

@@ -26,8 +26,8 @@ _ROWS = 1000
 def hook(run: runner.Run) -> loop.Hook:
   """Returns a hook that keeps the hits of all members at the end."""
 
-  def keep(done: int, state: Any, window: Any) -> None:
-    del done, window
+  def keep(done: int, state: Any, since_log: Any) -> None:
+    del done, since_log
     write(run.folder, of_members(run, state))
 
   return loop.Hook(keep, at_end=True)

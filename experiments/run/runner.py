@@ -205,7 +205,7 @@ class Run:
     )
     model = self.configs[0].model
     with compiling.stage("training", model, setup, progress):
-      state, start, window = self._restore(checkpoints)
+      state, start, since_log = self._restore(checkpoints)
       if self.configs[0].subnet_training == "masked":
         state = compiling.training(setup, state, start)
     with compiling.stage("evaluation", model, setup, progress):
@@ -225,7 +225,7 @@ class Run:
         state,
         num_steps=setup.num_steps,
         start=start,
-        window=window,
+        since_log=since_log,
         hooks=[
           loop.Hook(
             _Log(self, writers, bar), every=self._eval_every(), at_end=True
@@ -257,19 +257,19 @@ class Run:
 
   def _restore(
     self, checkpoints: checkpoint.Checkpoints
-  ) -> tuple[state_lib.TrainState, int, loop.Window]:
+  ) -> tuple[state_lib.TrainState, int, loop.LogSums]:
     state = self.setup.init()
     restored = checkpoints.restore(state)
     if restored is None:
-      return state, 0, loop.Window()
+      return state, 0, loop.LogSums()
     for step in restored.damaged:
       tqdm.tqdm.write(
         f"the checkpoint of step {step} is damaged and was set aside:"
         f" continuing from step {restored.step}"
       )
     state = self.setup.program.devices.replicate(restored.tree)
-    window = loop.Window.from_json(dict(restored.extra))
-    return state, restored.step, window
+    since_log = loop.LogSums.from_json(dict(restored.extra))
+    return state, restored.step, since_log
 
   def _say_what_moved(self, start: int) -> None:
     """Keeps what bits depend on in the folder; says what changed of it."""
@@ -357,9 +357,9 @@ class _Log:
   writers: metrics.Writers
   bar: progress_lib.Bar
 
-  def __call__(self, done: int, state: Any, window: loop.Window) -> None:
+  def __call__(self, done: int, state: Any, since_log: loop.LogSums) -> None:
     record: dict[str, Any] = {
-      f"train_{k}": v for k, v in window.means().items()
+      f"train_{k}": v for k, v in since_log.means().items()
     }
     splits = ["valid"] if "valid" in self.run.setup.splits else []
     if self.run.configs[0].test_curve:
@@ -370,7 +370,7 @@ class _Log:
     record["epoch"] = done / self.run.setup.task.steps_per_epoch
     record["examples_per_second"] = self.bar.examples_per_second()
     self.writers.write(done, record)
-    window.clear()
+    since_log.clear()
 
 
 def _num_subnets(schedule: Any, setup: setup_lib.Setup) -> int:

@@ -17,17 +17,17 @@ class Save:
   last: float = dataclasses.field(default_factory=time.monotonic)
 
   def when_due(
-    self, done: int, state: Any, window: loop.Window, *, seconds: float
+    self, done: int, state: Any, since_log: loop.LogSums, *, seconds: float
   ) -> None:
     """Saves, unless fewer `seconds` are over since the last time."""
     if time.monotonic() - self.last >= seconds:
-      self(done, state, window)
+      self(done, state, since_log)
       self.last = time.monotonic()
     elif not state_lib.all_finite(state):
       raise _not_finite(done)
 
-  def __call__(self, done: int, state: Any, window: loop.Window) -> None:
-    if not self.checkpoints.save(done, state, window.to_json()):
+  def __call__(self, done: int, state: Any, since_log: loop.LogSums) -> None:
+    if not self.checkpoints.save(done, state, since_log.to_json()):
       raise _not_finite(done)
 
 

@@ -20,8 +20,8 @@ _FOLDER = "snapshots"
 def hook(folder: pathlib.Path, steps: Iterable[int]) -> loop.Hook:
   """Returns a hook that keeps the members' networks after `steps`."""
 
-  def keep(done: int, state: state_lib.TrainState, window: Any) -> None:
-    del window
+  def keep(done: int, state: state_lib.TrainState, since_log: Any) -> None:
+    del since_log
     if jax.process_index() == 0:
       write(folder, done, kept(state))
 

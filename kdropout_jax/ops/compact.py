@@ -14,7 +14,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float
 
 from kdropout_jax import blocks
 from kdropout_jax.ops import classes
@@ -27,63 +27,55 @@ __all__ = ()
 _MAX_UNROLLED = 8
 
 
-@dataclasses.dataclass(frozen=True)
-class Units:
-  """The kept units of one side, as indices, for T groups.
+@dataclasses.dataclass(frozen=True, eq=False)
+class Units(blocks.Kept):
+  """The kept units of one side, for T groups.
 
   Attributes:
-    index: int32 [T, N] of kept units, ascending.
-    valid: bool [T, N], False beyond a ragged last block; None if all are kept.
-    position: int32 [T, W], where a unit stands in `index` (if it is kept).
-    keep: bool [T, W].
     parts: P where each P consecutive groups may partition the units.
   """
 
-  index: Int[Array, "T N"]
-  valid: Bool[Array, "T N"] | None
-  position: Int[Array, "T W"]
-  keep: Bool[Array, "T W"]
   parts: int | None = None
 
   def take_columns(self, x: Float[Array, "T R W"]) -> Float[Array, "T R N"]:
     """Gathers each group's kept columns."""
-    small = self._zero_invalid(_each(_columns, x, self.index), axis=2)
+    small = self._zero_invalid(_each(_columns, x, self.units), axis=2)
     return layouts.row_major(small)
 
   def take_weights(self, w: Float[Array, "W O"]) -> Float[Array, "T N O"]:
     """Gathers, for each group, the kept rows of a matrix that all share."""
-    return layouts.row_major(_for_each(_rows, w, self.index))
+    return layouts.row_major(_for_each(_rows, w, self.units))
 
   def put_columns(self, small: Float[Array, "T R N"]) -> Float[Array, "T R W"]:
     """Spreads small columns to full width, zero where dropped."""
-    full = _each(_columns, small, self.position)
+    full = _each(_columns, small, self.place)
     return jnp.where(self.keep[:, None, :], full, jnp.zeros((), small.dtype))
 
   def sum_rows(self, small: Float[Array, "T N O"]) -> Float[Array, "W O"]:
     """Spreads small rows to full height and sums over the groups."""
-    arrays = (self.keep, self.position, small)
+    arrays = (self.keep, self.place, small)
     if self.parts is None:
       return _sum_rows(*arrays)
     return classes.sum_rows(*arrays, self.parts, _sum_rows)
 
   def _zero_invalid(self, small, axis):
-    if self.valid is None:
+    if self.live is None:
       return small
-    valid = jnp.expand_dims(self.valid, 3 - axis)
-    return jnp.where(valid, small, jnp.zeros((), small.dtype))
+    live = jnp.expand_dims(self.live, 3 - axis)
+    return jnp.where(live, small, jnp.zeros((), small.dtype))
 
 
-def _sum_rows(keep, position, small):
+def _sum_rows(keep, place, small):
   zero = jnp.zeros((), small.dtype)
   if small.shape[0] > _MAX_UNROLLED:
-    full = _each(_rows, small, position)
+    full = _each(_rows, small, place)
     return jnp.sum(jnp.where(keep[:, :, None], full, zero), axis=0)
   # A chain of selects fuses into one pass over the result.
   return functools.reduce(
     jnp.add,
     (
-      jnp.where(keep[:, None], _rows(rows, position), zero)
-      for keep, rows, position in zip(keep, small, position)
+      jnp.where(keep[:, None], _rows(rows, place), zero)
+      for keep, rows, place in zip(keep, small, place)
     ),
   )
 
@@ -93,23 +85,21 @@ def kept_units(side: problems.Side, keep: dense.Keep) -> Units | None:
   if keep is None:
     return None
   size, width = side.block_size, side.width
-  table, _ = blocks.index_table(keep, max(side.num_kept or 0, 1))
   within = jnp.arange(size, dtype=jnp.int32)
-  units = (table[:, :, None] * size + within[None, None, :]).reshape(
-    table.shape[0], -1
+  units, place = (
+    (table[:, :, None] * size + within).reshape(table.shape[0], -1)
+    for table in blocks.kept_first(keep, max(side.num_kept or 0, 1))
   )
-  place = jnp.cumsum(keep, axis=1, dtype=jnp.int32) - 1
-  place = jnp.maximum(place, 0)[:, :, None] * size + within[None, None, :]
-  valid = None
+  live = None
   if side.num_kept == 0:
-    valid = jnp.zeros(units.shape, jnp.bool_)
+    live = jnp.zeros(units.shape, jnp.bool_)
   elif width % size:
-    valid = units < width
+    live = units < width
   return Units(
-    index=jnp.minimum(units, width - 1),
-    valid=valid,
-    position=place.reshape(keep.shape[0], -1)[:, :width],
+    units=jnp.minimum(units, width - 1),
+    place=place[:, :width],
     keep=blocks.expand(keep, width, size),
+    live=live,
     parts=_parts(side, keep.shape[0]),
   )
 
@@ -231,7 +221,7 @@ def _small_weights(w, ins: Units | None, outs: Units | None):
   if ins is None:
     if outs is None:
       return w[None]
-    return layouts.row_major(_for_each(_columns, w, outs.index))
+    return layouts.row_major(_for_each(_columns, w, outs.units))
   small = ins.take_weights(w)
   return small if outs is None else outs.take_columns(small)
 

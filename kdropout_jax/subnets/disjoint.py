@@ -12,7 +12,6 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Int
 
 from kdropout_jax import _checks
 from kdropout_jax import _pytrees
@@ -60,27 +59,14 @@ class Exchange:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class DisjointWindow:
-  """A window under way on one device.
+class DisjointWindow(window_lib.Window):
+  """A `Window` of one device's subnets, over which cut leaves have an axis.
 
   Attributes:
-    params: the full parameters, as they were when the window began.
-    opt_state: the full optimizer state of that time.
-    small_params: the parameters of this device's subnets, now; cut ones have
-      a leading axis over them.
-    small_opt_state: likewise.
-    all_tables: {layer: `Table` of all subnets}.
-    tables: {layer: `Table` of this device's}.
-    num_updates: int32, steps done in this window.
+    all_tables: {layer: `Table` of all subnets}; `tables` are this device's.
   """
 
-  params: Any
-  opt_state: Any
-  small_params: Any
-  small_opt_state: Any
   all_tables: dict[str, indexing.Table]
-  tables: dict[str, indexing.Table]
-  num_updates: Int[Array, ""]
 
 
 _pytrees.register(
@@ -151,9 +137,9 @@ class DisjointTrainer:
       opt_state,
       self._take(params, local),
       self._take(opt_state, local),
-      tables,
       local,
       jnp.zeros((), jnp.int32),
+      tables,
     )
 
   def step(
@@ -218,7 +204,7 @@ class DisjointTrainer:
     if self.shared_parameters == "each_step":
       return small
     count = self.exchange.num_local
-    return _map_cut(
+    return jax.tree.map(
       lambda x, is_cut: x if is_cut else jnp.stack([x] * count),
       small,
       self._cut(tree, tables),
@@ -248,7 +234,7 @@ class DisjointTrainer:
       scale = count / there.num_subnets if is_cut else count
       return there.mean_of_subnet(grad) * scale
 
-    return _map_cut(reduce, grads, cut)
+    return jax.tree.map(reduce, grads, cut)
 
   def _gather(self, small, full, tables):
     """Returns the small leaves of all subnets, and one copy of the others."""
@@ -263,7 +249,7 @@ class DisjointTrainer:
         return x[0]
       return self.exchange.mean(jnp.mean(x, axis=0))
 
-    return _map_cut(gather, small, self._cut(full, tables))
+    return jax.tree.map(gather, small, self._cut(full, tables))
 
 
 def check_disjoint(masks: Mapping[str, blocks.Masks], num_subnets: int) -> None:
@@ -296,9 +282,3 @@ def check_disjoint(masks: Mapping[str, blocks.Masks], num_subnets: int) -> None:
         f" {num_subnets} train side by side: the rate of every layer must be"
         f" 1 - 1/{num_subnets}"
       )
-
-
-def _map_cut(fn, tree, cut):
-  leaves, treedef = jax.tree.flatten(tree)
-  flags = jax.tree.leaves(cut)
-  return treedef.unflatten([fn(x, f) for x, f in zip(leaves, flags)])

@@ -12,7 +12,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Int
+from jaxtyping import Array, Bool, Int
 
 from kdropout_jax import _checks
 from kdropout_jax import blocks
@@ -29,8 +29,9 @@ Tables = Mapping[str, indexing.Table]
 """{layer: `Table`}."""
 
 Index = dict[int, Int[Array, "n"]]
-Places = dict[int, Int[Array, "T _"]]
 """{axis: the indices taken from it}."""
+Places = dict[int, tuple[Int[Array, "..."], Bool[Array, "..."]]]
+"""{axis: where each of its elements stands in a small leaf, and if it does}."""
 
 _MAX_UNROLLED = 8
 
@@ -43,8 +44,8 @@ def extract(
 ) -> Any:
   """Takes the subnet of `masks` out of `params`, as physically small arrays.
 
-  Padding is exact: a padding unit is a dropped one, and the small network
-  masks it. Works under `jit` and, over subnets, under `vmap`.
+  Padding is exact: whichever unit it is, the small network masks it there.
+  Works under `jit` and, over subnets, under `vmap`.
 
   Args:
     params: the parameters, or any tree whose leaves mirror them, such as an
@@ -129,7 +130,7 @@ def put(tree: Any, small: Any, layout: layouts.Layout, tables: Tables) -> Any:
     _check_small(leaf.shape, part, a, tables)
     if a:
       places = _places(leaf.shape, a, tables)
-      part = _spread(part, {axis: p[0] for axis, p in places.items()}, leaf)
+      part = _spread(part, jax.tree.map(lambda x: x[0], places), leaf)
     full.append(part)
   return treedef.unflatten(full)
 
@@ -205,12 +206,12 @@ def _put_disjoint(leaf, small, axes: layouts.Axes, tables: Tables):
   own, owners = {}, []
   for axis, layer in axes.items():
     table = tables[layer]
-    keep = table.masks.dense()
     reps = leaf.shape[axis] // table.masks.width
-    place = jnp.sum(jnp.where(keep, table.place, 0), axis=0)
+    place = jnp.sum(jnp.where(table.keep, table.place, 0), axis=0)
     starts = jnp.arange(reps, dtype=jnp.int32) * table.size
     own[axis] = (starts[:, None] + place[None]).reshape(-1)
-    owner = jnp.where(keep.any(axis=0), jnp.argmax(keep, axis=0), -1)
+    owner = jnp.argmax(table.keep, axis=0)
+    owner = jnp.where(table.keep.any(axis=0), owner, -1)
     shape = tuple(-1 if i == axis else 1 for i in range(leaf.ndim))
     owners.append(jnp.tile(owner, reps).reshape(shape))
   # Along the first axis the subnets lie one after the other.
@@ -257,28 +258,28 @@ def _take_leaf(leaf, axes: layouts.Axes, tables: Tables, batched: bool = False):
 
 
 def _places(shape, axes: layouts.Axes, tables: Tables) -> Places:
-  """Returns {axis: places [T, size of the axis]} in small leaves, or -1."""
+  """Returns {axis: (places, kept)}, each [T, size of the axis]."""
   places = {}
   for axis, layer in axes.items():
     table = tables[layer]
     reps = shape[axis] // table.masks.width
     starts = jnp.arange(reps, dtype=jnp.int32) * table.size
     place = starts[None, :, None] + table.place[:, None]
-    place = jnp.where((table.place < table.size)[:, None], place, -1)
-    places[axis] = place.reshape(table.num_subnets, -1)
+    place = place.reshape(table.num_subnets, -1)
+    places[axis] = place, jnp.tile(table.keep, (1, reps))
   return places
 
 
-def _spread(small, places: Index, leaf):
+def _spread(small, places: Places, leaf):
   """Returns `leaf` with what its places say taken from `small`."""
-  kept = {axis: place >= 0 for axis, place in places.items()}
-  index = {axis: jnp.maximum(place, 0) for axis, place in places.items()}
+  index = {axis: place for axis, (place, _) in places.items()}
   backwards = dict(reversed(index.items()))  # rows last: less to copy
   full = _gather(small, backwards, pinned=False)
-  for axis, flags in kept.items():
+  kept = []
+  for axis, (_, flags) in places.items():
     shape = tuple(-1 if i == axis else 1 for i in range(full.ndim))
-    kept[axis] = flags.reshape(shape)
-  return jnp.where(functools.reduce(jnp.logical_and, kept.values()), full, leaf)
+    kept.append(flags.reshape(shape))
+  return jnp.where(functools.reduce(jnp.logical_and, kept), full, leaf)
 
 
 def _sum_leaf(shape, grads, axes: layouts.Axes, tables: Tables):
@@ -293,7 +294,7 @@ def _sum_leaf(shape, grads, axes: layouts.Axes, tables: Tables):
     return jnp.sum(jax.vmap(spread)(grads, places), axis=0)
   # A chain of selects fuses into one pass over the result.
   parts = [
-    spread(grads[t], {axis: place[t] for axis, place in places.items()})
+    spread(grads[t], jax.tree.map(lambda x, t=t: x[t], places))
     for t in range(count)
   ]
   return functools.reduce(jnp.add, parts)

@@ -1,12 +1,11 @@
 """Tables: where the units of a layer go in the small network.
 
 A small network needs static sizes. An exact pattern has one; masks that vary
-in their count get room for the largest, filled up with dropped units, which
-the small network masks.
+in their count get room for the largest, filled up with units that the small
+network masks.
 """
 
 import dataclasses
-import functools
 from collections.abc import Mapping
 
 import jax
@@ -28,27 +27,21 @@ __all__ = (
 Sizes = Mapping[str, int]
 """{layer: units N of the small network}, where masks vary in their count."""
 
-_Order = tuple[Int[Array, "T W"], Int[Array, "T N"]]
-
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Table:
+class Table(blocks.Kept):
   """Where the units of one layer go in the small networks of T subnets.
 
   Attributes:
-    units: int32 [T, N]; the kept units, ascending, then dropped ones as
-      padding.
-    place: int32 [T, W]; a unit's place in the small network, N or more if
-      none.
+    units: int32 [T, N]; the kept units, ascending, then any as padding.
+    place: int32 [T, W]; a kept unit's place in the small network.
+    keep: bool [T, W].
     live: bool [T, N], False for padding; None where there is no padding.
     fits: bool [T], whether N was enough for the kept units.
     masks: the layer's `Masks`, of the T subnets or of all that the scale of
       training counts.
   """
 
-  units: Int[Array, "T N"]
-  place: Int[Array, "T W"]
-  live: Bool[Array, "T N"] | None
   fits: Bool[Array, "T"]
   masks: blocks.Masks
 
@@ -64,15 +57,12 @@ class Table:
 
   def take(self, subnets: Int[Array | np.ndarray, "t"]) -> "Table":
     """Returns the table of some of the subnets; its masks are those of all."""
-    parts = {"units": self.units, "place": self.place, "fits": self.fits}
-    if self.live is not None:
-      parts["live"] = self.live
-    return dataclasses.replace(
-      self, **{name: part[subnets] for name, part in parts.items()}
-    )
+    rest = dataclasses.replace(self, masks=None)  # pyright: ignore[reportArgumentType]
+    own = jax.tree.map(lambda part: part[subnets], rest)
+    return dataclasses.replace(own, masks=self.masks)
 
 
-_pytrees.register(Table, ("units", "place", "live", "fits", "masks"))
+_pytrees.register(Table, tuple(f.name for f in dataclasses.fields(Table)))
 
 
 def make_tables(
@@ -177,7 +167,9 @@ def _make_table(layer: str, mask: blocks.Masks, size: int | None) -> Table:
     units = jnp.broadcast_to(jnp.arange(size, dtype=jnp.int32), keep.shape)
     place, live = units, keep if is_padded else None
   else:
-    place, units = _order(keep, size)
+    units, place = blocks.kept_first(keep, size)
+    if mask.num_kept is None:  # a traced count may be too large
+      place = jnp.minimum(place, size - 1)
     slots = jnp.arange(size, dtype=jnp.int32)[None]
     live = slots < counts[:, None] if is_padded else None
   if not _checks.is_tracer(counts) and int(jnp.max(counts)) > size:
@@ -185,41 +177,7 @@ def _make_table(layer: str, mask: blocks.Masks, size: int | None) -> Table:
       f"sizes[{layer!r}] must be at least the {int(jnp.max(counts))} units that"
       f" the mask keeps, got {size}"
     )
-  return Table(units, place, live, counts <= size, mask)
-
-
-@functools.partial(jax.jit, static_argnames="size", inline=True)
-def _order(keep: Bool[Array, "T W"], size: int) -> _Order:
-  """Returns places [T, W] and units [T, size]: kept ones, then the others."""
-  return jax.lax.platform_dependent(
-    keep,
-    cuda=functools.partial(_by_counting, size=size),
-    default=functools.partial(_by_sorting, size=size),
-  )
-
-
-def _by_sorting(keep: Bool[Array, "T W"], size: int) -> _Order:
-  """As `_order`, on a CPU."""
-  kept = jnp.cumsum(keep, axis=1, dtype=jnp.int32)
-  dropped = kept[:, -1:] + jnp.cumsum(~keep, axis=1, dtype=jnp.int32)
-  return jnp.where(keep, kept, dropped) - 1, blocks.index_table(keep, size)[0]
-
-
-def _by_counting(keep: Bool[Array, "T W"], size: int) -> _Order:
-  """As `_order`, by comparing all pairs.
-
-  That is two programs of a GPU, where a sum along an axis and a sort are many.
-  """
-  unit = jnp.arange(keep.shape[1], dtype=jnp.int32)
-  first = (keep[:, :, None] > keep[:, None, :]) | (
-    (keep[:, :, None] == keep[:, None, :])
-    & (unit[:, None] < unit[None, :])[None]
-  )
-  place = jnp.sum(first, axis=1, dtype=jnp.int32)  # units that stand before
-  slot = jnp.arange(size, dtype=jnp.int32)
-  is_there = place[:, None, :] == slot[None, :, None]
-  units = jnp.where(is_there, unit[None, None, :], 0)
-  return place, jnp.sum(units, axis=2, dtype=jnp.int32)
+  return Table(units, place, keep, live, counts <= size, mask)
 
 
 def _static_size(layer, mask: blocks.Masks, size) -> tuple[int, bool]:

@@ -226,10 +226,17 @@ def _update(optimizer) -> Callable[[tuple[Any, Any]], tuple[Any, Any]]:
   """Returns one update of (params, state) with zero gradients."""
 
   def update(carry):
-    params, state = carry
-    zeros = jax.tree.map(jnp.zeros_like, params)
-    updates, new_state = optimizer.update(zeros, state, params)
-    new = optax.apply_updates(params, updates), new_state
-    return jax.tree.map(lambda x, old: x.astype(old.dtype), new, carry)
+    zeros = jax.tree.map(jnp.zeros_like, carry[0])
+    return updated(optimizer, zeros, carry)
 
   return update
+
+
+def updated(
+  optimizer: optax.GradientTransformation, grads: Any, carry: tuple[Any, Any]
+) -> tuple[Any, Any]:
+  """Returns (params, state) after an update, of the dtypes that they had."""
+  params, state = carry
+  updates, new_state = optimizer.update(grads, state, params)
+  new = optax.apply_updates(params, updates), new_state
+  return jax.tree.map(lambda x, old: x.astype(old.dtype), new, carry)

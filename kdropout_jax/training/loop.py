@@ -22,10 +22,10 @@ from kdropout_jax.training import task as task_lib
 __all__ = (
   "Hook",
   "HookFn",
+  "LogSums",
   "NonFiniteLoss",
   "RunFn",
   "Stopped",
-  "Window",
   "check_finite",
   "fit",
   "stop_on_signals",
@@ -60,7 +60,7 @@ class Stopped(Exception):
 
 
 @dataclasses.dataclass
-class Window:
+class LogSums:
   """Sums since the last log, one entry a member.
 
   Attributes:
@@ -94,15 +94,15 @@ class Window:
     return dict(zip(("loss", "accuracy"), as_list), num_steps=self.num_steps)
 
   @classmethod
-  def from_json(cls, kept: dict[str, Any]) -> "Window":
+  def from_json(cls, kept: dict[str, Any]) -> "LogSums":
     """Returns the sums that `to_json` gave."""
     return cls(
       np.asarray(kept["loss"]), np.asarray(kept["accuracy"]), kept["num_steps"]
     )
 
 
-HookFn = Callable[[int, state_lib.TrainState, Window], None]
-"""Called with (steps done, state, window)."""
+HookFn = Callable[[int, state_lib.TrainState, LogSums], None]
+"""Called with (steps done, state, sums since the last log)."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,7 +138,7 @@ def fit(
   num_steps: int,
   start: int = 0,
   hooks: Sequence[Hook] = (),
-  window: Window | None = None,
+  since_log: LogSums | None = None,
   on_progress: Callable[[int, task_lib.Sums, float], None] | None = None,
   should_stop: Callable[[], bool] = lambda: False,
   agree: Callable[[bool], bool] = lambda stop: stop,
@@ -156,7 +156,7 @@ def fit(
     num_steps: steps of the whole run.
     start: steps that are done.
     hooks: called in this order where they are due.
-    window: sums since the last log, of a continued run.
+    since_log: sums since the last log, of a continued run.
     on_progress: called after each dispatch with its steps, sums and seconds.
     should_stop: asked after each dispatch.
     agree: called with its answer; returns whether the run stops. Processes that
@@ -173,7 +173,7 @@ def fit(
     Stopped: `should_stop` said so; by a second Ctrl-C, at once.
   """
   _checks.check_positive("num_steps", num_steps)
-  window = Window() if window is None else window
+  since_log = LogSums() if since_log is None else since_log
   limit, done = max_dispatch or num_steps, start
   try:
     while done < num_steps:
@@ -185,16 +185,16 @@ def fit(
       seconds = max(0.0, time.perf_counter() - began)
       if max_dispatch is None and done > start:  # The first one compiles.
         limit = _next_limit(limit, num_steps, count, seconds)
-      window.add(sums, count)
+      since_log.add(sums, count)
       if on_progress is not None:
         on_progress(count, sums, seconds)
       for hook in hooks:
         if hook.next_after(done, num_steps) == done + count:
-          hook.fn(done + count, state, window)
+          hook.fn(done + count, state, since_log)
       done += count
       if agree(should_stop()) and done < num_steps:
         if on_stop is not None:
-          on_stop(done, state, window)
+          on_stop(done, state, since_log)
         raise Stopped(done)
   except KeyboardInterrupt:
     if not should_stop():

@@ -20,6 +20,7 @@ import sys
 import traceback
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+_PAGES = ("README.md", "PACKAGE.md", "CONTRIBUTING.md", "BUILD_NOTES.md")
 _STARTS = 'if __name__ == "__main__":'
 
 
@@ -50,25 +51,49 @@ def documented(module: str) -> list[list[str]]:
   return own + documented(other) if other else own
 
 
+def pages() -> list[pathlib.Path]:
+  """Returns the pages on which commands are printed."""
+  docs = sorted((ROOT / "docs").rglob("*.md"))
+  return [
+    *(ROOT / name for name in _PAGES),
+    *(page for page in docs if page.parent.name != "copied"),
+  ]
+
+
+def on_pages(module: str) -> list[list[str]]:
+  """Returns the commands of a binary that pages print."""
+  found = [c for page in pages() for c in commands(page.read_text())]
+  return [command for command in found if command[0] == module]
+
+
 def _path(module):
   return ROOT / (module.replace(".", "/") + ".py")
 
 
-def commands(docstring: str) -> list[list[str]]:
+_OURS = r"(?:experiments|tests|kdropout_jax)\."
+
+
+def commands(text: str, of: str = _OURS) -> list[list[str]]:
   """Returns (module, flag, ...) of each command, continued lines joined.
 
-  >>> commands("Trains.\\n\\n  A=1 python -m b.c --d=e\\n      --f=$G/8\\n\\nEnd.")
+  Args:
+    text: a docstring or a page.
+    of: pattern of what modules' names begin with.
+
+  >>> commands("Trains.\\n\\n  A=1 python -m b.c --d=e\\n      --f=$G/8", "b")
   [['b.c', '--d=e', '--f=0/8']]
   """
-  joined = re.sub(r"\s*\\?\n\s+(?=--)", " ", docstring)
-  lines = re.findall(r"python3? -m (experiments[^`\n]*|b\.c[^`\n]*)", joined)
-  return [shlex.split(re.sub(r"\$\w+", "0", line)) for line in lines]
+  joined = re.sub(r"\s*\\?\n\s+(?=--)", " ", text)
+  lines = re.findall(rf"python3? -m ({of}[^`\n]*)", joined)
+  bare = (re.sub(r"\$\w+", "0", line).partition(" < ")[0] for line in lines)
+  return [shlex.split(line, comments=True) for line in bare]
 
 
 def start(module: str) -> dict:
   """Runs ``python -m module --help``, then parses its docstring's commands."""
   path = _path(module)
   found = {"code": None, "commands": documented(module)}
+  printed = found["commands"] + on_pages(module)
   out = io.StringIO()
   sys.argv = [str(path), "--help"]
   with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
@@ -79,7 +104,7 @@ def start(module: str) -> dict:
     except BaseException:
       traceback.print_exc()
   found["out"] = out.getvalue()
-  found["errors"] = [e for c in found["commands"] if (e := parse(path, c))]
+  found["errors"] = [e for c in printed if (e := parse(path, c))]
   return found
 
 
@@ -88,7 +113,8 @@ def parse(path: pathlib.Path, command: list[str]) -> str | None:
   from absl import flags
 
   flags.FLAGS.unparse_flags()
-  given = [flag for flag in command[1:] if flag != "--help"]
+  given = [flag for flag in command[1:] if flag not in ("--help", "...")]
+  given = [re.sub("^(--paper=)NAME$", r"\1gyro", flag) for flag in given]
   try:
     rest = flags.FLAGS([str(path), *given])[1:]
   except flags.Error as error:

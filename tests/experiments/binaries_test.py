@@ -1,4 +1,4 @@
-"""Every binary starts, and the commands of its docstring are its own."""
+"""Every binary starts, and the commands of docstring and pages are its own."""
 
 import json
 import subprocess

@@ -96,6 +96,11 @@ def test_the_ways_of_a_gpu_lead_to_the_same_bits(monkeypatch, num_kept):
     for name, mask in masks.items()
   }
 
+  def told(table):  # What pads, and where a dropped unit stands, is any.
+    live = True if table.live is None else table.live
+    place = jnp.where(table.keep, table.place, -1)
+    return jnp.where(live, table.units, -1), place, table.fits
+
   def results():
     tables = kd.subnets.make_tables(masks, sizes)
     small = kd.subnets.extract(params, LAYOUT, masks, sizes)
@@ -104,8 +109,8 @@ def test_the_ways_of_a_gpu_lead_to_the_same_bits(monkeypatch, num_kept):
     parts, mapped = extraction.take_groups(params, LAYOUT, groups)
     grads = extraction.sum_groups(params, parts, LAYOUT, groups)
     return (
-      {name: (t.units, t.place, t.fits) for name, t in tables.items()},
-      small,
+      {name: told(table) for name, table in tables.items()},
+      small if num_kept else None,
       kd.subnets.insert(params, moved, LAYOUT, masks, sizes),
       (parts, grads),
     )

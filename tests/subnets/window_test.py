@@ -185,6 +185,26 @@ def test_frozen_is_the_lazy_optimizer_and_not_masked_training():
     assert float(jnp.abs(difference).max()) > 1e-4
 
 
+def test_frozen_weights_rest_where_they_fill_up_a_small_network():
+  """A warm momentum moves them there, and what moved is not put back."""
+  layout, optimizer = kd.subnets.Layout({"w": {0: "h"}}), OPTIMIZERS["momentum"]
+  drop = kd.linen.Dropout(0.5, deterministic=False, name="h")
+  loss = lambda params, x: drop.apply({}, x * params["w"], subnets=0).sum()  # noqa: E731
+  trainer = kd.subnets.WindowTrainer(
+    loss, optimizer, layout, "frozen", sizes={"h": 6}
+  )
+  params = {"w": jnp.arange(1.0, 9)}
+  warm = optimizer.update(params, optimizer.init(params), params)[1]
+  masks = {"h": kd.Masks(jnp.arange(8)[None] % 4 == 1, 8)}
+  new, state, _ = trainer.train(params, warm, masks, jnp.ones((3, 1)))
+  for old, after in ((params, new), (warm, state)):
+    for a, b in zip(jax.tree.leaves(old), jax.tree.leaves(after)):
+      if jnp.ndim(a):  # a count of steps is everybody's
+        kept = np.asarray(masks["h"].dense()[0])
+        np.testing.assert_array_equal(a[~kept], b[~kept])
+        assert np.all(a[kept] != b[kept])
+
+
 def test_whole_windows_train_in_one_call_with_auxiliary_outputs():
   model = models.Mlp(depth=1)
   params, loss, args = models.task(model, k=K, num_steps=K)

@@ -34,7 +34,7 @@ class FakeDevice:
 
 
 def record(into):
-  return lambda done, state, window: into.append(done)
+  return lambda done, state, since_log: into.append(done)
 
 
 def test_hooks_are_called_when_they_are_due():
@@ -69,12 +69,12 @@ def test_a_finished_run_does_nothing():
   assert device.calls == []
 
 
-def test_the_window_sums_what_was_trained():
+def test_sums_since_the_last_log_are_of_what_was_trained():
   seen = []
 
-  def log(done, state, window):
-    seen.append((done, window.means()["loss"].tolist(), window.num_steps))
-    window.clear()
+  def log(done, state, since_log):
+    seen.append((done, since_log.means()["loss"].tolist(), since_log.num_steps))
+    since_log.clear()
 
   loop.fit(
     FakeDevice(), 0, num_steps=6, hooks=[loop.Hook(log, every=4, at_end=True)]
@@ -83,10 +83,10 @@ def test_the_window_sums_what_was_trained():
   assert seen == [(4, [1.5, 0.0], 4), (6, [4.5, 0.0], 2)]
 
 
-def test_a_window_survives_json():
-  window = loop.Window()
-  window.add(FakeDevice()(0, 0, 3)[1], 3)
-  again = loop.Window.from_json(window.to_json())
+def test_sums_since_the_last_log_survive_json():
+  since_log = loop.LogSums()
+  since_log.add(FakeDevice()(0, 0, 3)[1], 3)
+  again = loop.LogSums.from_json(since_log.to_json())
   assert again.num_steps == 3
   np.testing.assert_array_equal(again.means()["loss"], [1.0, 0.0])
 

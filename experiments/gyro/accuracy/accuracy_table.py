@@ -22,7 +22,6 @@ from absl import flags as absl_flags
 
 from experiments.cells import experiment
 from experiments.cells import flags as experiment_flags
-from experiments.cells import sweeps
 from experiments.data import preparation
 from experiments.gyro.accuracy import report as accuracy_report
 from experiments.gyro.accuracy import settings
@@ -40,7 +39,7 @@ def main(argv: list[str]) -> None:
   experiment_flags.refuse_depth()
   scale = experiment_flags.scale(settings.SCALES)
   all_rows = settings.rows(scale.name, experiment_flags.num_seeds())
-  store = experiment_flags.store(scale.max_members)
+  store = experiment.store(scale.max_members)
   experiment.share_cells(
     store,
     accuracy_report.name(scale.name),
@@ -49,7 +48,7 @@ def main(argv: list[str]) -> None:
   )
 
 
-def wanted(rows, store: sweeps.Store) -> list:
+def wanted(rows, store: experiment.Store) -> list:
   """Returns the cells of rows whose data is at hand."""
   return [
     cell
@@ -62,4 +61,4 @@ def wanted(rows, store: sweeps.Store) -> list:
 
 
 if __name__ == "__main__":
-  experiment_flags.launch(main)
+  experiment.launch(main)

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from experiments.cells import experiment
 from experiments.cells import finished
 from experiments.cells import networks
 from experiments.cells import sizes
-from experiments.cells import sweeps
 from experiments.gyro.grid import cells as grid_cells
 from experiments.report import rows as rows_lib
 from experiments.run import config as config_lib
@@ -85,7 +85,7 @@ def cells(size: Size, fields: dict[str, Any]) -> list[config_lib.RunConfig]:
 
 
 def follow(
-  store: sweeps.Store, size: Size, fields: dict[str, Any]
+  store: experiment.Store, size: Size, fields: dict[str, Any]
 ) -> tuple[list[rows_lib.Row], list[Bool[np.ndarray, "N"]]]:
   """Trains a method's cells; a row a seed, in points, and its test hits."""
   run = finished.of(store, cells(size, fields))
@@ -105,7 +105,7 @@ def follow(
       row |= {"subnets": accuracies.tolist(), **spread(accuracies)}
       row["subnet_steps"] = steps_of(cell, result).tolist()
     rows.append(row)
-  return rows, [sweeps.hits(cell, store.folder) for cell in run.cells]
+  return rows, [run.hits(cell) for cell in run.cells]
 
 
 def steps_of(

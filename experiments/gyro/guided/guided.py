@@ -21,7 +21,6 @@ from absl import flags as absl_flags
 
 from experiments.cells import experiment
 from experiments.cells import flags as experiment_flags
-from experiments.cells import sweeps
 from experiments.gyro.guided import cells as guided_cells
 from experiments.gyro.guided import report as guided_report
 from experiments.gyro.guided import two_tasks
@@ -41,7 +40,7 @@ FLAGS = absl_flags.FLAGS
 def main(argv: list[str]) -> None:
   del argv
   size = experiment_flags.scale(guided_cells.SIZES)
-  store = experiment_flags.store(size.max_members)
+  store = experiment.store(size.max_members)
   if "schedules" in FLAGS.part:
     experiment.report(store.folder, lambda: compare_schedules(store, size))
   if "tasks" in FLAGS.part:
@@ -50,7 +49,7 @@ def main(argv: list[str]) -> None:
 
 
 def compare_schedules(
-  store: sweeps.Store, size: guided_cells.Size
+  store: experiment.Store, size: guided_cells.Size
 ) -> study.Report:
   """Trains, evaluates and reports part (a)."""
   rows, hits = [], []
@@ -70,4 +69,4 @@ def compare_tasks(size: two_tasks.Size) -> study.Report:
 
 
 if __name__ == "__main__":
-  experiment_flags.launch(main)
+  experiment.launch(main)

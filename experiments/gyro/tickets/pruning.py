@@ -161,4 +161,4 @@ _COLUMNS: dict[str, columns.Column] = {
 
 
 if __name__ == "__main__":
-  experiment_flags.launch(main)
+  experiment.launch(main)

@@ -10,6 +10,7 @@ import functools
 import tqdm
 
 from experiments.cells import estimates
+from experiments.cells import experiment
 from experiments.cells import networks
 from experiments.cells import sweeps
 from experiments.cells import tickets
@@ -61,7 +62,7 @@ def plans(
   return sweeps.shard(found, which)  # pyright: ignore[reportArgumentType, reportReturnType]
 
 
-def run(todo: list[Plan], store: sweeps.Store) -> None:
+def run(todo: list[Plan], store: experiment.Store) -> None:
   """Trains the cells that are not finished.
 
   Raises:
@@ -93,7 +94,7 @@ def run(todo: list[Plan], store: sweeps.Store) -> None:
     raise loop.NonFiniteLoss("; ".join(diverged))
 
 
-def describe(todo: list[Plan], store: sweeps.Store) -> str:
+def describe(todo: list[Plan], store: experiment.Store) -> str:
   """Returns a table of what is to be trained, and the time it will take."""
   cells = [cell for plan in todo for cell in plan.all_cells()]
   return estimates.describe(
@@ -101,7 +102,7 @@ def describe(todo: list[Plan], store: sweeps.Store) -> str:
   )
 
 
-def rows(done: list[Plan], store: sweeps.Store) -> list[rows_lib.Row]:
+def rows(done: list[Plan], store: experiment.Store) -> list[rows_lib.Row]:
   """Returns a row for each finished cell of each kind of pruning, in points.
 
   A run that did not train all Sigma has no measure that a claim reads.
@@ -123,7 +124,7 @@ def rows(done: list[Plan], store: sweeps.Store) -> list[rows_lib.Row]:
 def _row(
   plan: Plan,
   cell: config_lib.RunConfig,
-  store: sweeps.Store,
+  store: experiment.Store,
   nets: networks.Networks,
 ) -> rows_lib.Row:
   result = sweeps.result(cell, store.folder)

@@ -143,21 +143,21 @@ class _Probe:
     params = self._draws[0]
     masked = self._masked(params, keep)
 
-    def small_difference(params, masked, keep):
+    def distance(params, masked, keep):
       tables = indexing.make_tables(_as_masks(keep), sizes)
       small = extraction.take(params, found, tables)
       part = self._run(small, network.small_network(tables))
       whole = masked[0], extraction.take(masked[1], found, tables)
-      return jax.tree.map(_difference, whole, part)
+      return precision.difference(whole, part)
 
     try:
-      differences = jax.jit(small_difference)(params, masked, keep)
+      difference = jax.jit(distance)(params, masked, keep)
     except Exception as error:  # whatever a module of others says to this
       raise UnsupportedError(
         "a module of the model does not run on the small parameters of a"
         f" subnet: {type(error).__name__}: {error}"
       ) from error
-    if not max(jax.tree.leaves(differences)) <= self._tolerance:
+    if not difference <= self._tolerance:
       raise UnsupportedError(
         "the model's subnets are not small networks: with the layout"
         f" {found.as_dict()} the masked and the small network differ, so some"
@@ -224,14 +224,6 @@ def _follows(base, sides, halves, axis: int) -> bool:
     if (side & ~keep).any() or not (side & keep).any():
       return False
   return True
-
-
-def _difference(a, b):
-  """Returns the largest difference, relative to the largest value."""
-  if not a.size:
-    return jnp.zeros(())
-  scale = jnp.maximum(jnp.max(jnp.abs(a)), jnp.finfo(jnp.float64).tiny)
-  return jnp.max(jnp.abs(a - b)) / scale
 
 
 def _as_masks(

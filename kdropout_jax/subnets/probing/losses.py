@@ -85,7 +85,7 @@ def check_loss(
 def _probe_loss(loss_fn, params, layout, sizes, *args):
   """Returns the gradients that leak, and how far the small ones are off."""
   masks = network.sample_masks(loss_fn, params, *args)
-  tables = indexing.make_tables({layer: masks[layer] for layer in masks}, sizes)
+  tables = indexing.make_tables(masks, sizes)
   grads = jax.grad(loss_fn)(params, *args)
   small = extraction.take(params, layout, tables)
   try:
@@ -107,12 +107,8 @@ def _probe_loss(loss_fn, params, layout, sizes, *args):
     for path, leaf, a in zip(paths, leaves, axes)
     if a
   }
-  difference = jnp.zeros(())
-  expected = jax.tree.leaves(extraction.take(grads, layout, tables))
-  for a, b in zip(expected, jax.tree.leaves(small_grads)):
-    scale = jnp.maximum(jnp.max(jnp.abs(a)), jnp.finfo(a.dtype).tiny)
-    difference = jnp.maximum(difference, jnp.max(jnp.abs(a - b)) / scale)
-  return leaks, difference
+  expected = extraction.take(grads, layout, tables)
+  return leaks, precision.difference(expected, small_grads)
 
 
 def _shaken(params):

@@ -193,10 +193,7 @@ def _train(optimizer, grads_of, start: int, stop: int, carry):
   """Runs the updates `start` to `stop` on (params, state)."""
 
   def update(i, carry):
-    params, state = carry
-    updates, state = optimizer.update(grads_of(i), state, params)
-    new = optax.apply_updates(params, updates), state
-    return jax.tree.map(lambda x, old: x.astype(old.dtype), new, carry)
+    return replay.updated(optimizer, grads_of(i), carry)
 
   return jax.lax.fori_loop(start, stop, update, carry)
 

@@ -1,4 +1,4 @@
-"""In what precision a model computes while it is probed."""
+"""In what precision a model computes while it is probed; how far it is off."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jaxtyping import Array, Float
 
 __all__ = ()
 
@@ -50,6 +51,16 @@ def is_narrower(given: Any, dtype: Any) -> bool:
     return bool(is_float) and jnp.finfo(given).bits < jnp.finfo(dtype).bits
   except TypeError:
     return False
+
+
+def difference(tree: Any, other: Any) -> Float[Array, ""]:
+  """Returns the largest difference, relative to each leaf's largest value."""
+
+  def of(a, b):
+    scale = jnp.max(jnp.abs(a), initial=jnp.finfo(a.dtype).tiny)
+    return jnp.max(jnp.abs(a - b), initial=0) / scale
+
+  return jnp.stack(jax.tree.leaves(jax.tree.map(of, tree, other))).max()
 
 
 def coarsest(fn: Callable[..., Any], *args: Any) -> Any:

@@ -10,6 +10,7 @@ from absl.testing import flagsaver
 
 from experiments.cells import experiment
 from experiments.cells import flags
+from experiments.cells import sizes
 from experiments.judge import contrasts
 from experiments.report import study
 
@@ -143,10 +144,38 @@ def test_a_page_without_cells_lies_in_a_folder_of_its_name(
 ):
   monkeypatch.chdir(tmp_path)
   draw = lambda path: path.write_bytes(b"png")  # noqa: E731
-  experiment.leave("counts", "| n |\n", {"n": 1}, draw)
+
+  def page(numbers):
+    return f"| {numbers['n']} | {numbers['scale']} |\n"
+
+  experiment.leave("counts", page, {"n": 1}, draw)
   folder = tmp_path / "runs" / "counts"
   assert {path.suffix for path in folder.glob("[!.]*")} == {
     ".md",
     ".json",
     ".png",
   }
+  assert (folder / "counts.md").read_text() == "| 1 | cpu |\n"
+  numbers = json.loads((folder / "counts.json").read_text())
+  assert numbers["n"] == 1
+  assert {"scale", "device", "versions"} < set(numbers)
+
+
+def test_a_main_defines_its_flags_and_gives_scale_and_store(
+  given, tmp_path, monkeypatch
+):
+  size = sizes.Size(name="cpu", seeds=2, max_members=3)
+  given["workdir"].value = str(tmp_path)
+  seen = []
+
+  def measure(scale, store):
+    seen.append((scale, store.folder, store.max_members))
+    return planted()
+
+  defined = []
+  monkeypatch.setattr(flags, "define", lambda: defined.append(True))
+  main = experiment.main(measure, {"cpu": size})
+  assert defined == [True]
+  main([])
+  assert seen == [(size, tmp_path, 3)]
+  assert (tmp_path / "planted.md").exists()

@@ -7,7 +7,7 @@ import pytest
 from absl import flags as absl_flags
 from absl.testing import flagsaver
 
-from experiments.cells import sweeps
+from experiments.cells import experiment
 from experiments.gyro import analysed
 
 _SMALL = dict(
@@ -53,7 +53,7 @@ def workdir(tmp_path_factory):
 @pytest.fixture
 def store(workdir):
   """The store of the analysis' tests."""
-  return sweeps.Store(workdir, 2, progress=False)
+  return experiment.Store(workdir, 2, progress=False)
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import pytest
 from absl import flags as absl_flags
 from absl.testing import flagsaver
 
-from experiments.cells import sweeps
+from experiments.cells import experiment
 from experiments.k_dropout import sizes
 
 TINY = dataclasses.replace(
@@ -40,7 +40,7 @@ def tiny(monkeypatch):
 @pytest.fixture
 def store(workdir):
   """The store of these tests."""
-  return sweeps.Store(workdir, 2, progress=False)
+  return experiment.Store(workdir, 2, progress=False)
 
 
 @pytest.fixture

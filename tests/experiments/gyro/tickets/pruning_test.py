@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from experiments.cells import experiment
 from experiments.cells import sweeps
 from experiments.cells import tickets
 from experiments.gyro import analysed
@@ -323,7 +324,7 @@ def test_a_diverged_pack_leaves_the_others(tiny, tmp_path, monkeypatch):
     raise loop.NonFiniteLoss("at step 7")
 
   monkeypatch.setattr(sweeps, "run", fail)
-  store = sweeps.Store(tmp_path, 2, progress=False)
+  store = experiment.Store(tmp_path, 2, progress=False)
   with pytest.raises(loop.NonFiniteLoss, match="conventional: at.*gyro: at"):
     rounds.run(rounds.plans(tiny, 2), store)
   assert seen == ["standard", "gyro"]

@@ -18,7 +18,7 @@ _SCHEDULES = [
   kd.Standard(),
   kd.Sequential(k=1, m=2),
   kd.Sequential(k=3, m=2),
-  kd.Sequential(k=100, m=1, per_layer=True),
+  kd.Sequential(k=100, m=1),
   kd.Pooled(50, m=3, per_layer=True),
   kd.Gyro(9, 4, num_steps=8),
   kd.Gyro(10, 4, num_steps=20),
