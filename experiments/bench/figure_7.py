@@ -206,15 +206,17 @@ def draw(path: pathlib.Path, rows: Sequence[dict[str, Any]]) -> None:
         title=f"block-wise over conventional: {phase}",
         y_label="% more throughput (x: the paper's GPU)",
         dots={
-          _NETWORKS.get(key[0], key[0]): [row["speedup_percent"] for row in own]
+          _network(key[0]): [row["speedup_percent"] for row in own]
           for key, own in groups.items()
         },
-        grey_dots={
-          _NETWORKS.get(key[0], key[0]): _range(key[1], phase) for key in groups
-        },
+        grey_dots={_network(key[0]): _range(key[1], phase) for key in groups},
       )
     )
   figures.draw(path, panels, 3)
+
+
+def _network(model: str) -> str:
+  return _NETWORKS.get(model, model)
 
 
 def _range(part: str, phase: str) -> tuple[float, ...]:

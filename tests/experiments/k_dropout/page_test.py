@@ -67,8 +67,8 @@ def test_the_u_is_judged_an_arm_at_a_time(tmp_path):
   numbers["revised"] = [was | {"outcome": "holds", "why": "one number"}]
   file.write_text(json.dumps(numbers))
   page = page_of(tmp_path)
-  (last,) = lines_with(page, "trained last end better")
-  (first,) = lines_with(page, "trained first end better")
+  (last,) = lines_with(page, "| subnets trained last end better")
+  (first,) = lines_with(page, "| subnets trained first end better")
   assert "**holds**" in last and "**cannot be told**" in first
   assert not lines_with(page, "pooled (here)")
   # sd .0158 over sqrt(5), times 2.776: 1.96 points.
