@@ -30,14 +30,14 @@ def training(
   """Returns the same state, with the training compiled for it.
 
   By a dispatch of no steps: where dispatches are cut changes no bit. Streamed
-  steps and those of several processes are compiled by the first of them.
+  steps are compiled by the first of them.
 
   Args:
     setup: of the run.
     state: the members' states, given away.
     start: steps that are done.
   """
-  if not _is_here_alone(setup):
+  if not _is_on_devices(setup):
     return state
   state, sums = setup.program.run(
     state, setup.members, setup.arrays(), start, 0
@@ -48,12 +48,12 @@ def training(
 
 def evaluation(setup: setup_lib.Setup, state: state_lib.TrainState) -> None:
   """Compiles the evaluation, on one example."""
-  if _is_here_alone(setup):
+  if _is_on_devices(setup):
     first, _ = next(iter(setup.splits.values()))
     setup.program.evaluate(
       state, setup.arrays(), first, first + 1, members=setup.members
     )
 
 
-def _is_here_alone(setup: setup_lib.Setup) -> bool:
-  return setup.feed is None and jax.process_count() == 1
+def _is_on_devices(setup: setup_lib.Setup) -> bool:
+  return setup.feed is None

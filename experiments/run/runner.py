@@ -210,6 +210,7 @@ class Run:
         state = compiling.training(setup, state, start)
     with compiling.stage("evaluation", model, setup, progress):
       compiling.evaluation(setup, state)
+    processes.go_on()
     self._say_what_moved(start)
     writers = logs.open_writers(self.folder, start, self._eval_every())
     save = saving.Save(checkpoints)
@@ -218,7 +219,7 @@ class Run:
       progress_lib.Bar(
         setup.num_steps, start, self.examples_per_step, description, progress
       ) as bar,
-      loop.stop_on_signals() as should_stop,
+      processes.training() as should_stop,
     ):
       state = loop.fit(
         self._run_steps,
@@ -236,7 +237,7 @@ class Run:
         ],
         on_progress=bar.advance,
         should_stop=should_stop,
-        agree=processes.any_of,
+        agree=processes.should_stop,
         on_stop=save,
         max_dispatch=self._max_dispatch(),
       )
