@@ -401,7 +401,11 @@ def _calls():
     ("diagnostics", "joint_subnets"): {"layers": layers},
     ("diagnostics", "overlap"): {"masks": one},
     ("diagnostics", "realised_reuse"): {**draw, "num_steps": 2, "layer": None},
-    ("diagnostics", "realised_subnets"): {**draw, "num_steps": 2, "layer": None},
+    ("diagnostics", "realised_subnets"): {
+      **draw,
+      "num_steps": 2,
+      "layer": None,
+    },
     ("analysis.calibration", "brier_score"): scores,
     ("analysis.calibration", "correct"): scores,
     ("analysis.calibration", "expected_calibration_error"): {

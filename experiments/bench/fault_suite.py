@@ -2,7 +2,7 @@
 
   python -m experiments.fault_suite --publish=docs/results
 
-286 faults of eleven kinds, seeded; MINUTES minutes of two cores, or one with
+286 faults of eleven kinds, seeded; three minutes of two idle cores, or one with
 ``--smoke`` (two of each kind). Each ends in one clear line, or with the
 bits of the run that nothing happened to; expected: none is silent (other
 numbers without a word), none is lost (a hang, another error, good work that is

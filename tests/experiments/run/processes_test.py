@@ -21,9 +21,9 @@ from tests import tolerance
 
 _ROOT = pathlib.Path(__file__).resolve().parents[3]
 
-# Seconds that a hang takes to be one: a loaded machine is ten times slower, and
-# a lost process is noticed after processes.HEARTBEAT_SECONDS at the earliest.
-DEADLINE = 300
+# Seconds that a hang takes to be one, more on a loaded machine; a lost process
+# is noticed after processes.HEARTBEAT_SECONDS at the earliest.
+DEADLINE = 300 * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
 
 _FIELDS = dict(
   method="pooled",
