@@ -92,6 +92,7 @@ def _no_ids(step, key):
   del step, key
 
 
+@functools.cache
 def _calls():
   """Returns {(module, name): (function, right arguments)}."""
   fields_of_dropout = {
@@ -526,6 +527,12 @@ def _called(found):
       )
     found(**fields, rngs=nnx.Rngs(0, dropout=1))(inputs)
 
+  def intercepted(**given):
+    with found(**given):
+      nn.Dropout(0.5, deterministic=False).apply({}, x)
+
+  if found is kd.linen.intercept:
+    return intercepted
   if found is kd.linen.apply:
     return lambda model, variables, **given: found(model, variables, x, **given)
   if isinstance(found, type) and issubclass(found, nn.Module):
@@ -548,10 +555,7 @@ def _complaint(place, argument, junk) -> str | None:
   function, right = _calls()[place]
   call = f"{'.'.join(place)}({argument}={junk!r})"
   try:
-    found = function(**{**right, argument: junk})
-    if hasattr(found, "__enter__"):
-      with found:
-        pass
+    function(**{**right, argument: junk})
   except (ValueError, kd.UnsupportedError) as error:
     if argument.rstrip("s") not in str(error):
       return f"{call} does not name it: {error}"
@@ -574,6 +578,8 @@ def _is_right(argument: str, right, junk) -> bool:
   )
   if junk is None:
     return right is None or argument in optional
+  if argument in ("use_bias", "deterministic", "per_layer") and junk is True:
+    return True
   if argument in ("key", "layer_key"):
     return junk is _JUNK[-1]
   if argument in ("sizes", "variables") and isinstance(junk, dict):
