@@ -119,7 +119,7 @@ def fraction_left(
   leaves = [m for m in jax.tree.leaves(masks) if prunable(m)]
   _check_some(leaves, "masks")
   kept = jnp.stack([jnp.sum(m, dtype=jnp.int32) for m in leaves])
-  return jnp.sum(kept) / sum(m.size for m in leaves)
+  return jnp.sum(kept) / sum(jnp.size(m) for m in leaves)
 
 
 def magnitude_masks(
