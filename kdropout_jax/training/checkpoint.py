@@ -77,6 +77,15 @@ class Checkpoints:
 
   Raises:
     ValueError: `keep` is less than 2, or JSON cannot hold `run`.
+
+  >>> import tempfile
+  >>> checkpoints = Checkpoints(tempfile.mkdtemp(), run={"seed": 0})
+  >>> checkpoints.save(3, {"w": np.ones(2)}, {"loss": 0.5})
+  True
+  >>> restored = checkpoints.restore({"w": np.zeros(2)})
+  >>> restored.step, restored.tree["w"].tolist(), restored.extra
+  (3, [1.0, 1.0], {'loss': 0.5})
+  >>> checkpoints.close()
   """
 
   def __init__(
@@ -96,6 +105,11 @@ class Checkpoints:
 
     A state with a value that is not finite is not saved: the last good
     checkpoint stays the newest.
+
+    Args:
+      step: steps that are done.
+      tree: arrays, as the next `restore` is to give them back.
+      extra: small facts beside them, which JSON can hold.
 
     Returns:
       Whether it was saved.
@@ -128,6 +142,9 @@ class Checkpoints:
 
     Args:
       like: a tree of arrays or shapes with the structure that was saved.
+
+    Returns:
+      It, or None.
 
     Raises:
       DamagedCheckpoints: there are some, and each of them is damaged.
