@@ -75,15 +75,15 @@ def check_axes(name: str, value) -> None:
 
 def check_dtype(name: str, value, kind: str) -> None:
   """Raises a ValueError unless `value` names a dtype of a kind."""
-  is_name = isinstance(value, (str, type, np.dtype)) or hasattr(value, "dtype")
-  try:
-    is_right = (
-      is_name and not _is_array(value) and _has_kind(jnp.dtype(value), kind)
-    )
-  except TypeError:
-    is_right = False
-  if not is_right:
-    raise ValueError(f"{name} must be {_KINDS[kind]}, got {shown(value)}")
+  found = None
+  if isinstance(value, (str, type, np.dtype)) or not _is_array(value):
+    try:
+      found = None if value is None else jnp.dtype(value)
+    except TypeError:
+      pass
+  if found is None or not _has_kind(found, kind):
+    what = shown(value) if found is None else found
+    raise ValueError(f"{name} must be {_KINDS[kind]}, got {what}")
 
 
 def check_count_of(name: str, value) -> None:

@@ -206,7 +206,9 @@ class Run:
     model = self.configs[0].model
     with compiling.stage("training", model, setup, progress):
       state, start, window = self._restore(checkpoints)
-      if self.configs[0].subnet_training == "masked":
+      if compiling.streamed(setup, state):
+        state, start, window = self._restore(checkpoints)
+      if setup.feed is None and self.configs[0].subnet_training == "masked":
         state = compiling.training(setup, state, start)
     with compiling.stage("evaluation", model, setup, progress):
       compiling.evaluation(setup, state)
