@@ -88,14 +88,14 @@ def check_dtype(name: str, value, kind: str) -> None:
 
 def check_count_of(name: str, value) -> None:
   """Raises a ValueError unless `value` is an integer >= 0, perhaps traced."""
-  if isinstance(value, (int, np.integer)) and not isinstance(value, bool):
+  if isinstance(value, bool):
+    raise ValueError(f"{name} must be an integer, got {value}")
+  if isinstance(value, (int, np.integer)):
     if value < 0:
       raise ValueError(f"{name} must be >= 0, got {value}")
-  elif (
-    not _is_array(value)
-    or np.ndim(value)
-    or not _has_kind(value.dtype, "integer")
-  ):
+    return
+  is_integer = _is_array(value) and _has_kind(value.dtype, "integer")
+  if not is_integer or np.ndim(value):
     raise ValueError(f"{name} must be an integer, got {shown(value)}")
 
 

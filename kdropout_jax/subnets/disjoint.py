@@ -75,7 +75,7 @@ class Exchange:
         f" {self.num_local}"
       )
     if isinstance(self.first, (int, np.integer)):
-      _checks.check_integer("first", self.first, 0)
+      _checks.check_integer("first", int(self.first), 0)
       if self.first > self.num_subnets - self.num_local:
         raise ValueError(
           f"first must be <= {self.num_subnets - self.num_local}, so that"
