@@ -53,6 +53,52 @@ def check_flag(name: str, value) -> None:
   check_type(name, value, (bool, np.bool_), "True or False")
 
 
+def check_text(name: str, value) -> None:
+  """Raises a ValueError unless `value` is a text."""
+  check_type(name, value, str, "a text")
+
+
+def check_switch(name: str, value) -> None:
+  """Raises a ValueError unless `value` is True, False, None or traced."""
+  if value is not None and not is_tracer(value):
+    check_flag(name, value)
+
+
+def check_axes(name: str, value) -> None:
+  """Raises a ValueError unless `value` is a list or tuple of integers."""
+  is_list = isinstance(value, (list, tuple))
+  if not is_list or not all(
+    isinstance(axis, (int, np.integer)) for axis in value
+  ):
+    raise ValueError(f"{name} must be integers, got {shown(value)}")
+
+
+def check_dtype(name: str, value, kind: str) -> None:
+  """Raises a ValueError unless `value` names a dtype of a kind."""
+  found = None
+  if isinstance(value, (str, type, np.dtype)) or not _is_array(value):
+    try:
+      found = None if value is None else jnp.dtype(value)
+    except TypeError:
+      pass
+  if found is None or not _has_kind(found, kind):
+    what = shown(value) if found is None else found
+    raise ValueError(f"{name} must be {_KINDS[kind]}, got {what}")
+
+
+def check_count_of(name: str, value) -> None:
+  """Raises a ValueError unless `value` is an integer >= 0, perhaps traced."""
+  if isinstance(value, bool):
+    raise ValueError(f"{name} must be an integer, got {value}")
+  if isinstance(value, (int, np.integer)):
+    if value < 0:
+      raise ValueError(f"{name} must be >= 0, got {value}")
+    return
+  is_integer = _is_array(value) and _has_kind(value.dtype, "integer")
+  if not is_integer or np.ndim(value):
+    raise ValueError(f"{name} must be an integer, got {shown(value)}")
+
+
 def check_array(
   name: str, value, axes: str | None = None, kind: str | None = None
 ) -> None:

@@ -70,6 +70,8 @@ def drop_connect(
   rate = patterns.check_rate(rate)
   _checks.check_option("rescale", rescale, functional.Rescale)
   _checks.check_option("row_layout", row_layout, functional.RowLayout)
+  if batch_size is not None:
+    _checks.check_rows("batch_size", batch_size)
   if masks is None:
     scale = 1.0 - rate if rescale == "at_test" else 1.0
     return _affine(x, w * scale, None if b is None else b * scale)

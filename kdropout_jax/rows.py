@@ -189,9 +189,7 @@ def assign_rows(
 
 def _check_first_row(first_row, num_rows: int, batch_size: int):
   """Returns `first_row` as int32; concrete rows must lie in the batch."""
-  integer = jnp.issubdtype(jnp.result_type(first_row), jnp.integer)
-  if isinstance(first_row, bool) or not integer or jnp.ndim(first_row):
-    raise ValueError(f"first_row must be an integer, got {first_row!r}")
+  _checks.check_count_of("first_row", first_row)
   if _checks.is_concrete(first_row):
     first = int(first_row)
     if first < 0 or first + num_rows > batch_size:
@@ -205,10 +203,7 @@ def _check_first_row(first_row, num_rows: int, batch_size: int):
 
 def check_assignment(assignment, num_rows: int, num_subnets: int) -> Array:
   """Returns `assignment` as int32 [B]; concrete values are checked."""
-  if not jnp.issubdtype(jnp.result_type(assignment), jnp.integer):
-    raise ValueError(
-      f"assignment must be integers, got {jnp.result_type(assignment)}"
-    )
+  _checks.check_array("assignment", assignment, kind="integer")
   if jnp.shape(assignment) != (num_rows,):
     raise ValueError(
       f"assignment must have shape [{num_rows}], one slot a row, got"

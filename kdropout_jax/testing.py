@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from kdropout_jax import _checks
 from kdropout_jax import config
 from kdropout_jax import custom
 from kdropout_jax._types import Key
@@ -43,6 +44,8 @@ def check_schedule(
   >>> testing.check_schedule(kd.Pooled(pool_size=5, m=2))
   """
   config.check_schedule(schedule)
+  _checks.check_int32("batch_size", batch_size)
+  _checks.check_int32("num_steps", num_steps)
   key = jax.random.key(0) if key is None else key
   layer = 1 if custom.is_per_layer(schedule) else None
 

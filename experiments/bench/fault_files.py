@@ -237,7 +237,8 @@ def prepared(place: Place, rng: Rng, number: int) -> runs.Outcome:
     files = sorted(p for p in folder.iterdir() if p.is_file())
     what = damage(files[rng.integers(len(files))], rng)
   try:
-    found = data_lib.load("digits", root, progress=False)
+    with runs.written_to(place.root / "loaded.err"):
+      found = data_lib.load("digits", root, progress=False)
   except ValueError as error:
     is_one = "\n" not in str(error)
     kind = runs.REFUSED if is_one else runs.LOST

@@ -6,7 +6,6 @@ else: it starts its own device, reads its own flags, and can be killed.
 
 import contextlib
 import dataclasses
-import io
 import os
 import pathlib
 import runpy
@@ -14,6 +13,7 @@ import signal
 import sys
 import time
 import traceback
+from collections.abc import Iterator
 from typing import Any
 
 import matplotlib.figure  # noqa: F401
@@ -29,7 +29,9 @@ from kdropout_jax.training import loop
 from kdropout_jax.training import metrics
 
 REFUSED, RECOVERED = "refused", "recovered"
-SILENT, LOST = "silent", "lost"
+SILENT, LOST, TRACEBACK = "silent", "lost", "traceback"
+
+_TRACES = ("Traceback (most", "Fatal Python error", "failure stack trace")
 
 FIELDS: dict[str, Any] = dict(
   method="pooled",
@@ -56,8 +58,8 @@ class Outcome:
 
   Attributes:
     kind: `REFUSED` with one line, `RECOVERED` to the same bits, `SILENT`
-      (other numbers without a word), or `LOST` (a traceback, a hang, good
-      work that is gone).
+      (other numbers without a word), `LOST` (a hang, another error, good work
+      that is gone), or `TRACEBACK`, however it ended.
     said: the line, or what is wrong.
   """
 
@@ -186,10 +188,13 @@ class Attempt:
 
 
 def attempt(folder: pathlib.Path, data: pathlib.Path, **fields: Any) -> Attempt:
-  """Calls `runner.run`; an error is what `flags.launch` would make of it."""
-  said = io.StringIO()
+  """Calls `runner.run`; an error is what `flags.launch` would make of it.
+
+  What it writes is left beside the folder, in a file of its name with ".err".
+  """
   results = refusal = failure = None
-  with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+  log = folder.with_name(f"{folder.name}.err")
+  with written_to(log):
     try:
       results = runner.run(
         config(**fields), folder, data_dir=os.fspath(data), progress=False
@@ -200,7 +205,46 @@ def attempt(folder: pathlib.Path, data: pathlib.Path, **fields: Any) -> Attempt:
       failure = None if refusal else text
     except Exception as error:  # A traceback, to a user.
       failure = f"{type(error).__name__}: {error}"
-  return Attempt(results, refusal, failure, said.getvalue())
+  return Attempt(results, refusal, failure, log.read_text(errors="replace"))
+
+
+@contextlib.contextmanager
+def written_to(log: pathlib.Path) -> Iterator[None]:
+  """Sends what is written to a file, by native code as well."""
+  streams = (sys.stdout, sys.stderr)
+  for stream in streams:
+    stream.flush()
+  kept = [os.dup(number) for number in (1, 2)]
+  file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND)
+  try:
+    for number in (1, 2):
+      os.dup2(file, number)
+    yield
+  finally:
+    for stream in streams:
+      stream.flush()
+    for number, before in enumerate(kept, 1):
+      os.dup2(before, number)
+    for one in (file, *kept):
+      os.close(one)
+
+
+def with_traces(outcome: Outcome, root: pathlib.Path) -> Outcome:
+  """Returns what became of a fault, where one left a trace: `TRACEBACK`.
+
+  Args:
+    outcome: as the fault itself judged.
+    root: where all that it ran has left what it wrote, in files ".err"; they
+      are removed.
+  """
+  found = {p: p.read_text(errors="replace") for p in root.glob("*.err")}
+  for path, text in found.items():
+    path.unlink()
+    place = min((text.find(t) for t in _TRACES if t in text), default=-1)
+    if place >= 0:
+      said = f"{outcome.kind}, but {text[place:][:500]}"
+      outcome = Outcome(TRACEBACK, f"{outcome.said}: {said}")
+  return outcome
 
 
 def compare(

@@ -2,11 +2,12 @@
 
   python -m experiments.fault_suite --publish=docs/results
 
-241 faults of eleven kinds, seeded; three minutes of two cores, or one with
+286 faults of eleven kinds, seeded; three minutes of two idle cores, or one with
 ``--smoke`` (two of each kind). Each ends in one clear line, or with the
 bits of the run that nothing happened to; expected: none is silent (other
-numbers without a word), none is lost (a traceback, a hang, good work that is
-gone). ``--workdir`` gets trust.md and trust.json.
+numbers without a word), none is lost (a hang, another error, good work that is
+gone), and none leaves a traceback, not even beside a right result.
+``--workdir`` gets trust.md and trust.json.
 """
 
 import collections
@@ -38,7 +39,8 @@ FLAGS = flags.FLAGS
 
 # Processes first: they are forks, which a device that has begun would break.
 KINDS = {**fault_commands.KINDS, **fault_files.KINDS}
-_COLUMNS = (runs.REFUSED, runs.RECOVERED, runs.SILENT, runs.LOST)
+_BAD = (runs.SILENT, runs.LOST, runs.TRACEBACK)
+_COLUMNS = (runs.REFUSED, runs.RECOVERED, *_BAD)
 _SMOKE = 2
 _ROOT = re.compile(r"\S*/faults-\w+")
 
@@ -48,8 +50,9 @@ What becomes of a small run (an MLP of two seeds on the digits), and of its
 files, when something goes wrong. *Refused*: one clear line, exit code 2, and
 nothing else is touched. *Recovered*: the same command ends with the bits and
 the result of the run that nothing happened to; records of metrics.jsonl that a
-damage took are said. *Silent*: other numbers without a word. *Lost*: a
-traceback, a hang, or good work that is gone."""
+damage took are said. *Silent*: other numbers without a word. *Lost*: a hang,
+another error, or good work that is gone. *Traceback*: one was written, by
+Python or by native code, however the fault ended."""
 _NOTES = """Processes are forks of one that has imported the packages and done
 nothing else. What each fault said is in trust.json.
 """
@@ -64,9 +67,10 @@ def main(argv: list[str]) -> None:
     seconds = time.monotonic() - began
     for folder in filter(None, (out, FLAGS.publish)):
       write(pathlib.Path(folder), found, FLAGS.fault_seed, seconds)
-  bad = [o for one in found.values() for o in one if o.kind in _COLUMNS[2:]]
+  bad = [o for one in found.values() for o in one if o.kind in _BAD]
   if bad:
-    sys.exit(f"{len(bad)} faults are silent or lost; the first: {bad[0].said}")
+    words = f"{len(bad)} faults are silent, lost or leave a traceback"
+    sys.exit(f"{words}; the first: {bad[0].said}")
 
 
 def run(seed: int, smoke: bool) -> dict[str, list[runs.Outcome]]:
@@ -82,8 +86,9 @@ def run(seed: int, smoke: bool) -> dict[str, list[runs.Outcome]]:
     for kind, number in tqdm.tqdm(todo, unit="fault", dynamic_ncols=True):
       rng = np.random.default_rng([seed, list(KINDS).index(kind), number])
       outcome = KINDS[kind][0](place, rng, number)
+      outcome = runs.with_traces(outcome, place.root)
       found.setdefault(kind, []).append(outcome)
-      if outcome.kind in _COLUMNS[2:]:
+      if outcome.kind in _BAD:
         tqdm.tqdm.write(f"{kind} {number}: {outcome.kind}: {outcome.said}")
       for copy in place.root.glob(f"*-{number}"):
         if copy.is_dir():
@@ -186,7 +191,7 @@ def page(
   ]
   header = ("fault", "done to", "tried", "refused with one line")
   table = tables.text(
-    (*header, "recovered to the same bits", "silent", "lost"),
+    (*header, "recovered to the same bits", *_BAD),
     [*lines, ["all", "", *_numbers(total)]],
   )
   versions = facts["versions"]

@@ -9,6 +9,7 @@ have one `program_key` train side by side in one program, a
 import json
 import pathlib
 import shutil
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,6 +22,7 @@ from experiments import models
 from experiments.run import config as config_lib
 from experiments.run import predictions
 from experiments.run import runner
+from experiments.run import setup as setup_lib
 from experiments.run import snapshots
 from experiments.run import workdirs
 from kdropout_jax.training import files
@@ -254,11 +256,20 @@ def _train(
   name = config_lib.digest(runner.identity_of(todo))
   pack_folder = folder / "packs" / name
 
+  began = time.monotonic()
+
+  def said(*args: Any) -> setup_lib.Setup:
+    found = (make or setup_lib.make)(*args)
+    if not any(found.program.num_traces().values()):
+      bar.set_postfix_str(f"compiling {todo[0].model} for {len(todo)}")
+    return found
+
   def show(done: int, state: Any, since_log: Any) -> None:
     del state, since_log
     bar.set_postfix_str(f"{len(todo)} at step {done:,}")
 
   def hooks(run_: runner.Run) -> list[loop.Hook]:
+    bar.set_postfix_str(f"compiled in {time.monotonic() - began:.0f} s")
     tenth = max(1, run_.setup.num_steps // 10)
     return [predictions.hook(run_), loop.Hook(show, every=tenth)]
 
@@ -267,7 +278,7 @@ def _train(
     pack_folder,
     data_dir=data_dir,
     hooks=hooks,
-    make=make,
+    make=said,
     progress=False,
     save_after=_SAVE_AFTER,
   )

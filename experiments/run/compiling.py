@@ -16,8 +16,9 @@ def stage(
   what: str, model: str, setup: setup_lib.Setup, shown: bool
 ) -> contextlib.AbstractContextManager[None]:
   """Returns a context that says what is compiled, where that is new."""
-  kind = "evaluate" if what == "evaluation" else "run"
-  is_new = not setup.program.num_traces()[kind] and setup.feed is None
+  trains = "run" if setup.feed is None else "step"
+  kind = "evaluate" if what == "evaluation" else trains
+  is_new = not setup.program.num_traces()[kind]
   count = setup.members.num_members
   members = f", {count} members" if count > 1 else ""
   words = f"compiling the {what} of {model}{members}"
@@ -29,16 +30,13 @@ def training(
 ) -> state_lib.TrainState:
   """Returns the same state, with the training compiled for it.
 
-  By a dispatch of no steps: where dispatches are cut changes no bit. Streamed
-  steps and those of several processes are compiled by the first of them.
+  By a dispatch of no steps: where dispatches are cut changes no bit.
 
   Args:
     setup: of the run.
     state: the members' states, given away.
     start: steps that are done.
   """
-  if not _is_here_alone(setup):
-    return state
   state, sums = setup.program.run(
     state, setup.members, setup.arrays(), start, 0
   )
@@ -46,14 +44,30 @@ def training(
   return state
 
 
+def streamed(setup: setup_lib.Setup, state: state_lib.TrainState) -> bool:
+  """Compiles the training of streamed examples, by a step like none of theirs.
+
+  A step cannot be of no rows, so the state is spent, and made again.
+
+  Args:
+    setup: of the run, which streams.
+    state: the members' states.
+
+  Returns:
+    Whether the state is spent: it was not compiled before, and this streams.
+  """
+  if setup.feed is None or setup.program.num_traces()["step"]:
+    return False
+  jax.block_until_ready(setup.feed.try_step(state))
+  return True
+
+
 def evaluation(setup: setup_lib.Setup, state: state_lib.TrainState) -> None:
   """Compiles the evaluation, on one example."""
-  if _is_here_alone(setup):
-    first, _ = next(iter(setup.splits.values()))
-    setup.program.evaluate(
-      state, setup.arrays(), first, first + 1, members=setup.members
-    )
-
-
-def _is_here_alone(setup: setup_lib.Setup) -> bool:
-  return setup.feed is None and jax.process_count() == 1
+  if setup.feed is not None:
+    setup.feed.try_evaluation(state)
+    return
+  first, _ = next(iter(setup.splits.values()))
+  setup.program.evaluate(
+    state, setup.arrays(), first, first + 1, members=setup.members
+  )

@@ -23,6 +23,7 @@ from experiments.run import methods
 from experiments.run import presets
 from experiments.run import processes
 from experiments.run import start
+from experiments.run import stopping
 from kdropout_jax import UnsupportedError
 from kdropout_jax.training import loop
 
@@ -204,6 +205,7 @@ def join_processes() -> None:
   except RuntimeError as error:
     address = values["coordinator_address"]
     raise ValueError(f"could not join {address}: {error}") from error
+  stopping.stops.listen(is_first=values["process_id"] == 0)
 
 
 def check_processes(
@@ -292,15 +294,13 @@ def _ended_as_interrupted() -> Iterator[None]:
   if threading.current_thread() is not threading.main_thread():
     yield
     return
-
-  def interrupt(signum, frame):
-    raise KeyboardInterrupt
-
-  before = signal.signal(signal.SIGTERM, interrupt)
+  numbers = (signal.SIGINT, signal.SIGTERM)
+  before = [signal.signal(number, stopping.interrupt) for number in numbers]
   try:
     yield
   finally:
-    signal.signal(signal.SIGTERM, before)
+    for number, handler in zip(numbers, before):
+      signal.signal(number, handler)
 
 
 def _is_of_memory(error: Exception) -> bool:
@@ -337,6 +337,7 @@ def _show_in_help(own: flags.FlagValues | None) -> None:
 
 
 def _fail(message: str, code: int) -> int:
+  stopping.stops.said()
   print(message, file=sys.stderr)
   return code
 

@@ -17,7 +17,9 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+from experiments.run import stopping
 from experiments.run import workdirs
+from kdropout_jax.training import loop
 
 _T = TypeVar("_T")
 
@@ -40,7 +42,8 @@ def joining(address: str, seconds: float | None = None) -> Iterator[None]:
   timer.daemon = True
   timer.start()
   try:
-    yield
+    with stopping.stops.joining():
+      yield
   finally:
     timer.cancel()
 
@@ -66,6 +69,38 @@ def any_of(flag: bool) -> bool:
   if jax.process_count() == 1:
     return flag
   return bool(_gather(np.array([flag], np.int32)).any())
+
+
+def should_stop(asked: bool) -> bool:
+  """Returns whether all stop here, as one of them was asked to; all ask.
+
+  Args:
+    asked: whether this process was, where it is the only one.
+  """
+  if jax.process_count() == 1:
+    return asked
+  return any_of(stopping.stops.is_asked())
+
+
+def go_on() -> None:
+  """Ends all processes where one was asked to stop; all must ask.
+
+  Raises:
+    KeyboardInterrupt: in every process.
+  """
+  if should_stop(False):
+    raise KeyboardInterrupt
+
+
+@contextlib.contextmanager
+def training() -> Iterator[Callable[[], bool]]:
+  """Gives a function that says whether this process was asked to stop."""
+  if jax.process_count() == 1:
+    with loop.stop_on_signals() as found:
+      yield found
+    return
+  with stopping.stops.doing("training"):
+    yield stopping.stops.is_asked
 
 
 def check_alike(identity: dict[str, Any]) -> None:
@@ -94,16 +129,34 @@ def together(fn: Callable[[], _T]) -> _T:
 
   Raises:
     ValueError: it failed in another process, which says why.
+    KeyboardInterrupt: a process was asked to stop.
     Exception: what it raised here.
   """
   try:
-    result = fn()
+    with stopping.stops.doing("preparing"):
+      result = fn()
   except Exception:
-    any_of(True)
+    _tell(_REFUSED)
     raise
-  if any_of(False):
+  except KeyboardInterrupt:
+    _tell(_STOPPED)
+    raise
+  found = _tell(_STOPPED if stopping.stops.is_asked() else _GOES_ON)
+  if found == _STOPPED:
+    raise KeyboardInterrupt
+  if found == _REFUSED:
     raise ValueError("another process was refused, and says why: none trains")
   return result
+
+
+_GOES_ON, _REFUSED, _STOPPED = 0, 1, 2
+
+
+def _tell(what: int) -> int:
+  """Tells the others what becomes of this one; returns the worst of all."""
+  if jax.process_count() == 1:
+    return what
+  return int(_gather(np.array([what], np.int32)).max())
 
 
 def end_alone(error: Exception) -> None:
@@ -113,6 +166,8 @@ def end_alone(error: Exception) -> None:
   """
   if jax.process_count() == 1:
     return
+  if stopping.stops.is_asked():  # Together, but not all could wait.
+    stopping.end()
   reason = str(error).strip().splitlines()[0]
   print(
     "another process of the run was lost; the same commands continue from the"

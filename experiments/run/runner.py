@@ -206,10 +206,13 @@ class Run:
     model = self.configs[0].model
     with compiling.stage("training", model, setup, progress):
       state, start, since_log = self._restore(checkpoints)
-      if self.configs[0].subnet_training == "masked":
+      if compiling.streamed(setup, state):
+        state, start, since_log = self._restore(checkpoints)
+      if setup.feed is None and self.configs[0].subnet_training == "masked":
         state = compiling.training(setup, state, start)
     with compiling.stage("evaluation", model, setup, progress):
       compiling.evaluation(setup, state)
+    processes.go_on()
     self._say_what_moved(start)
     writers = logs.open_writers(self.folder, start, self._eval_every())
     save = saving.Save(checkpoints)
@@ -218,7 +221,7 @@ class Run:
       progress_lib.Bar(
         setup.num_steps, start, self.examples_per_step, description, progress
       ) as bar,
-      loop.stop_on_signals() as should_stop,
+      processes.training() as should_stop,
     ):
       state = loop.fit(
         self._run_steps,
@@ -236,7 +239,7 @@ class Run:
         ],
         on_progress=bar.advance,
         should_stop=should_stop,
-        agree=processes.any_of,
+        agree=processes.should_stop,
         on_stop=save,
         max_dispatch=self._max_dispatch(),
       )

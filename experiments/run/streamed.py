@@ -53,6 +53,32 @@ class Feed:
     one = self.sources["train"][0]["x"]
     return jax.tree.map(lambda x: np.asarray(x)[None], one)
 
+  def try_step(self, state: state_lib.TrainState) -> task_lib.Sums:
+    """Trains a step on copies of one example, which compiles; spends `state`.
+
+    Args:
+      state: the members' states, given away.
+    """
+    batch = self._copies(self.program.task.batch_size)
+    return self.program.step(state, self.members, batch, 0)[1]
+
+  def try_evaluation(self, state: state_lib.TrainState) -> None:
+    """Evaluates one example, in a chunk of the usual size, which compiles.
+
+    Args:
+      state: the members' states.
+    """
+    devices = self.program.devices
+    data = devices.replicate(self._copies(_EVAL_ROWS * devices.count))
+    self.program.evaluate(state, data, 0, 1, members=self.members)
+
+  def _copies(self, count: int) -> task_lib.Data:
+    """Returns a batch of one example over and over."""
+    one = self.sources["train"][0]
+    return _as_data(
+      jax.tree.map(lambda x: np.repeat(np.asarray(x)[None], count, 0), one)
+    )
+
   def run(
     self, state: state_lib.TrainState, start: int, count: int
   ) -> tuple[state_lib.TrainState, task_lib.Sums]:

@@ -132,6 +132,8 @@ def check_alike(
 
   >>> check_alike({"w": jnp.zeros(2)}, {"w": jnp.ones(2)})
   """
+  if not isinstance(names, tuple) or [type(n) for n in names] != [str, str]:
+    raise ValueError(f"names must be two texts, got {_checks.shown(names)}")
   first, second = names
   _checks.check_tree(first, start)
   _checks.check_tree(second, end)

@@ -119,7 +119,7 @@ def fraction_left(
   leaves = [m for m in jax.tree.leaves(masks) if prunable(m)]
   _check_some(leaves, "masks")
   kept = jnp.stack([jnp.sum(m, dtype=jnp.int32) for m in leaves])
-  return jnp.sum(kept) / sum(m.size for m in leaves)
+  return jnp.sum(kept) / sum(jnp.size(m) for m in leaves)
 
 
 def magnitude_masks(
@@ -211,6 +211,8 @@ def find_tickets(
   """
   _checks.check_callable("train", train)
   _checks.check_arrays("rewind_to", rewind_to)
+  if any(leaf.size == 0 for leaf in jax.tree.leaves(rewind_to)):
+    raise ValueError("rewind_to must be a tree of arrays with weights in them")
   _checks.check_option("scope", scope, Scope)
   _checks.check_callable("prunable", prunable)
   if not isinstance(fractions, (list, tuple, np.ndarray)):

@@ -64,6 +64,9 @@ def subnet_ids(
     _checks.check_scalar(name, getattr(schedule, name, 0))
   _checks.check_rows("batch_size", batch_size)
   step = check_step(step)
+  if layer is not None:
+    if not isinstance(layer, (int, np.integer)) or isinstance(layer, bool):
+      _checks.check_array("layer", layer, "", "integer")
   if not config.is_built_in(schedule):
     own_key = _keys.as_threefry(key)
     return custom.own_ids(schedule, step, own_key, batch_size, layer)
@@ -290,8 +293,6 @@ def _draw_key(key: Key, schedule, layer) -> Key:
     return key
   if layer is None:
     raise custom.needs_layer()
-  if not isinstance(layer, (int, np.integer)) or isinstance(layer, bool):
-    _checks.check_array("layer", layer, "", "integer")
   return jax.random.fold_in(key, layer)
 
 

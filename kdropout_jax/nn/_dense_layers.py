@@ -80,6 +80,12 @@ class RowRule:
     return jnp.where(_shardings.like(keep, x), x, jnp.zeros_like(x))
 
 
+def check_features(features, use_bias, name: str = "features") -> None:
+  """Raises a ValueError for a number of features, or a flag, that is none."""
+  _checks.check_int32(name, features)
+  _checks.check_flag("use_bias", use_bias)
+
+
 def masked_dense(
   module,
   x: Float[Array, "B ... I"],
@@ -152,6 +158,8 @@ class DropConnect:
   def __post_init__(self):
     _checks.check_option("inference", self.inference, Inference)
     _checks.check_positive("num_samples", self.num_samples)
+    if self.activation is not None:
+      _checks.check_callable("activation", self.activation)
     if self.inference == "mean":
       return
     if self.activation is None:

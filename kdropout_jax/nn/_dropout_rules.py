@@ -282,8 +282,15 @@ def make(
   Raises:
     ValueError: a wrong setting.
   """
+  _checks.check_axes("broadcast_dims", broadcast_dims)
   found = pattern_for(patterns.check_rate(rate), pattern, path)
   return DropoutRule(found, tuple(broadcast_dims), **settings)
+
+
+def check_fields(module) -> None:
+  """Raises a ValueError for fields that say when and by which key to drop."""
+  _checks.check_switch("deterministic", module.deterministic)
+  _checks.check_text("rng_collection", module.rng_collection)
 
 
 def check_pattern(pattern: PatternLike | None) -> PatternLike:

@@ -7,6 +7,7 @@ from typing import Any
 from flax import linen as nn
 from jaxtyping import Array, Int
 
+from kdropout_jax import _checks
 from kdropout_jax import config
 from kdropout_jax._types import Ids
 from kdropout_jax._types import Key
@@ -71,6 +72,8 @@ def apply(
   True
   """
   _subnet_visitor.refuse("kd.linen.apply")
+  _checks.check_type("model", model, nn.Module, "a linen module")
+  _linen_streams.check_variables(variables)
   interceptor = interception.ScheduleInterceptor(
     schedule,
     step,

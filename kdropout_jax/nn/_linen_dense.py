@@ -67,6 +67,7 @@ class MaskedDense(nn.Dense):
       ValueError: masks that do not fit.
       UnsupportedError: the named implementation cannot do this here.
     """
+    _dense_layers.check_features(self.features, self.use_bias)
     own = (self.precision, self.dot_general, self.dot_general_cls)
     return _dense_layers.masked_dense(
       self,
@@ -143,6 +144,8 @@ class DropConnectDense(nn.Module):
     assignment: Int[Array, "B"] | None = None,
   ) -> Float[Array, "B ... O"]:
     """Applies the layer to the last axis of `inputs`; see `Dropout`."""
+    _dense_layers.check_features(self.features, self.use_bias)
+    _dropout_rules.check_fields(self)
     deterministic = nn.merge_param(
       "deterministic", self.deterministic, deterministic
     )

@@ -167,6 +167,7 @@ def make_rule(
   module, broadcast_dims: Sequence[int] = ()
 ) -> _dropout_rules.DropoutRule:
   """Builds the rule of a module from its fields."""
+  _dropout_rules.check_fields(module)
   return _dropout_rules.make(
     module.rate,
     module.pattern,

@@ -14,6 +14,7 @@ import jax
 from flax import linen as nn
 from flax.core import scope as flax_scope
 
+from kdropout_jax import _checks
 from kdropout_jax._types import Key
 from kdropout_jax.nn import _paired_keys
 
@@ -81,6 +82,17 @@ def is_lifted_root(module: nn.Module) -> bool:
     for name, count in root_of(module).rng_counters.items()
     if isinstance(name, str)
   )
+
+
+def check_variables(variables) -> None:
+  """Raises a ValueError unless `variables` is ``{collection: {name: ...}}``."""
+  _checks.check_type("variables", variables, Mapping, "a dict of collections")
+  for collection, held in variables.items():
+    if not isinstance(collection, str) or not isinstance(held, Mapping):
+      raise ValueError(
+        "variables must be a dict of collections, got"
+        f" {_checks.shown(held)} for {collection!r}"
+      )
 
 
 def as_rngs(rngs) -> dict[str, Key]:

@@ -51,6 +51,7 @@ class MaskedDense(nnx.Linear):
     batch_size: int | None = None,
     **linear,
   ):
+    _check_features(in_features, out_features, linear)
     super().__init__(in_features, out_features, **linear)
     self.activation = activation
     self.implementation = implementation
@@ -137,12 +138,14 @@ class DropConnectDense(nnx.Module):
     rngs: nnx.Rngs,
     **linear: Any,
   ):
+    _check_features(in_features, out_features, linear)
     parameters = nnx.Linear(in_features, out_features, rngs=rngs, **linear)
     self.kernel, self.bias = parameters.kernel, parameters.bias
     self.promote_dtype = parameters.promote_dtype
     self.dtype = parameters.dtype
     self.deterministic = deterministic
     self.rng_collection = rng_collection
+    _dropout_rules.check_fields(self)
     rule = _dropout_rules.make(
       rate,
       pattern,
@@ -183,6 +186,12 @@ class DropConnectDense(nnx.Module):
     """
     if deterministic is not None:
       self.deterministic = deterministic
+
+
+def _check_features(in_features, out_features, linear) -> None:
+  use_bias = linear.get("use_bias", True)
+  _dense_layers.check_features(in_features, use_bias, "in_features")
+  _dense_layers.check_features(out_features, use_bias, "out_features")
 
 
 def _operands(module, inputs) -> tuple[Array, Array, Array | None]:

@@ -11,6 +11,7 @@ import jax
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
+from kdropout_jax import _checks
 from kdropout_jax import _keys
 from kdropout_jax import blocks
 from kdropout_jax import functional
@@ -75,10 +76,12 @@ class Dropout(nnx.Module):
     batch_size: int | None = None,
     rngs: nnx.Rngs | nnx.RngStream | None = None,
   ):
+    _checks.check_axes("broadcast_dims", broadcast_dims)
     self.rate = rate
     self.broadcast_dims = tuple(broadcast_dims)
     self.deterministic = deterministic
     self.rng_collection = rng_collection
+    _dropout_rules.check_fields(self)
     self.rule = _dropout_rules.make(
       rate,
       pattern,

@@ -97,6 +97,7 @@ def retrofit(
   if key.ndim:
     raise ValueError(f"key must be a single key, got shape {key.shape}")
   pattern = _dropout_rules.check_pattern(pattern)
+  _checks.check_text("name", name)
   offset = _row_offsets.Offset(batch_size, first_row, axis_name)
 
   def scheduled(path: str, dropout: nnx.Dropout, shape) -> ScheduledDropout:
@@ -146,12 +147,9 @@ def set_step(
   >>> bool((call(0) == call(1)).all())
   False
   """
-  if isinstance(step, (int, np.integer)) and not isinstance(step, bool):
-    if step < 0:
-      raise ValueError(f"step must be >= 0, got {step}")
+  _checks.check_count_of("step", step)
+  if isinstance(step, (int, np.integer)):
     step = np.uint32(int(step) % 2**32)
-  if jnp.ndim(step) or not jnp.issubdtype(jnp.result_type(step), jnp.integer):
-    raise ValueError(f"step must be an integer, got {step!r}")
   _nnx_forgotten.was_set()
   dropouts = _scheduled(model)
   for dropout in dropouts:

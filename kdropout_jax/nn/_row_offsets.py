@@ -66,11 +66,9 @@ def _at_least_one(rows):
 
 def check_first_row(first_row) -> None:
   """Raises a ValueError unless `first_row` is an integer >= 0."""
-  is_integer = jnp.issubdtype(jnp.result_type(first_row), jnp.integer)
-  if isinstance(first_row, bool) or not is_integer or jnp.ndim(first_row):
-    raise ValueError(f"first_row must be an integer, got {first_row!r}")
-  if _checks.is_concrete(first_row) and int(first_row) < 0:
-    raise ValueError(f"first_row must be >= 0, got {first_row}")
+  _checks.check_count_of("first_row", first_row)
+  if _checks.is_concrete(first_row) and not 0 <= int(first_row) < 2**31:
+    raise ValueError(f"first_row must be in [0, 2**31), got {first_row}")
 
 
 def check_one_device() -> None:

@@ -2,6 +2,7 @@
 
 import jax.numpy as jnp
 
+from kdropout_jax import _checks
 from kdropout_jax import _keys
 from kdropout_jax import blocks
 from kdropout_jax import config
@@ -13,7 +14,7 @@ STREAM = _keys.SUBNETS
 
 def check_subnets(subnets) -> Ids:
   """Returns subnet ids as an array, or raises a ValueError: integers [T]."""
-  subnets = jnp.asarray(subnets)
+  subnets = _checks.as_array("subnets", subnets)
   if subnets.ndim != 1 or not jnp.issubdtype(subnets.dtype, jnp.integer):
     raise ValueError(
       "subnets must be the ids of this step's subnets, integers [T] from"

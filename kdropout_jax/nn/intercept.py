@@ -76,6 +76,7 @@ class ScheduleInterceptor:
     other_readers="per_step",
     subnets=None,
   ):
+    _checks.check_count_of("step", step)
     _checks.check_option("other_readers", other_readers, OtherReaders)
     self.key = _keys.as_threefry(key)
     if self.key.ndim:

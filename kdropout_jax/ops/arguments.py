@@ -121,13 +121,18 @@ def _vary(a, axes: tuple[str, ...]):
   return jax.lax.pcast(a, axes, to="varying")
 
 
+_PRECISIONS = (
+  *(str, tuple, jax.lax.Precision),
+  *(jax.lax.DotAlgorithm, jax.lax.DotAlgorithmPreset),
+)
+
+
 def check_precision(precision, out_dtype) -> None:
   """Raises a ValueError for what `jnp.matmul` would not take either."""
-  if out_dtype is not None and not jnp.issubdtype(out_dtype, jnp.floating):
-    raise ValueError(
-      "preferred_element_type must be floating point, got"
-      f" {jnp.dtype(out_dtype)}"
-    )
+  if out_dtype is not None:
+    _checks.check_dtype("preferred_element_type", out_dtype, "floating")
+  if precision is not None:
+    _checks.check_type("precision", precision, _PRECISIONS, "one of JAX's")
   if isinstance(precision, str):
     try:
       jax.lax.Precision(precision)

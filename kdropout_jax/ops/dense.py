@@ -153,7 +153,10 @@ def epilogue(
 
 def check_activation(activation: str | None) -> None:
   """Raises a ValueError unless `activation` is "relu" or None."""
-  if activation not in (None, *get_args(Activation)):
+  is_text = isinstance(activation, str)
+  if activation is not None and not (
+    is_text and activation in get_args(Activation)
+  ):
     raise ValueError(f"activation must be 'relu' or None, got {activation!r}")
 
 

@@ -88,9 +88,10 @@ def plan(problem: problems.Problem, implementation: str) -> Plan:
     UnsupportedError: the named implementation cannot serve this problem. Only
       "auto" falls back.
   """
-  if implementation == "auto":
+  if isinstance(implementation, str) and implementation == "auto":
     return _auto_plan(problem)
-  if implementation not in IMPLEMENTATIONS:
+  is_text = isinstance(implementation, str)
+  if not is_text or implementation not in IMPLEMENTATIONS:
     raise ValueError(
       "implementation must be 'auto' or one of"
       f" {', '.join(map(repr, IMPLEMENTATIONS))}, got {implementation!r}"

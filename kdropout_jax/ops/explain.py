@@ -61,6 +61,7 @@ def explain(
       f"platform must be one of {', '.join(map(repr, dispatch.PLATFORMS))},"
       f" got {platform!r}"
     )
+  _checks.check_dtype("dtype", dtype, "floating")
   x, w = (jax.ShapeDtypeStruct(s, dtype) for s in (x_shape, w_shape))
   arguments.check_operands(x, w, None)
   problem = arguments.describe(x, w, *arguments.masks(x, w, in_mask, out_mask))

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from kdropout_jax import _checks
@@ -48,6 +49,13 @@ class Exchange:
     mean: the mean over all devices.
     mean_of_subnet: the mean over the devices of one subnet.
     gather: from [num_local, ...] to [P, ...].
+
+  Raises:
+    ValueError: a count that is none, or a function that is none.
+
+  >>> import kdropout_jax as kd
+  >>> kd.subnets.Exchange(num_subnets=2, num_local=2).first
+  0
   """
 
   num_subnets: int
@@ -56,6 +64,26 @@ class Exchange:
   mean: Callable[[Any], Any] = lambda tree: tree
   mean_of_subnet: Callable[[Any], Any] = lambda tree: tree
   gather: Callable[[Any], Any] = lambda tree: tree
+
+  def __post_init__(self):
+    _checks.check_int32("num_subnets", self.num_subnets)
+    _checks.check_int32("num_local", self.num_local)
+    if self.num_local > self.num_subnets:
+      raise ValueError(
+        f"num_local must be <= num_subnets={self.num_subnets}, got"
+        f" {self.num_local}"
+      )
+    if isinstance(self.first, (int, np.integer)):
+      _checks.check_integer("first", int(self.first), 0)
+      if self.first > self.num_subnets - self.num_local:
+        raise ValueError(
+          f"first must be <= {self.num_subnets - self.num_local}, so that"
+          f" num_local={self.num_local} subnets follow, got {self.first}"
+        )
+    else:
+      _checks.check_array("first", self.first, "", "integer")
+    for name in ("mean", "mean_of_subnet", "gather"):
+      _checks.check_callable(name, getattr(self, name))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -108,6 +136,9 @@ class DisjointTrainer:
   def __post_init__(self):
     _checks.check_callable("loss_fn", self.loss_fn)
     layouts.check_types(self.optimizer, self.layout)
+    _checks.check_type("exchange", self.exchange, Exchange, "an Exchange")
+    if self.sizes is not None:
+      _checks.check_type("sizes", self.sizes, Mapping, "{layer: units} or None")
     for name, options in (
       ("dropped_weights", window_lib.DroppedWeights),
       ("shared_parameters", SharedParameters),
@@ -124,9 +155,14 @@ class DisjointTrainer:
       opt_state: full optimizer state.
       masks: {layer: `Masks` of all P subnets}, whose ids are one whole group.
 
+    Returns:
+      The window, before its first step.
+
     Raises:
+      ValueError: parameters, or masks, that are none of the layout's.
       UnsupportedError: a layer whose subnets may share units.
     """
+    layouts.check_params(params, self.layout)
     check_disjoint(masks, self.exchange.num_subnets)
     tables = indexing.make_tables(masks, self.sizes)
     count = self.exchange.num_local
@@ -153,7 +189,17 @@ class DisjointTrainer:
 
     Returns:
       The window; this device's losses and what came beside, [num_local, R].
+
+    Raises:
+      ValueError: no window of `begin`, or rows that are none of its subnets'.
     """
+    _check_window(window)
+    for array in jax.tree.leaves(rows):
+      if jnp.ndim(array) < 2 or jnp.shape(array)[0] != self.exchange.num_local:
+        raise ValueError(
+          f"rows must be arrays [{self.exchange.num_local}, R, ...], got"
+          f" {_checks.shown(array)}"
+        )
     mapped = self._mapped(window.params, window.tables)
 
     def total(small):
@@ -182,7 +228,18 @@ class DisjointTrainer:
     return window, values
 
   def end(self, window: DisjointWindow) -> tuple[Any, Any]:
-    """Returns full parameters and state, the same on every device."""
+    """Returns full parameters and state, the same on every device.
+
+    Args:
+      window: the window, after its last step.
+
+    Returns:
+      (parameters, optimizer state).
+
+    Raises:
+      ValueError: no window of `begin`.
+    """
+    _check_window(window)
     full = window.params, window.opt_state
     if self.dropped_weights == "caught_up":
       full = replay.catch_up(
@@ -260,6 +317,7 @@ def check_disjoint(masks: Mapping[str, blocks.Masks], num_subnets: int) -> None:
     num_subnets: P, of the whole group.
 
   Raises:
+    ValueError: something else than masks, or no count.
     UnsupportedError: a pattern without ``partition=True``, or parts that are
       not P.
 
@@ -269,6 +327,8 @@ def check_disjoint(masks: Mapping[str, blocks.Masks], num_subnets: int) -> None:
   >>> masks = kd.subnet_masks(jax.random.key(0), ids, 8, halves)
   >>> kd.subnets.check_disjoint({"hidden": masks}, 2)
   """
+  blocks.check_layers(masks)
+  _checks.check_int32("num_subnets", num_subnets)
   for layer, mask in masks.items():
     design = mask.design
     if design is None or design.size != design.parts:
@@ -282,3 +342,7 @@ def check_disjoint(masks: Mapping[str, blocks.Masks], num_subnets: int) -> None:
         f" {num_subnets} train side by side: the rate of every layer must be"
         f" 1 - 1/{num_subnets}"
       )
+
+
+def _check_window(window) -> None:
+  _checks.check_type("window", window, DisjointWindow, "a DisjointWindow")

@@ -41,7 +41,14 @@ tens of members."""
 
 
 def run_steps_for(platform: str) -> Callable[..., Any]:
-  """Returns what trains steps on devices of `platform`."""
+  """Returns what trains steps on devices of `platform`.
+
+  Args:
+    platform: "cpu", "gpu" or "tpu".
+
+  >>> run_steps_for("cpu") is step_lib.run_steps
+  True
+  """
   return step_lib.run_steps if platform == "cpu" else run_steps
 
 
@@ -57,6 +64,17 @@ def run_steps(
 
   The same masks, and one program for every length: chunks begin where the
   dispatch does, and the last one samples more than it trains.
+
+  Args:
+    worker: the member, on its device.
+    state: after `start` steps.
+    start: steps that are done.
+    count: steps to train.
+    data: examples; training ones first.
+    one_step: trains one step; see `step.run_steps`.
+
+  Returns:
+    The state after them; the sums over them.
   """
   size = chunk_steps(worker, state, data)
   if size < 2:
@@ -94,6 +112,11 @@ def chunk_steps(
 
   Masks cannot leave a model that draws anew at each step, that calls a
   dropout twice or within a lifted transform, or that masks each position.
+
+  Args:
+    worker: the member, on its device.
+    state: a state; its values do not matter.
+    data: examples; their values do not matter.
   """
   if worker.member.schedule is None:
     return 0

@@ -35,7 +35,12 @@ class Batches:
   def read(
     self, step: Int[Array, ""], order: Int[Array, "steps rows"]
   ) -> tuple[task_lib.Data, Int[Array, "steps rows"]]:
-    """Returns the rows of `step`, and the order of its epoch to go on with."""
+    """Returns the rows of `step`, and the order of its epoch to go on with.
+
+    Args:
+      step: number of the step; may be traced.
+      order: what the step before gave, or `no_order`.
+    """
     per_epoch = self.worker.task.steps_per_epoch
     is_new = (step % per_epoch == 0) | (step == self.start)
     order = jax.lax.cond(

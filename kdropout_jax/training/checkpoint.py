@@ -7,12 +7,13 @@ restoring; a checkpoint that fails is set aside, that is said, and the one
 before it is used.
 """
 
+import asyncio
 import dataclasses
 import logging
 import os
 import pathlib
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -76,6 +77,15 @@ class Checkpoints:
 
   Raises:
     ValueError: `keep` is less than 2, or JSON cannot hold `run`.
+
+  >>> import tempfile
+  >>> checkpoints = Checkpoints(tempfile.mkdtemp(), run={"seed": 0})
+  >>> checkpoints.save(3, {"w": np.ones(2)}, {"loss": 0.5})
+  True
+  >>> restored = checkpoints.restore({"w": np.zeros(2)})
+  >>> restored.step, restored.tree["w"].tolist(), restored.extra
+  (3, [1.0, 1.0], {'loss': 0.5})
+  >>> checkpoints.close()
   """
 
   def __init__(
@@ -96,6 +106,11 @@ class Checkpoints:
     A state with a value that is not finite is not saved: the last good
     checkpoint stays the newest.
 
+    Args:
+      step: steps that are done.
+      tree: arrays, as the next `restore` is to give them back.
+      extra: small facts beside them, which JSON can hold.
+
     Returns:
       Whether it was saved.
     """
@@ -106,7 +121,7 @@ class Checkpoints:
       return False
     extra = dict(extra or {})
     items = ocp.args.Composite(
-      state=ocp.args.StandardSave(_nested(tree)),
+      state=ocp.args.PyTreeSave(_nested(tree)),
       digest=ocp.args.JsonSave(
         {
           "step": step,
@@ -127,6 +142,9 @@ class Checkpoints:
 
     Args:
       like: a tree of arrays or shapes with the structure that was saved.
+
+    Returns:
+      It, or None.
 
     Raises:
       DamagedCheckpoints: there are some, and each of them is damaged.
@@ -156,7 +174,17 @@ class Checkpoints:
     options = ocp.CheckpointManagerOptions(
       max_to_keep=self._keep, enable_async_checkpointing=False
     )
-    return ocp.CheckpointManager(self._folder, options=options)
+    types = ocp.type_handlers.create_type_handler_registry(
+      (np.ndarray, _PatientReader()),
+      # Nothing of it is saved; orbax warns where it is not there.
+      (jax.Array, ocp.type_handlers.ArrayHandler()),
+    )
+    handlers = ocp.handlers.create_default_handler_registry(
+      state=ocp.PyTreeCheckpointHandler(type_handler_registry=types)
+    )
+    return ocp.CheckpointManager(
+      self._folder, options=options, handler_registry=handlers
+    )
 
   def _read(self, step: int, like: Any) -> tuple[Any, Mapping[str, Any]]:
     saved = self._restore(step, digest=ocp.args.JsonRestore())["digest"]
@@ -168,7 +196,7 @@ class Checkpoints:
     if saved["run"] != self._run:
       raise ValueError("it was saved by another run")
     zeros = jax.tree.map(lambda x: np.zeros(np.shape(x), x.dtype), like)
-    state = ocp.args.StandardRestore(_nested(zeros))
+    state = ocp.args.PyTreeRestore(_nested(zeros))
     read = self._restore(step, state=state)["state"]
     leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(read)]
     tree = jax.tree.unflatten(jax.tree.structure(like), leaves)
@@ -195,6 +223,28 @@ class Checkpoints:
         target = aside / f"{step}.{number}"
       (self._folder / str(step)).rename(target)
     self._manager = self._open()
+
+
+class _PatientReader(ocp.type_handlers.NumpyHandler):
+  """Reads arrays, and fails only when no other read is under way.
+
+  Orbax closes the event loop as soon as one read fails; those that end later
+  find it closed, and each writes a traceback of its own.
+  """
+
+  async def deserialize(
+    self,
+    infos: Sequence[ocp.type_handlers.ParamInfo],
+    args: Sequence[ocp.RestoreArgs] | None = None,
+  ) -> Sequence[np.ndarray]:
+    args = args or [ocp.RestoreArgs()] * len(infos)
+    one = super().deserialize
+    reads = [one([info], [arg]) for info, arg in zip(infos, args, strict=True)]
+    found: list[Any] = await asyncio.gather(*reads, return_exceptions=True)
+    for outcome in found:
+      if isinstance(outcome, BaseException):
+        raise outcome
+    return [array for (array,) in found]
 
 
 def _nested(tree: Any) -> dict[str, Any]:

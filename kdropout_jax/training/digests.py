@@ -17,6 +17,9 @@ __all__ = (
 def sha256(tree: Any) -> str:
   """Returns a digest of all leaves: their paths, dtypes, shapes and bytes.
 
+  Args:
+    tree: arrays with values.
+
   >>> import jax.numpy as jnp
   >>> sha256({"w": jnp.zeros(2)}) == sha256({"w": jnp.zeros(2)})
   True
@@ -28,7 +31,14 @@ def sha256(tree: Any) -> str:
 
 
 def of_leaves(tree: Any) -> dict[str, str]:
-  """Returns {path: digest of dtype, shape and bytes} of every leaf."""
+  """Returns {path: digest of dtype, shape and bytes} of every leaf.
+
+  Args:
+    tree: arrays with values.
+
+  >>> list(of_leaves({"w": np.zeros(2)}))
+  ["['w']"]
+  """
   digests = {}
   for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
     array = np.asarray(leaf)
@@ -40,6 +50,9 @@ def of_leaves(tree: Any) -> dict[str, str]:
 
 def of_json(data: Any) -> str:
   """Returns a digest of data that JSON can hold; the order of keys is none.
+
+  Args:
+    data: dicts, lists, texts and numbers.
 
   Raises:
     ValueError: JSON cannot hold it.

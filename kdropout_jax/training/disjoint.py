@@ -79,7 +79,11 @@ class DisjointSteps:
     return state, _over_devices(sums)
 
   def trainer(self, worker: task_lib.Worker) -> subnets.DisjointTrainer:
-    """Returns what trains the windows of one member on one device."""
+    """Returns what trains the windows of one member on one device.
+
+    Args:
+      worker: the member, on its device.
+    """
     task = worker.task
 
     def losses(params, inputs, labels):

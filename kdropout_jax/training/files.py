@@ -32,6 +32,16 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
 
   Args:
     path: the file; its folder must be there.
+
+  Returns:
+    A context, which gives the name to write to.
+
+  >>> import pathlib, tempfile
+  >>> path = pathlib.Path(tempfile.mkdtemp()) / "a.txt"
+  >>> with replacing(path) as temporary:
+  ...   _ = temporary.write_text("whole")
+  >>> path.read_text()
+  'whole'
   """
   path = pathlib.Path(path)
   # The suffix stays: some writers choose the format by it.
@@ -56,6 +66,16 @@ def opened_atomically(
   Args:
     path: the file; its folder must be there.
     mode: "w" for text (UTF-8), "wb" for bytes.
+
+  Returns:
+    A context, which gives the open file.
+
+  >>> import pathlib, tempfile
+  >>> path = pathlib.Path(tempfile.mkdtemp()) / "a.bin"
+  >>> with opened_atomically(path, "wb") as file:
+  ...   _ = file.write(b"whole")
+  >>> path.read_bytes()
+  b'whole'
   """
   encoding = None if "b" in mode else "utf-8"
   with replacing(path) as temporary:
@@ -66,13 +86,31 @@ def opened_atomically(
 
 
 def write_atomically(path: str | os.PathLike[str], text: str) -> None:
-  """Writes a text file that is there as a whole or not at all."""
+  """Writes a text file that is there as a whole or not at all.
+
+  Args:
+    path: the file; its folder must be there.
+    text: what it will hold.
+
+  >>> import pathlib, tempfile
+  >>> path = pathlib.Path(tempfile.mkdtemp()) / "a.txt"
+  >>> write_atomically(path, "whole")
+  >>> path.read_text()
+  'whole'
+  """
   with opened_atomically(path) as file:
     file.write(text)
 
 
 def read_object(path: str | os.PathLike[str]) -> dict[str, Any] | None:
-  """Returns a file's JSON object, or None: it holds none, or is not there."""
+  """Returns a file's JSON object, or None: it holds none, or is not there.
+
+  Args:
+    path: the file.
+
+  >>> read_object("/no/such/file") is None
+  True
+  """
   try:
     found = json.loads(pathlib.Path(path).read_bytes())
   except (OSError, ValueError, RecursionError):
@@ -81,7 +119,20 @@ def read_object(path: str | os.PathLike[str]) -> dict[str, Any] | None:
 
 
 def set_aside(path: str | os.PathLike[str]) -> pathlib.Path:
-  """Renames a damaged file or folder, over none, and returns its new path."""
+  """Renames a damaged file or folder, over none, and returns its new path.
+
+  Args:
+    path: what is damaged.
+
+  Returns:
+    Its new path: the name with ".damaged", and a number where that is taken.
+
+  >>> import pathlib, tempfile
+  >>> path = pathlib.Path(tempfile.mkdtemp()) / "a.txt"
+  >>> write_atomically(path, "half")
+  >>> set_aside(path).name
+  'a.txt.damaged'
+  """
   path = pathlib.Path(path)
   names = (f"{path.name}.damaged{i or ''}" for i in itertools.count())
   free = (path.with_name(n) for n in names if not is_there(path.with_name(n)))
@@ -89,7 +140,14 @@ def set_aside(path: str | os.PathLike[str]) -> pathlib.Path:
 
 
 def is_there(path: str | os.PathLike[str]) -> bool:
-  """Returns whether anything has this name, a link to nothing too."""
+  """Returns whether anything has this name, a link to nothing too.
+
+  Args:
+    path: the name.
+
+  >>> is_there("/no/such/file")
+  False
+  """
   try:
     return os.path.lexists(path)
   except OSError:  # A name that is too long, say.
@@ -98,6 +156,9 @@ def is_there(path: str | os.PathLike[str]) -> bool:
 
 def plain(value: Any) -> Any:
   """Returns data that JSON can hold: arrays as lists, no NaN, keys as text.
+
+  Args:
+    value: numbers, texts, arrays, and dicts and lists of them.
 
   >>> plain({"loss": np.float32(0.5), "accuracy": np.array([1.0, np.nan])})
   {'loss': 0.5, 'accuracy': [1.0, None]}

@@ -32,6 +32,10 @@ __all__ = (
 def check(task: task_lib.Task, schedule: Any) -> guided.Guided:
   """Returns the schedule, or refuses what it cannot train.
 
+  Args:
+    task: what the members have in common.
+    schedule: a schedule of a member.
+
   Raises:
     ValueError: another schedule, or more subnets than rows.
     UnsupportedError: several devices, or examples that choose their subnet.
@@ -62,7 +66,17 @@ def train_step(
   step: Step,
   batch: task_lib.Data,
 ) -> tuple[state_lib.TrainState, tuple[Float[Array, ""], Float[Array, ""]]]:
-  """Trains on one batch, as `step.train_step` does."""
+  """Trains on one batch, as `step.train_step` does.
+
+  Args:
+    worker: the member, on its device.
+    state: after `step` steps.
+    step: number of the step.
+    batch: the rows of this device.
+
+  Returns:
+    The state after the step; its loss and accuracy.
+  """
   task, schedule = worker.task, check(worker.task, worker.member.schedule)
   key = rng.run_key(worker.member.key, rng.SUBNETS)
   ids, memory = guided.select(state.schedule, step, key, schedule)

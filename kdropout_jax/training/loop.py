@@ -67,6 +67,9 @@ class LogSums:
     loss: float64 [S].
     accuracy: float64 [S].
     num_steps: steps in the sums.
+
+  >>> Window(np.array([3.0]), np.array([1.0]), 2).means()["loss"].tolist()
+  [1.5]
   """
 
   loss: Any = 0.0
@@ -74,7 +77,12 @@ class LogSums:
   num_steps: int = 0
 
   def add(self, sums: task_lib.Sums, num_steps: int) -> None:
-    """Adds the sums of `num_steps` further steps."""
+    """Adds the sums of `num_steps` further steps.
+
+    Args:
+      sums: of a dispatch.
+      num_steps: its steps.
+    """
     self.loss = self.loss + np.asarray(sums.loss, np.float64)
     self.accuracy = self.accuracy + np.asarray(sums.accuracy, np.float64)
     self.num_steps += num_steps
@@ -95,7 +103,11 @@ class LogSums:
 
   @classmethod
   def from_json(cls, kept: dict[str, Any]) -> "LogSums":
-    """Returns the sums that `to_json` gave."""
+    """Returns the sums that `to_json` gave.
+
+    Args:
+      kept: what it returned.
+    """
     return cls(
       np.asarray(kept["loss"]), np.asarray(kept["accuracy"]), kept["num_steps"]
     )
@@ -114,6 +126,10 @@ class Hook:
     every: after each so many steps; 0: not.
     steps: also after these numbers of steps.
     at_end: also after the last step.
+
+  >>> hook = Hook(lambda done, state, window: None, every=10, at_end=True)
+  >>> hook.next_after(0, 25), hook.next_after(20, 25)
+  (10, 25)
   """
 
   fn: HookFn
@@ -122,7 +138,12 @@ class Hook:
   at_end: bool = False
 
   def next_after(self, done: int, num_steps: int) -> int:
-    """Returns the next number of steps at which the hook is due."""
+    """Returns the next number of steps at which the hook is due.
+
+    Args:
+      done: steps that are done.
+      num_steps: of the whole run.
+    """
     times = [step for step in self.steps if step > done]
     if self.every:
       times.append((done // self.every + 1) * self.every)
@@ -171,6 +192,10 @@ def fit(
   Raises:
     NonFiniteLoss: with the step's number; no hook has seen that state.
     Stopped: `should_stop` said so; by a second Ctrl-C, at once.
+
+  >>> sums = task_lib.Sums(np.ones(1), np.ones(1), np.array([task_lib.NO_STEP]))
+  >>> fit(lambda state, start, count: (state + count, sums), 0, num_steps=7)
+  7
   """
   _checks.check_positive("num_steps", num_steps)
   since_log = LogSums() if since_log is None else since_log
@@ -211,7 +236,18 @@ def _next_limit(limit: int, num_steps: int, count: int, seconds: float) -> int:
 
 
 def check_finite(sums: task_lib.Sums) -> None:
-  """Raises `NonFiniteLoss` if a step of the dispatch had such a loss."""
+  """Raises `NonFiniteLoss` if a step of the dispatch had such a loss.
+
+  Args:
+    sums: of the dispatch.
+
+  Raises:
+    NonFiniteLoss: with the first such step, and its member.
+
+  >>> check_finite(
+  ...   task_lib.Sums(np.ones(1), np.ones(1), np.array([task_lib.NO_STEP]))
+  ... )
+  """
   first_bad = np.asarray(sums.first_bad)
   step = int(first_bad.min())
   if step != task_lib.NO_STEP:
@@ -229,6 +265,13 @@ def stop_on_signals() -> Iterator[Callable[[], bool]]:
   A second Ctrl-C is one again: `fit` raises `Stopped` at once, whatever it is
   doing. Outside the main thread, where Python takes no signals, nothing
   changes.
+
+  Returns:
+    A context, which gives what `fit` takes as `should_stop`.
+
+  >>> with stop_on_signals() as should_stop:
+  ...   should_stop()
+  False
   """
   requested = threading.Event()
   if threading.current_thread() is not threading.main_thread():

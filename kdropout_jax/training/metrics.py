@@ -35,7 +35,12 @@ class Writer(Protocol):
   """What takes records."""
 
   def write(self, step: int, record: Record) -> None:
-    """Takes the record of `step`."""
+    """Takes the record of `step`.
+
+    Args:
+      step: steps that are done.
+      record: {name: number, or one a member}.
+    """
     ...
 
   def close(self) -> None:
@@ -67,7 +72,12 @@ class JsonlWriter:
     self._file = path.open("a")
 
   def write(self, step: int, record: Record) -> None:
-    """Appends the record of `step`."""
+    """Appends the record of `step`.
+
+    Args:
+      step: steps that are done.
+      record: {name: number, or one a member}.
+    """
     self._file.write(f"{_line({'step': step, **files.plain(record)})}\n")
     self._file.flush()
 
@@ -103,7 +113,12 @@ class TensorBoardWriter:
     )
 
   def write(self, step: int, record: Record) -> None:
-    """Writes the record of `step`; a mean that is not finite is left out."""
+    """Writes the record of `step`; a mean that is not finite is left out.
+
+    Args:
+      step: steps that are done.
+      record: {name: number, or one a member}.
+    """
     for name, value in files.plain(record).items():
       if isinstance(value, (int, float, list)):
         # What is None in a plain record is NaN here.
@@ -123,7 +138,12 @@ class Writers:
     self._writers = tuple(writers)
 
   def write(self, step: int, record: Record) -> None:
-    """Gives the record of `step` to each."""
+    """Gives the record of `step` to each.
+
+    Args:
+      step: steps that are done.
+      record: {name: number, or one a member}.
+    """
     for writer in self._writers:
       writer.write(step, record)
 
@@ -138,6 +158,12 @@ def read_jsonl(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
 
   A kill may cut off the last line, and a damage may hit any; the good ones
   around it stay.
+
+  Args:
+    path: the file; none where it is not there.
+
+  >>> read_jsonl("/no/such/file")
+  []
   """
   path = pathlib.Path(path)
   text = path.read_text(errors="replace") if path.is_file() else ""

@@ -84,7 +84,11 @@ class Devices:
     ]
 
   def shards(self, batch_size: int) -> task_lib.Shard:
-    """Returns the shards of this process' devices, with a leading axis."""
+    """Returns the shards of this process' devices, with a leading axis.
+
+    Args:
+      batch_size: rows B of a global batch.
+    """
     rows = np.arange(batch_size, dtype=np.int32).reshape(self.count, -1)
     return task_lib.Shard(
       device=np.array(self.local, np.int32),  # pyright: ignore[reportArgumentType]
@@ -92,14 +96,22 @@ class Devices:
     )
 
   def split(self, batch: Any) -> Any:
-    """Returns this process' rows of a global batch, [D, B / D, ...]."""
+    """Returns this process' rows of a global batch, [D, B / D, ...].
+
+    Args:
+      batch: arrays [B, ...].
+    """
     return jax.tree.map(
       lambda x: np.reshape(x, (self.count, -1, *x.shape[1:]))[self.local],
       batch,
     )
 
   def replicate(self, tree: Any) -> Any:
-    """Returns a copy of `tree` on every device, the form that pmap returns."""
+    """Returns a copy of `tree` on every device, the form that pmap returns.
+
+    Args:
+      tree: arrays, the same in every process.
+    """
 
     def put(leaf):
       # A fresh host copy: device_put may alias its input, and state is donated.
@@ -168,27 +180,49 @@ class Compiled:
 
 
 def mean(tree: Any) -> Any:
-  """Returns the mean over devices, inside what `Devices` compile."""
+  """Returns the mean over devices, inside what `Devices` compile.
+
+  Args:
+    tree: arrays of this device.
+  """
   return jax.lax.pmean(tree, AXIS)
 
 
 def total(tree: Any) -> Any:
-  """Returns the sum over devices, inside what `Devices` compile."""
+  """Returns the sum over devices, inside what `Devices` compile.
+
+  Args:
+    tree: arrays of this device.
+  """
   return jax.lax.psum(tree, AXIS)
 
 
 def gather(tree: Any) -> Any:
-  """Returns the arrays of all devices, with a leading axis over them."""
+  """Returns the arrays of all devices, with a leading axis over them.
+
+  Args:
+    tree: arrays of this device.
+  """
   return jax.lax.all_gather(tree, AXIS)
 
 
 def least(tree: Any) -> Any:
-  """Returns the minimum over devices, inside what `Devices` compile."""
+  """Returns the minimum over devices, inside what `Devices` compile.
+
+  Args:
+    tree: arrays of this device.
+  """
   return jax.lax.pmin(tree, AXIS)
 
 
 def mean_of_groups(tree: Any, size: int, num_devices: int) -> Any:
-  """Returns the mean over each `size` consecutive devices."""
+  """Returns the mean over each `size` consecutive devices.
+
+  Args:
+    tree: arrays of this device.
+    size: devices of a group.
+    num_devices: devices D.
+  """
   if size == 1:
     return tree
   devices = np.arange(num_devices).reshape(-1, size).tolist()

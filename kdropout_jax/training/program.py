@@ -75,7 +75,12 @@ class Program:
   def init(
     self, members: state_lib.Members, example: Any
   ) -> state_lib.TrainState:
-    """Returns the members' states before step 0, on every device."""
+    """Returns the members' states before step 0, on every device.
+
+    Args:
+      members: the members, replicated.
+      example: the stored inputs of one example, [1, ...].
+    """
     self.check_members(members)
     local = jax.tree.map(np.asarray, members)
     return self.devices.replicate(self._init(local, example))
@@ -91,6 +96,16 @@ class Program:
     """Trains steps `start` to ``start + count`` in one dispatch.
 
     `state` is donated. `members` and `data` come from `devices.replicate`.
+
+    Args:
+      state: after `start` steps; given away.
+      members: the members, replicated.
+      data: examples of all splits, replicated.
+      start: steps that are done.
+      count: steps to train; 0 compiles only.
+
+    Returns:
+      The state after them; the sums over them.
     """
     shared = (members, data, np.int32(start), np.int32(count))
     return self._run(state, self._shards, shared)
@@ -122,7 +137,17 @@ class Program:
     batch: task_lib.Data,
     step: int,
   ) -> tuple[state_lib.TrainState, task_lib.Sums]:
-    """Trains one step on a batch of numpy arrays; all members share it."""
+    """Trains one step on a batch of numpy arrays; all members share it.
+
+    Args:
+      state: after `step` steps; given away.
+      members: the members, replicated.
+      batch: numpy arrays [B, ...].
+      step: number of the step.
+
+    Returns:
+      The state after it; its sums.
+    """
     sharded = (self._shards, self.devices.split(batch))
     return self._step(state, sharded, (members, np.int32(step)))
 
@@ -167,7 +192,11 @@ class Program:
     }
 
   def check_members(self, members: state_lib.Members) -> None:
-    """Raises a ValueError where the members' subnets do not fit the devices."""
+    """Raises a ValueError where the members' subnets do not fit the devices.
+
+    Args:
+      members: the members.
+    """
     if members.schedule is None:
       return
     batch_size = self.task.batch_size

@@ -112,7 +112,13 @@ def epoch_order(
 
 
 def check_shuffle(shuffle: str) -> None:
-  """Raises a ValueError unless `shuffle` is a known order."""
+  """Raises a ValueError unless `shuffle` is a known order.
+
+  Args:
+    shuffle: as for `epoch_order`.
+
+  >>> check_shuffle("once")
+  """
   if shuffle not in get_args(Shuffle):
     raise ValueError(
       f"shuffle must be one of {get_args(Shuffle)}, got {shuffle!r}"

@@ -134,7 +134,14 @@ def _stack_leaf(*leaves: Any) -> np.ndarray:
 
 
 def all_finite(tree: Any) -> bool:
-  """Returns whether every floating-point leaf is finite everywhere."""
+  """Returns whether every floating-point leaf is finite everywhere.
+
+  Args:
+    tree: arrays with values; integers are finite.
+
+  >>> all_finite({"w": np.ones(2)}), all_finite({"w": np.array([np.nan])})
+  (True, False)
+  """
   return all(
     bool(np.all(np.isfinite(np.asarray(leaf, np.float32))))
     for leaf in jax.tree.leaves(tree)

@@ -117,7 +117,13 @@ def train_step(
 def apply_gradients(
   worker: task_lib.Worker, state: state_lib.TrainState, grads: Any
 ) -> state_lib.TrainState:
-  """Returns the state with the optimizer's update of the parameters."""
+  """Returns the state with the optimizer's update of the parameters.
+
+  Args:
+    worker: the member, on its device.
+    state: before the update.
+    grads: of the parameters, of all devices.
+  """
   optimizer = worker.task.make_optimizer(worker.member.learning_rate)
   updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
   params = optax.apply_updates(state.params, updates)
@@ -159,6 +165,13 @@ def make_row_losses(
 
   A function of the parameters, which returns the model's other variables
   afterwards as well. Arguments as for `make_loss`, and what `subnets` returns.
+
+  Args:
+    worker: the member, on its device.
+    collections: other variables than parameters.
+    step: number of the step.
+    batch: the rows of this device.
+    chosen: the subnets that they train.
   """
   task = worker.task
   rngs = rng.step_rngs(worker.member.key, step, worker.shard.device)
@@ -202,7 +215,13 @@ def _last_outputs(intermediates: Any) -> list[Any]:
 def read_inputs(
   worker: task_lib.Worker, step: Step, batch: task_lib.Data
 ) -> Any:
-  """Returns the model's inputs of a batch: augmented, then preprocessed."""
+  """Returns the model's inputs of a batch: augmented, then preprocessed.
+
+  Args:
+    worker: the member, on its device.
+    step: number of the step.
+    batch: the rows of this device.
+  """
   task, inputs = worker.task, batch.inputs
   if task.augment is not None:
     augment_key = rng.step_key(worker.member.key, "augment", step)
@@ -224,6 +243,17 @@ def run_steps(
   Both numbers are traced: one program serves every length, so that where a
   run is cut into dispatches changes neither its bits nor its compilation.
   `one_step` has the signature of `train_step`.
+
+  Args:
+    worker: the member, on its device.
+    state: after `start` steps.
+    start: steps that are done.
+    count: steps to train.
+    data: examples; training ones first.
+    one_step: trains one step.
+
+  Returns:
+    The state after them; the sums over them.
   """
   batches = batches_lib.Batches(worker, start, data)
 
@@ -241,7 +271,13 @@ def run_steps(
 def subnets(
   worker: task_lib.Worker, step: Step, batch: task_lib.Data
 ) -> task_lib.Subnets:
-  """Returns the subnets that the rows of a device train."""
+  """Returns the subnets that the rows of a device train.
+
+  Args:
+    worker: the member, on its device.
+    step: number of the step.
+    batch: the rows of this device.
+  """
   task, member = worker.task, worker.member
   if member.schedule is None:
     return task_lib.Subnets()

@@ -117,7 +117,11 @@ class Data:
   labels: Int[Array, "N ..."]
 
   def take(self, rows: Int[Array | np.ndarray, "B"]) -> "Data":
-    """Returns the examples at `rows`."""
+    """Returns the examples at `rows`.
+
+    Args:
+      rows: numbers of examples.
+    """
     return jax.tree.map(lambda x: x[rows], self)
 
 
@@ -147,7 +151,13 @@ class Sums:
   def add(
     self, step: Step, loss: Float[Array, ""], accuracy: Float[Array, ""]
   ) -> "Sums":
-    """Returns the sums with one step's loss and accuracy added."""
+    """Returns the sums with one step's loss and accuracy added.
+
+    Args:
+      step: number of the step.
+      loss: its mean loss.
+      accuracy: its mean accuracy.
+    """
     bad = jnp.where(
       jnp.isfinite(loss), jnp.uint32(NO_STEP), jnp.asarray(step, jnp.uint32)
     )

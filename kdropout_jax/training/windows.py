@@ -133,7 +133,11 @@ class ExtractedSteps:
     )
 
   def trainer(self, worker: task_lib.Worker) -> subnets.WindowTrainer:
-    """Returns what trains the windows of one member on one device."""
+    """Returns what trains the windows of one member on one device.
+
+    Args:
+      worker: the member, on its device.
+    """
 
     def loss_fn(params, step, batch):
       return step_lib.make_loss(worker, {}, step, batch)(params)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from kdropout_jax import _checks
 from kdropout_jax import blocks
 from kdropout_jax._types import UnsupportedError
 from kdropout_jax.subnets import extraction
@@ -62,6 +63,7 @@ def check_optimizer(
   >>> kd.subnets.check_optimizer(optax.sgd(0.1), {"w": jnp.ones(4)}, layout)
   """
   layouts.check_types(optimizer, layout)
+  _checks.check_flag("side_by_side", side_by_side)
   layouts.check_params(params, layout)
   with jax.enable_x64(True):
     trees = _toy(params, layout)

@@ -16,7 +16,7 @@ from tests.experiments import binaries
 def test_the_suite_is_as_large_as_it_says():
   counts = {kind: one[1] for kind, one in fault_suite.KINDS.items()}
   assert sum(counts.values()) >= 200 and len(counts) == 11
-  assert min(counts.values()) >= 5
+  assert min(counts.values()) >= 8
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -38,6 +38,30 @@ def test_one_line_is_one_line():
     runs.Ended(None, "", "ValueError: no\n"),
   ):
     assert runs.one_line(other) is None
+
+
+_NATIVE = """
+import os, pathlib, sys
+from experiments.bench import fault_runs as runs
+root = pathlib.Path(sys.argv[1])
+with runs.written_to(root / "one.err"):
+  os.write(2, b"Traceback (most recent call last):")
+print(runs.with_traces(runs.Outcome(runs.RECOVERED, "said"), root).kind)
+print(runs.with_traces(runs.Outcome(runs.RECOVERED, "said"), root).kind)
+"""
+
+
+def test_a_traceback_beside_a_right_result_is_seen(tmp_path):
+  """Also where native code writes it; what the next fault wrote is its own."""
+  done = subprocess.run(
+    [sys.executable, "-c", _NATIVE, tmp_path],
+    cwd=binaries.ROOT,
+    capture_output=True,
+    text=True,
+    check=True,
+  )
+  assert done.stdout.split() == [runs.TRACEBACK, runs.RECOVERED]
+  assert not done.stderr and not list(tmp_path.iterdir())
 
 
 @pytest.mark.slow

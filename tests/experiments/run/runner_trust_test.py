@@ -123,8 +123,12 @@ def test_a_number_that_changed_in_a_result_is_seen(tmp_path, capsys):
   assert workdirs.result(tmp_path) == result
 
 
-def test_loading_and_compiling_are_said_with_their_seconds(tmp_path, capsys):
-  config = config_lib.RunConfig(**{**_FIELDS, "hidden": 11})
+@pytest.mark.parametrize("placement", ["device", "stream"])
+def test_loading_and_compiling_are_said_with_their_seconds(
+  placement, tmp_path, capsys
+):
+  fields = {**_FIELDS, "hidden": 11, "data_placement": placement}
+  config = config_lib.RunConfig(**fields)
   runner.run(config, tmp_path, description="x")
   lines = capsys.readouterr().err.splitlines()
   words = [line.split(" ... ")[0] for line in lines[:3]]
