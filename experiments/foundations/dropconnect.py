@@ -7,7 +7,7 @@ of the moments of what a layer sums up; here beside the mean network. Five
 networks, one a seed, vote. 784-800-800-10 and their table 3's CNN at the
 paper's scale, 196-64-64-10 at the cpu scale: each row of a batch has masks
 over all weights of its own. New are weight masks that stand for k steps, m at
-a time. About 20 minutes of two cores at the cpu scale. Expected: few subnets at
+a time. About 18 minutes of two cores at the cpu scale. Expected: few subnets at
 a time cost little and train many times faster than a mask an example.
 """
 
