@@ -43,6 +43,7 @@ _RESULTS = {
   "Curve",
   "Interference",
   "Prediction",
+  "Moments",
   "Movement",
   "Ticket",
 }
@@ -339,6 +340,37 @@ def _calls():
     ("analysis.ensembles", "vote"): {"logits": members},
     ("analysis.interference", "gradient_cosines"): gradients,
     ("analysis.interference", "measure"): gradients,
+    ("analysis.marginalised", "expectation"): {
+      "fn": lambda mask: mask.sum(),
+      "width": 3,
+      "rate": 0.5,
+    },
+    ("analysis.marginalised", "expected_log_loss"): {
+      "mean": alphas,
+      "variance": alphas,
+      "labels": jnp.array([0, 1]),
+    },
+    ("analysis.marginalised", "expected_sigmoid"): {
+      "mean": alphas,
+      "variance": alphas,
+    },
+    ("analysis.marginalised", "moments"): {
+      "x": x,
+      "weights": jnp.ones(6),
+      "rate": 0.5,
+      "bias": 0.0,
+    },
+    ("analysis.marginalised", "ridge"): {
+      "x": x,
+      "targets": jnp.ones(4),
+      "rate": 0.5,
+    },
+    ("analysis.marginalised", "squared_error"): {
+      "x": x,
+      "targets": jnp.ones(4),
+      "weights": jnp.ones(6),
+      "rate": 0.5,
+    },
     ("analysis.mc_dropout", "predict"): {
       "logits_fn": lambda key: logits,
       "key": key,
