@@ -147,6 +147,94 @@ _EFFECTS = (
 )
 
 
+_MARGINALISED = (
+  Claim(
+    name="closed_form_is_like_sampling",
+    paper=_DROPOUT,
+    source="notes, section 0.3",
+    text="linear models trained on the expected loss are as accurate as with"
+    " masks that are sampled",
+    measure="accuracy",
+    a={"method": "closed"},
+    b={"method": "sampled"},
+    settings=("model", "pair"),
+    same=("model", "pair"),
+    average=("pair",),
+    rule="equivalent",
+    margin=0.5,
+  ),
+  Claim(
+    name="closed_form_needs_fewer_steps",
+    paper=_DROPOUT,
+    source="notes, section 0.3; Wang and Manning 2013",
+    text="sampled masks need more steps to the same expected loss (in log2)",
+    measure="log_steps",
+    a={"method": "sampled"},
+    b={"method": "closed"},
+    settings=("model", "pair"),
+    same=("model", "pair"),
+    average=("pair",),
+  ),
+  Claim(
+    name="dropout_helps_linear_models",
+    paper=_DROPOUT,
+    source="notes, section 0.3",
+    text="the expected loss of dropout regularizes linear models",
+    measure="accuracy",
+    a={"method": "closed"},
+    b={"method": "none"},
+    settings=("model", "pair"),
+    same=("model", "pair"),
+    average=("pair",),
+  ),
+)
+
+
+_LI = "Li et al. 2019; notes, section 1.3"
+
+_BATCH_NORM = (
+  Claim(
+    name="dropout_before_norm_shifts_variances",
+    paper=_DROPOUT,
+    source=_LI,
+    text="dropout before batch normalisation shifts variances between training"
+    " and test (shift, a ratio)",
+    measure="shift",
+    a={"arm": "before"},
+    b={"arm": "norm"},
+  ),
+  Claim(
+    name="dropout_after_all_norms_does_not",
+    paper=_DROPOUT,
+    source=_LI,
+    text="dropout after the last batch normalisation shifts no variance",
+    measure="shift",
+    a={"arm": "last"},
+    b={"arm": "norm"},
+    rule="equivalent",
+    margin=0.1,
+  ),
+  Claim(
+    name="dropout_after_beats_before_norm",
+    paper=_DROPOUT,
+    source=_LI,
+    text="dropout after all batch normalisations beats dropout before each",
+    measure="accuracy",
+    a={"arm": "last"},
+    b={"arm": "before"},
+  ),
+  Claim(
+    name="dropout_before_norm_loses_to_norm",
+    paper=_DROPOUT,
+    source=_LI,
+    text="dropout before batch normalisations is worse than none there",
+    measure="accuracy",
+    a={"arm": "norm"},
+    b={"arm": "before"},
+  ),
+)
+
+
 def _wan(name: str, text: str, a: str, b: str, difference: float) -> Claim:
   return Claim(
     name=name,
@@ -211,6 +299,8 @@ CLAIMS = (
   *_REGULARIZERS,
   *_FEATURES,
   *_EFFECTS,
+  *_MARGINALISED,
+  *_BATCH_NORM,
   *_DROP_CONNECT,
 )
 

@@ -5,6 +5,7 @@ one that two cores finish, and ``smoke`` one that a test runs.
 """
 
 import dataclasses
+from typing import Any
 
 from experiments.cells import sizes
 
@@ -18,12 +19,16 @@ class Scale(sizes.Scale):
     widths: hidden units, for the effect of the width.
     train_sizes: training images, for the effect of their number.
     num_sampled: sampled subnets of a Monte-Carlo average, at most.
+    pair_images: training images of two digits, for linear models.
+    pair_steps: their steps.
   """
 
   rates: tuple[float, ...]
   widths: tuple[int, ...]
   train_sizes: tuple[int, ...]
   num_sampled: int = 100
+  pair_images: int = 100
+  pair_steps: int = 3000
 
 
 _MNIST = dict(
@@ -93,6 +98,8 @@ SMOKE = Scale(
   widths=(16, 32),
   train_sizes=(64, 320),
   num_sampled=5,
+  pair_images=40,
+  pair_steps=30,
   max_members=64,
 )
 
@@ -100,3 +107,21 @@ SHARED = "foundations"
 """Name of the folder of cells that these experiments share."""
 
 SCALES = {scale.name: scale for scale in (PAPER, CPU, SMOKE)}
+
+
+def few(scale: Scale, num_train: int, **fields: Any) -> Scale:
+  """Returns a size with few images, each read many times over.
+
+  What dropout is for: networks that learn their images by heart. 3,000 images
+  30 times over, as `CPU` has, are too few steps for it: it still underfits.
+  """
+  common = scale.common | {"num_train": num_train} | fields
+  batches = num_train // common["batch_size"]
+  return dataclasses.replace(scale, common=common, batches=batches)
+
+
+FEW = {
+  "paper": few(PAPER, 1000),
+  "cpu": few(CPU, 1000, batch_size=50, epochs=100),
+  "smoke": SMOKE,
+}

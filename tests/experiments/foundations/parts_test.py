@@ -1,15 +1,22 @@
 """What the older sources' experiments compute, on planted numbers."""
 
+import functools
 import json
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import kdropout_jax as kd
+from experiments import models
 from experiments.foundations import averaging
+from experiments.foundations import batch_norm
 from experiments.foundations import dropconnect
 from experiments.foundations import effects
 from experiments.foundations import features
 from experiments.foundations import gradient_noise
+from experiments.foundations import marginalised
 from experiments.foundations import page
 from experiments.foundations import paper
 from experiments.foundations import regularizers
@@ -151,3 +158,92 @@ def test_arms_of_drop_connect_are_runs_of_their_own(scale):
   assert len({cell.digest() for cell in cells.values()}) == len(cells)
   weights = {arm[1] for arm, c in cells.items() if methods.connections(c)}
   assert weights == {"drop_connect"}
+
+
+def test_a_pair_is_two_digits_and_a_seed_another_choice_of_images():
+  scale = sizes.SMOKE
+  first, again, other = (
+    marginalised.load(scale, None, (3, 5), seed) for seed in (0, 0, 1)
+  )
+  assert first.train_x.shape == (scale.pair_images, 64)
+  for labels in (first.train_labels, first.test_labels):
+    assert set(labels.tolist()) == {0, 1}
+  np.testing.assert_array_equal(first.train_x, again.train_x)
+  assert (first.train_x != other.train_x).any()
+  np.testing.assert_array_equal(first.test_x, other.test_x)
+
+
+def test_the_closed_loss_is_what_sampled_ones_are_on_average():
+  """At weights that neither was trained for."""
+  pair = marginalised.load(sizes.SMOKE, None, (4, 9), 0)
+  random = np.random.default_rng(0)
+  weights = jnp.asarray(random.normal(size=64) / 4, jnp.float32)
+  params = {"weights": weights, "bias": jnp.float32(0.1)}
+  x, labels = jnp.asarray(pair.train_x), jnp.asarray(pair.train_labels)
+  key, ids = jax.random.key(0), jnp.arange(400 * 40).reshape(400, 40)
+  for losses, far in zip(marginalised.LOSSES.values(), (0.0, 0.05)):
+
+    def sampled(own, losses=losses):
+      return losses["sampled"](params, (key, own), x, labels)
+
+    values = np.asarray(jax.jit(jax.vmap(sampled))(ids))
+    error = 5 * values.std() / np.sqrt(len(values))
+    closed, none = (
+      losses[name](params, (), x, labels) for name in ("closed", "none")
+    )
+    assert abs(values.mean() - closed) < error + far
+    assert abs(values.mean() - none) > error
+
+
+def norm_variables(model, x, key):
+  """Parameters at random, and statistics of training calls on `x`."""
+  variables = model.init(key, x, train=False)
+
+  @jax.jit
+  def train(variables, step):
+    _, updated = model.apply(
+      variables,
+      x,
+      train=True,
+      subnets=step * len(x) + jnp.arange(len(x)),
+      rngs={"subnets": key},
+      mutable=["batch_stats"],
+    )
+    return variables | updated
+
+  for step in range(60):  # Of what was there at first .9**60 is left.
+    variables = train(variables, step)
+  return variables
+
+
+@pytest.mark.parametrize(
+  ("place", "shifted"),
+  [("before", {0, 1}), ("after", {1}), ("last", set())],
+)
+def test_variances_shift_behind_dropout_and_nowhere_else(place, shifted, key):
+  """On the very images that the statistics are of: no other shift is there."""
+  x = jax.random.normal(key, (200, 20))
+  model = models.build(
+    f"mlp_norm_{place}",
+    models.Options(3, functools.partial(kd.linen.Dropout, 0.5), hidden=64),
+  )
+  variables = norm_variables(model, x, key)
+  inputs = batch_norm.normalised(model, variables, x)
+  for layer in range(2):
+    own = variables["batch_stats"][f"norm_{layer}"]
+    found = batch_norm.ratios(inputs[f"norm_{layer}"], np.asarray(own["var"]))
+    if layer in shifted:
+      assert found.mean() < 0.8
+    else:
+      # What .9**60 leaves of 1, the statistics at the start; means of squares.
+      np.testing.assert_allclose(found, 1.0, atol=0.03)
+
+
+def test_a_dropped_input_of_a_norm_has_the_variance_that_theory_says():
+  """Halved and doubled it has 2 E x^2 - (E x)^2, at test E x^2 - (E x)^2."""
+  x = np.maximum(np.random.default_rng(0).normal(size=(100_000, 1)), 0)
+  dropped = 2 * x * (np.random.default_rng(1).random(x.shape) < 0.5)
+  (ratio,) = batch_norm.ratios(x, dropped.var(axis=0))
+  second, first = 0.5, 1 / np.sqrt(2 * np.pi)
+  expected = (second - first**2) / (2 * second - first**2)
+  assert abs(ratio - expected) < 0.02
