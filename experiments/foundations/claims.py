@@ -235,6 +235,93 @@ _BATCH_NORM = (
 )
 
 
+_TOMPSON = "Tompson et al. 2015; lecture, SpatialDropout"
+
+_SPATIAL = (
+  Claim(
+    name="units_of_maps_do_nothing",
+    paper=_DROPOUT,
+    source=_TOMPSON,
+    text="dropping units of activation maps has virtually no effect",
+    measure="accuracy",
+    a={"drops": "units", "schedule": "standard"},
+    b={"drops": "none"},
+    rule="equivalent",
+    margin=0.5,
+  ),
+  Claim(
+    name="channels_beat_units",
+    paper=_DROPOUT,
+    source=_TOMPSON,
+    text="dropping channels beats dropping units",
+    measure="accuracy",
+    a={"drops": "channels", "schedule": "standard"},
+    b={"drops": "units", "schedule": "standard"},
+  ),
+  Claim(
+    name="few_channel_masks_cost_little",
+    paper="k-dropout",
+    source="future work",
+    text="channels dropped for k steps, 8 subnets at a time, are within a point"
+    " of fresh ones",
+    measure="accuracy",
+    a={"drops": "channels"},
+    b={"drops": "channels", "schedule": "standard"},
+    where=(("schedule", "!=", "standard"),),
+    settings=("schedule",),
+    rule="not_worse",
+    margin=1.0,
+  ),
+)
+
+_GAL = "Gal and Ghahramani 2016; notes, section 1.3"
+
+_TEXT = (
+  Claim(
+    name="dropout_helps_texts",
+    paper=_DROPOUT,
+    source=_GAL,
+    text="one mask for all positions lowers the bits a character",
+    measure="bits",
+    a={"masks": "one", "schedule": "standard"},
+    b={"masks": "none"},
+    settings=("network",),
+    same=("network",),
+    reverse=True,
+  ),
+  Claim(
+    name="one_mask_is_no_worse_than_many",
+    paper=_DROPOUT,
+    source=_GAL,
+    text="one mask for all positions costs no more than .05 bits over many",
+    measure="bits",
+    a={"masks": "one", "schedule": "standard"},
+    b={"masks": "many"},
+    settings=("network",),
+    same=("network",),
+    reverse=True,
+    rule="not_worse",
+    margin=0.05,
+  ),
+  Claim(
+    name="few_masks_of_texts_cost_little",
+    paper="k-dropout",
+    source="future work",
+    text="masks that stand for k steps, 8 subnets at a time, cost no more than"
+    " .05 bits over fresh ones",
+    measure="bits",
+    a={"masks": "one"},
+    b={"masks": "one", "schedule": "standard"},
+    where=(("schedule", "!=", "standard"),),
+    settings=("network", "schedule"),
+    same=("network",),
+    reverse=True,
+    rule="not_worse",
+    margin=0.05,
+  ),
+)
+
+
 def _wan(name: str, text: str, a: str, b: str, difference: float) -> Claim:
   return Claim(
     name=name,
@@ -301,6 +388,8 @@ CLAIMS = (
   *_EFFECTS,
   *_MARGINALISED,
   *_BATCH_NORM,
+  *_SPATIAL,
+  *_TEXT,
   *_DROP_CONNECT,
 )
 

@@ -15,6 +15,8 @@ EXPERIMENTS = {
   "effects": ("effects", "p, width, size of the training set"),
   "marginalised": ("marginalised", "marginalised dropout, notes 0.3"),
   "batch_norm": ("batch_norm", "batch normalisation, notes 1.3"),
+  "spatial": ("spatial", "SpatialDropout, lecture"),
+  "variational": ("variational", "recurrent networks, notes 1.3"),
 }
 """{name of the files: (binary, what of the sources)}."""
 

@@ -120,8 +120,49 @@ def few(scale: Scale, num_train: int, **fields: Any) -> Scale:
   return dataclasses.replace(scale, common=common, batches=batches)
 
 
+def window(scale: Scale) -> int:
+  """Returns k, a twentieth of a run's steps."""
+  return max(1, scale.num_steps // 20)
+
+
+def schedules(scale: Scale) -> dict[str, dict[str, Any]]:
+  """Returns {words: fields} of conventional dropout, and of k-dropout."""
+  return {
+    "standard": dict(method="standard"),
+    "sequential m=8": dict(method="sequential", k=window(scale), m=8),
+    "pooled m=8": dict(method="pooled", pool_size=50, m=8),
+  }
+
+
 FEW = {
   "paper": few(PAPER, 1000),
   "cpu": few(CPU, 1000, batch_size=50, epochs=100),
   "smoke": SMOKE,
 }
+
+_CIFAR: dict[str, Any] = dict(
+  dataset="cifar10", mean_pool=2, hidden=None, num_hidden=None
+)
+
+SPATIAL = {
+  "paper": few(PAPER, 40_000, **_CIFAR | dict(mean_pool=1)),
+  "cpu": few(CPU, 1000, batch_size=50, epochs=50, **_CIFAR),
+  "smoke": few(SMOKE, 320, hidden=None, num_hidden=None),
+}
+"""For convolutions: of CIFAR-10, and narrow enough for two cores."""
+
+_TEXT: dict[str, Any] = dict(
+  dataset="pydoc_topics",
+  hidden=None,
+  num_hidden=None,
+  optimizer="adam",
+  learning_rate=3e-3,
+  lr_schedule="linear",
+)
+
+TEXT = {
+  "paper": few(PAPER, 4500, **_TEXT | dict(hidden=256, epochs=100)),
+  "cpu": few(CPU, 200, batch_size=20, epochs=100, **_TEXT),
+  "smoke": few(SMOKE, 64, batch_size=16, epochs=2, **_TEXT | dict(hidden=16)),
+}
+"""For texts: windows of 64 characters."""
