@@ -97,7 +97,7 @@ class CharTransformer(nn.Module):
 
 def _build(options: models.Options, *, name: str) -> CharTransformer:
   characters.refuse(options, name)
-  hidden = options.hidden or 16 * max(1, round(4 * options.width_scale))
+  hidden = options.hidden or 16 * max(1, round(2 * options.width_scale))
   return CharTransformer(
     num_classes=options.num_classes,
     dropout=options.dropout,

@@ -1,6 +1,7 @@
 """Masks over positions: of a text, and of an image's channels."""
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -86,13 +87,13 @@ def test_a_state_mask_is_of_what_is_handed_on_and_not_of_what_is_put_out(key):
       return jnp.zeros_like(out)
     return out
 
-  kernel = variables["params"]["state_0"]
-  without = {**variables["params"], "state_0": jnp.zeros_like(kernel)}
+  params: Any = variables["params"]
+  without = {**params, "state_0": jnp.zeros_like(params["state_0"])}
   with nn.intercept_methods(none):
     got = model.apply(variables, x, train=False)
   expected = model.apply({"params": without}, x, train=False)
   np.testing.assert_array_equal(got, expected)
-  assert (got != model.apply(variables, x, train=False)).any()
+  assert np.any(got != model.apply(variables, x, train=False))
 
 
 def test_channels_are_dropped_whole_as_spatial_dropout_drops_them(key):
@@ -105,14 +106,14 @@ def test_channels_are_dropped_whole_as_spatial_dropout_drops_them(key):
       spread = np.ma.max(kept, (1, 2)) - np.ma.min(kept, (1, 2))
       assert (spread.max() == 0) == whole and 0 < kept.mean() < 1
   x = jnp.ones((2, 4, 4, 6))
-  outs = [
+  shared, spatial = (
     site.apply({}, x, False, subnets=ids, rngs={"subnets": key})
     for site in (
       kd.linen.Dropout(0.5, broadcast_dims=(1, 2)),
       kd.linen.SpatialDropout(0.5),
     )
-  ]
-  np.testing.assert_array_equal(*outs)
+  )
+  np.testing.assert_array_equal(shared, spatial)
 
 
 @pytest.mark.parametrize("name", ["char_lstm", "char_transformer"])
