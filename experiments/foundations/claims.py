@@ -8,6 +8,7 @@ in points; a paper's difference of errors is one of accuracies, turned.
 from experiments.foundations import paper
 from experiments.judge import contrasts
 from experiments.judge.contrasts import Claim
+from experiments.judge.contrasts import Row
 
 _DROPOUT = "dropout"
 _WAN = "dropconnect"
@@ -322,6 +323,57 @@ _TEXT = (
 )
 
 
+_NOTES = "notes, section 1.2"
+
+
+def _pretraining(name: str, text: str, a: Row, b: Row, *same: str) -> Claim:
+  return Claim(
+    name=name,
+    paper=_DROPOUT,
+    source=_NOTES,
+    text=text,
+    measure="accuracy",
+    a=a,
+    b=b,
+    where=(("start", "in", ("rbm", "denoising")),),
+    settings=("start",),
+    same=same,
+  )
+
+
+_SMALL = {"learning_rate": "small"}
+
+_PRETRAINING = (
+  _pretraining(
+    "pretraining_helps",
+    "at a small learning rate pretrained layers beat random ones, with dropout",
+    {"dropout": "scaled", **_SMALL},
+    {"start": "random", "dropout": "unscaled", **_SMALL},
+  ),
+  _pretraining(
+    "dropout_helps_after_pretraining",
+    "at a small learning rate fine-tuning with dropout beats that without",
+    {"dropout": "scaled", **_SMALL},
+    {"dropout": "none", **_SMALL},
+    "start",
+  ),
+  _pretraining(
+    "large_rates_erase_pretraining",
+    "with dropout a small learning rate beats a large one after pretraining",
+    {"dropout": "scaled", **_SMALL},
+    {"dropout": "scaled", "learning_rate": "large"},
+    "start",
+  ),
+  _pretraining(
+    "scaling_pretrained_weights_helps",
+    "pretrained weights divided by what is kept beat those that are not",
+    {"dropout": "scaled", **_SMALL},
+    {"dropout": "unscaled", **_SMALL},
+    "start",
+  ),
+)
+
+
 def _wan(name: str, text: str, a: str, b: str, difference: float) -> Claim:
   return Claim(
     name=name,
@@ -390,6 +442,7 @@ CLAIMS = (
   *_BATCH_NORM,
   *_SPATIAL,
   *_TEXT,
+  *_PRETRAINING,
   *_DROP_CONNECT,
 )
 

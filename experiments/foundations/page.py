@@ -13,6 +13,7 @@ EXPERIMENTS = {
   "features": ("features", "Srivastava's figure 7, section 7.2"),
   "dropconnect": ("dropconnect", "Wan's tables 2 to 4"),
   "effects": ("effects", "p, width, size of the training set"),
+  "pretraining": ("pretraining", "unsupervised pretraining, notes 1.2"),
   "marginalised": ("marginalised", "marginalised dropout, notes 0.3"),
   "batch_norm": ("batch_norm", "batch normalisation, notes 1.3"),
   "spatial": ("spatial", "SpatialDropout, lecture"),

@@ -21,6 +21,9 @@ class Scale(sizes.Scale):
     num_sampled: sampled subnets of a Monte-Carlo average, at most.
     pair_images: training images of two digits, for linear models.
     pair_steps: their steps.
+    unlabelled: training images of pretraining, over those with labels.
+    layer_steps: steps of pretraining a layer.
+    machine: hidden units of a deep Boltzmann machine.
   """
 
   rates: tuple[float, ...]
@@ -29,6 +32,9 @@ class Scale(sizes.Scale):
   num_sampled: int = 100
   pair_images: int = 100
   pair_steps: int = 3000
+  unlabelled: int = 5
+  layer_steps: int = 3000
+  machine: tuple[int, int] = (256, 256)
 
 
 _MNIST = dict(
@@ -100,6 +106,9 @@ SMOKE = Scale(
   num_sampled=5,
   pair_images=40,
   pair_steps=30,
+  unlabelled=2,
+  layer_steps=40,
+  machine=(16, 16),
   max_members=64,
 )
 
@@ -140,6 +149,13 @@ FEW = {
   "smoke": SMOKE,
 }
 
+PRETRAINING = FEW | {
+  "cpu": dataclasses.replace(
+    few(CPU, 1000, batch_size=50, epochs=50, hidden=128), layer_steps=2000
+  )
+}
+"""Narrower, as each arm is trained twice: layer by layer, and fine-tuned."""
+
 _CIFAR: dict[str, Any] = dict(
   dataset="cifar10", mean_pool=2, hidden=None, num_hidden=None
 )
@@ -153,6 +169,7 @@ SPATIAL = {
 
 _TEXT: dict[str, Any] = dict(
   dataset="pydoc_topics",
+  mean_pool=1,
   hidden=None,
   num_hidden=None,
   lr_schedule="linear",

@@ -102,13 +102,12 @@ def measure(scale: sizes.Scale, store: sweeps.Store) -> study.Report:
 
 def _setting(scale: sizes.Scale) -> str:
   cell = scale.config()
+  units = f"{cell.hidden} units" if cell.hidden else "64 (lstm) and 32 units"
   return (
-    f"{cell.dataset}: {cell.num_train:,} windows of 64 characters;"
-    f" {cell.optimizer}, batch {cell.batch_size}, {cell.epochs} epochs; learning"
-    f" rates {_rates()}, falling to 0;"
-    f" {f'{cell.hidden} units' if cell.hidden else '64 (lstm) and 32 units'};"
-    " last epoch, test set read once at the end. Mean +- standard deviation"
-    " over seeds."
+    f"{cell.dataset}: {cell.num_train:,} windows of 64 characters; {units};"
+    f" {cell.optimizer}, learning rates {_rates()} falling to 0, batch"
+    f" {cell.batch_size}, {cell.epochs} epochs; last epoch, test set read once"
+    " at the end. Mean +- standard deviation over seeds."
   )
 
 
