@@ -9,7 +9,7 @@ without the division, at both rates; machines whose hidden units are dropped in
 pretraining, also under k and m (Srivastava et al. 2014, section 8); and a deep
 Boltzmann machine, which only has to run and to read images back. 1,000 images
 with labels and 5,000 without: few, so that pretraining and dropout can help.
-About 4 minutes of one core at the cpu scale, on MNIST. Expected: pretraining
+About 2 minutes of one core at the cpu scale, on MNIST. Expected: pretraining
 helps at the small rate; the division matters little once weights may move.
 """
 

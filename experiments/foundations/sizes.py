@@ -151,7 +151,7 @@ FEW = {
 
 PRETRAINING = FEW | {
   "cpu": dataclasses.replace(
-    few(CPU, 1000, batch_size=50, epochs=50, hidden=128), layer_steps=2000
+    few(CPU, 1000, batch_size=50, epochs=50, hidden=128), layer_steps=1000
   )
 }
 """Narrower, as each arm is trained twice: layer by layer, and fine-tuned."""
@@ -177,7 +177,7 @@ _TEXT: dict[str, Any] = dict(
 
 TEXT = {
   "paper": few(PAPER, 4500, **_TEXT | dict(hidden=256, epochs=100)),
-  "cpu": few(CPU, 100, batch_size=20, epochs=80, **_TEXT),
+  "cpu": few(CPU, 100, batch_size=10, epochs=30, **_TEXT),
   "smoke": few(SMOKE, 64, batch_size=16, epochs=2, **_TEXT | dict(hidden=16)),
 }
 """For texts: windows of 64 characters."""
