@@ -167,6 +167,15 @@ SPATIAL = {
 }
 """For convolutions: of CIFAR-10, and narrow enough for two cores."""
 
+_CNN: dict[str, Any] = dict(hidden=None, num_hidden=None)
+
+WAN = {
+  "paper": few(PAPER, 40_000, **_CNN | dict(mean_pool=1, epochs=150)),
+  "cpu": few(CPU, 1000, batch_size=50, epochs=40, **_CNN),
+  "smoke": few(SMOKE, 320, **_CNN | dict(mean_pool=1)),
+}
+"""For Wan's networks: of MNIST and of CIFAR-10."""
+
 _TEXT: dict[str, Any] = dict(
   dataset="pydoc_topics",
   mean_pool=1,

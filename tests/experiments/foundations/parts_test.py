@@ -10,6 +10,7 @@ import pytest
 
 import kdropout_jax as kd
 from experiments import models
+from experiments.data import registry
 from experiments.foundations import averaging
 from experiments.foundations import batch_norm
 from experiments.foundations import dropconnect
@@ -21,6 +22,9 @@ from experiments.foundations import page
 from experiments.foundations import paper
 from experiments.foundations import regularizers
 from experiments.foundations import sizes
+from experiments.foundations import spatial
+from experiments.foundations import variational
+from experiments.foundations import wan_cnn
 from experiments.report import page as report_page
 from experiments.run import methods
 from kdropout_jax.analysis import ensembles
@@ -148,12 +152,16 @@ def test_rate_one_half_is_held_against_the_best_on_average():
   assert [r["accuracy_minus_the_best_rate"] for r in found] == [-3.0, -2.0]
 
 
-@pytest.mark.parametrize("scale", sizes.SCALES.values(), ids=lambda s: s.name)
-def test_arms_of_drop_connect_are_runs_of_their_own(scale):
+@pytest.mark.parametrize("name", sizes.SCALES)
+@pytest.mark.parametrize(
+  ("module", "scales"), [(dropconnect, sizes.SCALES), (wan_cnn, sizes.WAN)]
+)
+def test_arms_of_drop_connect_are_runs_of_their_own(module, scales, name):
+  scale = scales[name]
   cells = {
-    (network, *arm): scale.config(**own, **fields)
-    for network, own in dropconnect.NETWORKS[scale.name].items()
-    for arm, fields in dropconnect.arms(scale).items()
+    (network, *arm): scale.config(**(own | fields))
+    for network, own in module.NETWORKS[name].items()
+    for arm, fields in module.arms(scale).items()
   }
   assert len({cell.digest() for cell in cells.values()}) == len(cells)
   weights = {arm[1] for arm, c in cells.items() if methods.connections(c)}
@@ -193,6 +201,28 @@ def test_the_closed_loss_is_what_sampled_ones_are_on_average():
     )
     assert abs(values.mean() - closed) < error + far
     assert abs(values.mean() - none) > error
+
+
+@pytest.mark.parametrize("name", sizes.SCALES)
+@pytest.mark.parametrize(
+  ("module", "scales"), [(spatial, sizes.SPATIAL), (variational, sizes.TEXT)]
+)
+def test_arms_of_maps_and_texts_are_runs_of_their_own(module, scales, name):
+  scale = scales[name]
+  arms = module.settings(scale)
+  cells = {key: scale.config(**fields) for key, fields in arms.items()}
+  assert len({cell.digest() for cell in cells.values()}) == len(cells)
+  for cell in cells.values():
+    dataset = registry.get(cell.dataset)
+    assert cell.mean_pool == 1 or dataset.task == "image"
+    assert 8 <= cell.batch_size <= cell.num_train < dataset.rows[0]
+    # Windows of a run as long as its epochs are.
+    assert scale.num_steps == cell.steps(cell.num_train)
+
+
+def test_bits_are_losses_of_two_equally_likely_characters():
+  found = variational.bits({"test_loss": [np.log(2)], "train_loss": [0.0]})
+  assert found == {"bits": 1.0, "train_bits": 0.0}
 
 
 def norm_variables(model, x, key):
