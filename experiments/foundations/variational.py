@@ -6,7 +6,7 @@ Gal and Ghahramani 2016, where the notes say that dropout is less effective in
 recurrent networks: a small LSTM and a small transformer tell the next
 character of Python's help texts, with a mask for each position, with one for
 all positions, and with the latter for k steps, m subnets at a time. Bits a
-character on text that comes later. 100 windows of 64 characters, 30 times over
+character on text that comes later. 100 windows of 64 characters, 20 times over
 at the cpu scale: undropped the networks learn them by heart, so that dropout
 can help. About 3 minutes of one core. Expected: dropout helps, and one mask
 for all positions no less than many.
