@@ -106,22 +106,40 @@ def read_back(machine: Machine, v: Float[Array, "B V"]) -> Float[Array, "B V"]:
 
 
 def train(
-  data: Any, hidden: tuple[int, int], key: Array, recipe: rbm_lib.Recipe
+  data: Any,
+  hidden: tuple[int, int],
+  key: Array,
+  recipe: rbm_lib.Recipe,
+  layers: rbm_lib.Recipe,
 ) -> Machine:
   """Returns a machine that was trained on data.
+
+  It starts from two restricted machines, one upon the other, without which it
+  learns the mean image alone.
 
   Args:
     data: probabilities of visible units, [N, V].
     hidden: H and K.
     key: of everything random.
     recipe: how; as many chains as a batch has rows.
+    layers: how the two restricted machines are trained.
 
   Raises:
     ValueError: data outside [0, 1].
   """
   data = rbm_lib.check_data(data)
-  init_key, key = jax.random.split(key)
-  return _train(init(init_key, (data.shape[1], *hidden)), data, key, recipe)
+  lower_key, upper_key, key = jax.random.split(key, 3)
+  lower = rbm_lib.train(data, hidden[0], lower_key, layers)
+  means = rbm_lib.hidden_means(lower, data)
+  upper = rbm_lib.train(means, hidden[1], upper_key, layers)
+  start = Machine(
+    lower.weights,
+    upper.weights,
+    lower.visible,
+    (lower.hidden + upper.visible) / 2,
+    upper.hidden,
+  )
+  return _train(start, data, key, recipe)
 
 
 @functools.partial(jax.jit, static_argnames="recipe")

@@ -113,7 +113,7 @@ def test_denoising_lowers_the_error_of_reading_back(patterns, key):
 
 def test_a_deep_machine_reads_back_better_than_the_mean_image(patterns, key):
   machine = boltzmann.train(
-    patterns, (16, 8), key, RECIPE._replace(learning_rate=0.05)
+    patterns, (16, 8), key, RECIPE._replace(learning_rate=0.01), RECIPE
   )
   v = jnp.asarray(patterns)
   error = jnp.mean((boltzmann.read_back(machine, v) - v) ** 2)
@@ -142,9 +142,11 @@ def test_mean_field_is_a_fixed_point(patterns, key):
   ],
 )
 def test_data_outside_0_and_1_are_refused(train, data, key):
-  hidden = (2, 2) if train is boltzmann.train else 2
+  args = (2, key, RECIPE)
+  if train is boltzmann.train:
+    args = ((2, 2), key, RECIPE, RECIPE)
   with pytest.raises(ValueError, match=r"must be floats \[N, V\] in \[0, 1\]"):
-    train(data, hidden, key, RECIPE)
+    train(data, *args)
 
 
 def test_scaled_weights_give_a_unit_on_average_what_pretraining_gave(key):
