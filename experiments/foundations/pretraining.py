@@ -247,7 +247,7 @@ def _report(scale, rows, machine) -> study.Report:
       " Moved: the distance that fine-tuning took the first layer's weights"
       " over their norm before it.",
       f"A deep Boltzmann machine, {shape} (from two restricted ones,"
-      f" {scale.layer_steps // 3:,} steps of mean field and chains that persist;"
+      f" {scale.layer_steps // 3:,} steps of mean field and persistent chains;"
       " no verdict), reads test images"
       f" back with a squared error of {machine['squared_error']:.4f} a pixel;"
       f" the mean image has {machine['of_the_mean_image']:.4f}.",
