@@ -48,6 +48,7 @@ _LEFT_OUT = {
   ("analysis.calibration", "Scores"): _RESULT,
   ("analysis.ensembles", "Curve"): _RESULT,
   ("analysis.interference", "Interference"): _RESULT,
+  ("analysis.marginalised", "Moments"): _RESULT,
   ("analysis.mc_dropout", "Prediction"): _RESULT,
   ("analysis.movement", "Movement"): _RESULT,
   ("analysis.pruning", "Ticket"): _RESULT,
@@ -453,6 +454,37 @@ def _calls():
     ("analysis.ensembles", "vote"): {"logits": members},
     ("analysis.interference", "gradient_cosines"): gradients,
     ("analysis.interference", "measure"): gradients,
+    ("analysis.marginalised", "expectation"): {
+      "fn": lambda mask: mask.sum(),
+      "width": 3,
+      "rate": 0.5,
+    },
+    ("analysis.marginalised", "expected_log_loss"): {
+      "mean": alphas,
+      "variance": alphas,
+      "labels": jnp.array([0, 1]),
+    },
+    ("analysis.marginalised", "expected_sigmoid"): {
+      "mean": alphas,
+      "variance": alphas,
+    },
+    ("analysis.marginalised", "moments"): {
+      "x": x,
+      "weights": jnp.ones(6),
+      "rate": 0.5,
+      "bias": 0.0,
+    },
+    ("analysis.marginalised", "ridge"): {
+      "x": x,
+      "targets": jnp.ones(4),
+      "rate": 0.5,
+    },
+    ("analysis.marginalised", "squared_error"): {
+      "x": x,
+      "targets": jnp.ones(4),
+      "weights": jnp.ones(6),
+      "rate": 0.5,
+    },
     ("analysis.mc_dropout", "predict"): {
       "logits_fn": lambda key: logits,
       "key": key,

@@ -19,7 +19,8 @@ class Info:
 
   Attributes:
     name: as in ``--dataset``.
-    task: ``"image"``, ``"packets"``, ``"pairs"`` or ``"spans"``.
+    task: ``"image"``, ``"packets"``, ``"pairs"``, ``"spans"`` or
+      ``"characters"``.
     num_classes: labels are in [0, num_classes); 0 for spans.
     class_names: one a class, or empty.
     note: ``"official split"``, or how this differs: "own split", "partial".
@@ -43,8 +44,9 @@ class Dataset:
   Attributes:
     info: what it is.
     train_x, test_x, valid_x: inputs; images are uint8 [N, H, W, C], packets
-      float32 [N, F], text a dict of int32 [N, L].
-    train_labels, test_labels, valid_labels: int32 [N]; spans [N, 2].
+      float32 [N, F], text a dict of int32 [N, L], characters uint8 [N, L].
+    train_labels, test_labels, valid_labels: int32 [N]; spans [N, 2], characters
+      [N, L].
     extra: what a metric needs beside the labels (texts of SQuAD), or None.
   """
 
@@ -125,7 +127,7 @@ def _stratified(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
   """Returns `count` sorted rows, every class in its share of the whole."""
   rng = np.random.default_rng(seed)
   order = rng.permutation(len(labels))
-  if labels.ndim > 1:  # Spans have no classes.
+  if labels.ndim > 1:  # Spans and texts have no classes.
     return np.sort(order[:count])
   # Rows sorted by class, at random within a class; every n / count-th one
   # then gives each class its share, to within one row.

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from experiments.data import characters
 from experiments.data import dataset as dataset_lib
 from experiments.data import exported
 from experiments.data import packets
@@ -131,12 +132,14 @@ def _check(spec: registry.Spec, result: dataset_lib.Dataset) -> None:
 
 _TEXT = ("vocabulary", "vocabulary_size", "max_length", "lowercase")
 _OPTIONS = {
+  "characters": (),
   "image": (),
   "packets": ("multi_class", "scaling", "test_split"),
   "pairs": _TEXT,
   "spans": (*_TEXT, "stride", "num_test"),
 }
 _BUILD = {
+  "characters": characters.build,
   "image": _build_images,
   "packets": packets.build,
   "pairs": pairs.build,

@@ -10,7 +10,8 @@ class Spec:
 
   Attributes:
     name: as in ``--dataset``.
-    task: ``"image"``, ``"packets"``, ``"pairs"`` or ``"spans"``.
+    task: ``"image"``, ``"packets"``, ``"pairs"``, ``"spans"`` or
+      ``"characters"``.
     builder: ``module:Class`` of our TFDS builder, or None.
     stock: the name of TFDS's own builder, or None.
     rows: the rows of the training and the test split that a whole copy has.
@@ -20,6 +21,7 @@ class Spec:
     megabytes: size on disk once prepared.
     fetch: how a person gets the files that cannot be downloaded.
     streams: too large for the memory of the device.
+    digest: of a text that ships with Python, as our results have it.
   """
 
   name: str
@@ -33,6 +35,7 @@ class Spec:
   megabytes: int = 1
   fetch: str = ""
   streams: bool = False
+  digest: str = ""
 
 
 _IMAGES = "experiments.data.builders.images"
@@ -181,6 +184,17 @@ _SPECS = (
     test_split="validation",
     megabytes=100,
     fetch="train-v1.1.json and dev-v1.1.json of SQuAD",
+  ),
+  Spec(
+    "pydoc_topics",
+    "characters",
+    "experiments.data.builders.topics:PydocTopics",
+    None,
+    (5_500, 500),
+    128,
+    digest=(  # Of Python 3.12.1.
+      "sha256:5930290cd1fe4027ffb10b7ecae4f4a2677533d6c2e057250e4d411fc1ca534e"
+    ),
   ),
 )
 

@@ -5,7 +5,7 @@
 Dropout at test uses one network with scaled weights for the equally weighted
 geometric mean of all subnets (Srivastava et al. 2014). Here subnets that were
 never trained as such are sampled, and their arithmetic mean, geometric mean
-and vote stand beside it. About 3 minutes of two cores at the cpu scale, on
+and vote stand beside it. About 2 minutes of two cores at the cpu scale, on
 MNIST. Expected: tens of subnets reach the scaled network, and hardly pass it.
 """
 

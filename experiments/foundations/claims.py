@@ -5,6 +5,7 @@ al. 2014, and the notes on it) and "dropconnect" (Wan et al. 2013). Accuracies
 in points; a paper's difference of errors is one of accuracies, turned.
 """
 
+from experiments.foundations import claims_beside
 from experiments.foundations import paper
 from experiments.judge import contrasts
 from experiments.judge.contrasts import Claim
@@ -212,6 +213,7 @@ CLAIMS = (
   *_FEATURES,
   *_EFFECTS,
   *_DROP_CONNECT,
+  *claims_beside.CLAIMS,
 )
 
 

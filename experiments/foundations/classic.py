@@ -4,7 +4,7 @@
 
 Srivastava et al. 2014 keep .8 of the inputs and half of the hidden units,
 leave the scale alone in training, and multiply the weights by what was kept at
-test; the variant in use divides in training. About 5 minutes of two cores at
+test; the variant in use divides in training. About 2 minutes of two cores at
 the cpu scale, on MNIST. Expected: both are alike, and better than none.
 """
 

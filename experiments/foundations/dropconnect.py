@@ -4,14 +4,15 @@
 
 Wan et al. 2013 drop weights, for each example anew, and infer by the Gaussian
 of the moments of what a layer sums up; here beside the mean network. Five
-networks, one a seed, vote. 784-800-800-10 and their table 3's CNN at the
-paper's scale, 196-64-64-10 at the cpu scale: each row of a batch has masks
+networks, one a seed, vote. 784-800-800-10 at the paper's scale, 196-64-64-10 at
+the cpu scale (their CNNs: `experiments.wan_cnn`): each row of a batch has masks
 over all weights of its own. New are weight masks that stand for k steps, m at
-a time. About 20 minutes of two cores at the cpu scale. Expected: few subnets at
+a time. About 18 minutes of two cores at the cpu scale. Expected: few subnets at
 a time cost little and train many times faster than a mask an example.
 """
 
 import functools
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -32,17 +33,21 @@ from experiments.report import study
 from kdropout_jax.analysis import ensembles
 
 NETWORKS: dict[str, dict[str, dict[str, Any]]] = {
-  "paper": {
-    "mlp": dict(model="mlp", hidden=800, num_hidden=2),
-    "cnn_wan": dict(model="cnn_wan", hidden=None, num_hidden=None),
-  },
+  "paper": {"mlp": dict(model="mlp", hidden=800, num_hidden=2)},
   "cpu": {"mlp": dict(model="mlp", hidden=64)},
   "smoke": {"mlp": dict(model="mlp")},
 }
 """{scale: {label: fields}}."""
 
 _ROWS = 1000  # Images at a time.
-_BY = ("network", "method", "schedule")
+BY = ("network", "method", "schedule")
+COLUMNS = {
+  **{name: columns.setting(name) for name in BY},
+  "mean network": columns.spread("accuracy"),
+  "moments": columns.spread("accuracy_by_moments"),
+  "vote of all seeds": columns.setting("vote", "{:.2f}"),
+  "training examples a second": columns.mean("examples_per_second", 0),
+}
 
 
 def arms(scale: sizes.Scale) -> dict[tuple[str, str], dict[str, Any]]:
@@ -68,27 +73,12 @@ def arms(scale: sizes.Scale) -> dict[tuple[str, str], dict[str, Any]]:
 
 def measure(scale: sizes.Scale, store: experiment.Store) -> study.Report:
   """Trains all arms of each network, and infers in both ways."""
-  rows = []
-  for network, own in NETWORKS[scale.name].items():
-    for (method, schedule), fields in arms(scale).items():
-      run = finished.train(store, scale, **(own | fields))
-      label = {"network": network, "method": method, "schedule": schedule}
-      rows += [label | row for row in infer(run, scale.num_sampled)]
+  rows, cell = train(store, scale, NETWORKS[scale.name], arms(scale))
   return study.Report(
     name="dropconnect",
     title="DropConnect",
-    setting=study.describe(run.cells[0]),
-    table=columns.table(
-      rows,
-      _BY,
-      {
-        **{name: columns.setting(name) for name in _BY},
-        "mean network": columns.spread("accuracy"),
-        "moments": columns.spread("accuracy_by_moments"),
-        "vote of all seeds": columns.setting("vote", "{:.2f}"),
-        "training examples a second": columns.mean("examples_per_second", 0),
-      },
-    ),
+    setting=study.describe(cell),
+    table=columns.table(rows, BY, COLUMNS),
     rows=rows,
     claims=claims.named(
       "drop_connect_beats_none",
@@ -104,8 +94,31 @@ def measure(scale: sizes.Scale, store: experiment.Store) -> study.Report:
       " samples). Examples a second are of all seeds side by side and noisy:"
       " other work shared the machine."
     ],
-    draw=figures.drawing(_panels(rows)),
+    draw=figures.drawing(panels(rows)),
   )
+
+
+def train(
+  store: experiment.Store,
+  scale: sizes.Scale,
+  networks: Mapping[str, Mapping[str, Any]],
+  methods: Mapping[tuple[str, str], Mapping[str, Any]],
+) -> tuple[list[rows_lib.Row], Any]:
+  """Returns a row for each network, method and seed, and a cell.
+
+  Args:
+    store: where cells live.
+    scale: the size.
+    networks: {label: fields}.
+    methods: {(method, schedule): fields}.
+  """
+  rows = []
+  for network, own in networks.items():
+    for (method, schedule), fields in methods.items():
+      run = finished.train(store, scale, **(dict(own) | dict(fields)))
+      label = {"network": network, "method": method, "schedule": schedule}
+      rows += [label | row for row in infer(run, scale.num_sampled)]
+  return rows, run.cells[0]
 
 
 def infer(run: finished.Trained, num_samples: int) -> list[rows_lib.Row]:
@@ -163,7 +176,8 @@ def accuracy(predicted: Any, labels: Int[np.ndarray, "N"]) -> float:
   return 100 * float(np.mean(np.asarray(predicted) == labels))
 
 
-def _panels(rows: list[rows_lib.Row]) -> list[figures.Panel]:
+def panels(rows: list[rows_lib.Row]) -> list[figures.Panel]:
+  """Returns a panel a network: accuracies, and the seeds' vote."""
   return [
     figures.Panel(
       title=f"{network}; one point a run, x: their vote",

@@ -3,9 +3,9 @@
   python -m experiments.effects --scale=cpu
 
 Srivastava et al. 2014, section 7: accuracy with and without dropout of hidden
-units, as one sweep of three figures. All runs take equally many steps. About 8
-minutes of two cores at the cpu scale, on MNIST. Expected: flat from .3 to .7;
-dropout gains most at middling sizes of the training set.
+units, as one sweep of three figures. All runs take equally many steps. About
+11 minutes of two cores at the cpu scale, on MNIST. Expected: flat from .3 to
+.7; dropout gains most at middling sizes of the training set.
 """
 
 from typing import Any

@@ -4,7 +4,7 @@
 
 Srivastava et al. 2014, sections 7.1 and 7.2: figure 7 shows the filters, and
 the activations of test images are said to be sparser with dropout. Images of
-28 x 28. About 4 minutes of two cores at the cpu scale. Expected: with dropout
+28 x 28. About 3 minutes of two cores at the cpu scale. Expected: with dropout
 filters look like strokes, without it like noise; fewer units are active.
 """
 

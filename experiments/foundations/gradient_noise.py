@@ -6,7 +6,7 @@ The notes' limitations: training takes longer, and gradients are noisy. The
 variance of a batch's gradient is taken at the parameters in the middle of each
 run, over batches AND masks; within a window of k-dropout the masks stand, so
 there it is over batches alone. The loss is that of the whole network on
-training images, nothing dropped. About 6 minutes of two cores at the cpu
+training images, nothing dropped. About 4 minutes of two cores at the cpu
 scale, on MNIST. Expected: noise and steps in the order none, dropout.
 """
 

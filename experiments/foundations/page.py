@@ -13,6 +13,12 @@ EXPERIMENTS = {
   "features": ("features", "Srivastava's figure 7, section 7.2"),
   "dropconnect": ("dropconnect", "Wan's tables 2 to 4"),
   "effects": ("effects", "p, width, size of the training set"),
+  "pretraining": ("pretraining", "unsupervised pretraining, notes 1.2"),
+  "marginalised": ("marginalised", "marginalised dropout, notes 0.3"),
+  "batch_norm": ("batch_norm", "batch normalisation, notes 1.3"),
+  "wan_cnn": ("wan_cnn", "Wan's tables 3 and 4, smaller"),
+  "spatial": ("spatial", "SpatialDropout, lecture"),
+  "variational": ("variational", "recurrent networks, notes 1.3"),
 }
 """{name of the files: (binary, what of the sources)}."""
 
@@ -21,15 +27,18 @@ _INTRODUCTION = """\
 
 "Dropout: A Simple Way to Prevent Neural Networks from Overfitting" (Srivastava
 et al. 2014), "Regularization of Neural Networks using DropConnect" (Wan et al.
-2013), and the notes and the lecture on them, each part by one command. The
-`cpu` scale is real MNIST, mean-pooled to 14 x 14, with 3,000 training images,
-hidden layers of 256 units, 900 steps and five seeds: its differences can be
-held against the papers', its levels cannot. The `paper` scale has Srivastava et
-al.'s networks; what the sources do not tell (learning rates, lengths,
-penalties) is ours. 900 steps are few for dropout, which still underfits then,
-and the networks are narrow: where it loses to none there, the papers' runs of
-thousands of epochs are not contradicted. Rules and margins of the verdicts
-stood in `experiments/foundations/claims.py` before anything ran."""
+2013), and the notes and the lecture on them, each part by one command. At the
+`cpu` scale the parts down to `effects` are real MNIST, mean-pooled to 14 x 14,
+with 3,000 training images, hidden layers of 256 units, 900 steps and five
+seeds: its differences can be held against the papers', its levels cannot. The
+`paper` scale has Srivastava et al.'s networks; what the sources do not tell
+(learning rates, lengths, penalties) is ours. 900 steps are few for dropout,
+which still underfits then, and the networks are narrow: where it loses to none
+there, the papers' runs of thousands of epochs are not contradicted. The other
+parts have few examples and read them many times over, which is what dropout is
+for; texts and fine-tuning are short of steps for it even so. Rules and margins
+of the verdicts stood in `experiments/foundations/claims.py` before anything
+ran."""
 
 
 def _before(found: page_lib.Found) -> list[str]:

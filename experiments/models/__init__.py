@@ -24,7 +24,10 @@ from typing import Any
 import jax.numpy as jnp
 from flax import linen as nn
 
-CONVOLUTIONAL = ("alexnet", "cnn_wan", "cnn_wan_cifar", "lenet", "resnet18")
+CONVOLUTIONAL = (
+  *("alexnet", "cnn_channels", "cnn_units", "cnn_wan", "cnn_wan_cifar"),
+  *("lenet", "resnet18"),
+)
 """Models with convolutions, which XLA's CPU compiler runs slowly under vmap."""
 
 
@@ -102,7 +105,7 @@ class Options:
     if "vocabulary" in names and self.vocabulary is not None:
       raise ValueError(
         f"model {model!r} reads no text, but the dataset is one of text; give"
-        " it model='bert'"
+        " it model='bert', or one of characters model='char_transformer'"
       )
     if "connections" in names and self.connections is not None:
       raise ValueError(

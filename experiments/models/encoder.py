@@ -66,7 +66,7 @@ class EncoderLayer(nn.Module):
   def __call__(
     self,
     x: Float[Array, "B L D"],
-    bias: Float[Array, "B 1 1 L"],
+    bias: Float[Array, "#B 1 #L L"],
     call: dense.Call,
   ) -> Float[Array, "B L D"]:
     """Returns the next layer's input; `bias` is added to attention logits."""

@@ -32,7 +32,7 @@ from kdropout_jax.training import task as task_lib
 from kdropout_jax.training import windows
 
 _MAX_PROGRAMS = 8
-_EVAL_ROWS = {"pairs": 32, "spans": 32}
+_EVAL_ROWS = {"pairs": 32, "spans": 32, "characters": 128}
 """{task: rows that a device evaluates at a time}; attention is large."""
 
 _HOST = {

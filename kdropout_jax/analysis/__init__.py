@@ -10,6 +10,7 @@ from kdropout_jax.analysis import connectivity
 from kdropout_jax.analysis import diversity
 from kdropout_jax.analysis import ensembles
 from kdropout_jax.analysis import interference
+from kdropout_jax.analysis import marginalised
 from kdropout_jax.analysis import mc_dropout
 from kdropout_jax.analysis import movement
 from kdropout_jax.analysis import pruning
@@ -22,6 +23,7 @@ __all__ = (
   "diversity",
   "ensembles",
   "interference",
+  "marginalised",
   "mc_dropout",
   "movement",
   "pruning",

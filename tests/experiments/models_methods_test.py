@@ -16,7 +16,15 @@ from kdropout_jax.training import task as task_lib
 _BATCH = 4
 _TOKENS = ("input_ids", "token_type_ids", "attention_mask")
 
-_IMAGES = ("lenet", "alexnet", "resnet18", "cnn_wan", "cnn_wan_cifar")
+_IMAGES = (
+  *("lenet", "alexnet", "resnet18", "cnn_wan", "cnn_wan_cifar"),
+  *("cnn_channels", "cnn_units"),
+)
+_CHARACTERS = tuple(
+  f"char_{kind}{how}"
+  for kind in ("lstm", "transformer")
+  for how in ("", "_variational")
+)
 _TINY = {
   "mlp": dict(hidden=8),
   "kdropout_mlp": dict(hidden=8),
@@ -24,6 +32,9 @@ _TINY = {
   "mlp2": dict(hidden=8),
   "mlp3": dict(hidden=8),
   "table9_mlp": dict(hidden=8),
+  "mlp_norm_after": dict(hidden=8),
+  "mlp_norm_before": dict(hidden=8),
+  "mlp_norm_last": dict(hidden=8),
   "autoencoder": dict(hidden=8),
   "lenet": dict(hidden=8, channels=(3, 4)),
   "cnn_wan": dict(hidden=8, channels=(3, 4)),
@@ -31,6 +42,9 @@ _TINY = {
   "alexnet": dict(hidden=8, channels=(3, 4, 5)),
   "resnet18": dict(hidden=8, channels=(2, 2, 3, 3)),
   "bert": dict(hidden=16, num_hidden=1, vocabulary=20),
+  "cnn_channels": dict(channels=(3, 4)),
+  "cnn_units": dict(channels=(3, 4)),
+  **{name: dict(hidden=8, num_hidden=1, vocabulary=20) for name in _CHARACTERS},
 }
 
 _SCHEDULES = {
@@ -52,6 +66,8 @@ def inputs(name, key, batch=_BATCH):
   if name == "bert":
     ids = jax.random.randint(key, (batch, 8), 0, 20)
     return {"input_ids": ids} | {k: ids % 2 for k in _TOKENS[1:]}
+  if name in _CHARACTERS:
+    return jax.random.randint(key, (batch, 6), 0, 20)
   shape = (6, 6, 3) if name in _IMAGES else (4, 3)
   return jax.random.normal(key, (batch, *shape))
 
@@ -112,6 +128,8 @@ def train_two_steps(name, method, key):
     pattern = functools.partial(kd.Blocks, block_size=2)
   model, train = compiled(name, rate, pattern, schedule is not None)
   x, labels = inputs(name, key), jnp.array([0, 1, 2, 1])
+  if name in _CHARACTERS:  # One a position.
+    labels = jnp.broadcast_to(labels[:, None], x.shape)
   variables = random_variables(model, x)
   start, rngs, losses = variables, {"subnets": key, "dropout": key}, []
   for step in range(2):
@@ -216,7 +234,9 @@ def test_evaluation_drops_nothing_and_needs_no_keys(name, key):
 
   assert str(program(model)) == str(program(none))
   (logits,) = program(model).out_avals
-  assert logits.shape == (_BATCH, 12 if name == "autoencoder" else 3)
+  positions = (6,) * (name in _CHARACTERS)
+  outputs = 12 if name == "autoencoder" else 3
+  assert logits.shape == (_BATCH, *positions, outputs)
 
 
 @pytest.mark.parametrize("name", list(_TINY))

@@ -1,19 +1,30 @@
 """What the older sources' experiments compute, on planted numbers."""
 
+import functools
 import json
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import kdropout_jax as kd
+from experiments import models
+from experiments.data import registry
 from experiments.foundations import averaging
+from experiments.foundations import batch_norm
 from experiments.foundations import dropconnect
 from experiments.foundations import effects
 from experiments.foundations import features
 from experiments.foundations import gradient_noise
+from experiments.foundations import marginalised
 from experiments.foundations import page
 from experiments.foundations import paper
 from experiments.foundations import regularizers
 from experiments.foundations import sizes
+from experiments.foundations import spatial
+from experiments.foundations import variational
+from experiments.foundations import wan_cnn
 from experiments.report import page as report_page
 from experiments.run import methods
 from kdropout_jax.analysis import ensembles
@@ -141,13 +152,128 @@ def test_rate_one_half_is_held_against_the_best_on_average():
   assert [r["accuracy_minus_the_best_rate"] for r in found] == [-3.0, -2.0]
 
 
-@pytest.mark.parametrize("scale", sizes.SCALES.values(), ids=lambda s: s.name)
-def test_arms_of_drop_connect_are_runs_of_their_own(scale):
+@pytest.mark.parametrize("name", sizes.SCALES)
+@pytest.mark.parametrize(
+  ("module", "scales"), [(dropconnect, sizes.SCALES), (wan_cnn, sizes.WAN)]
+)
+def test_arms_of_drop_connect_are_runs_of_their_own(module, scales, name):
+  scale = scales[name]
   cells = {
-    (network, *arm): scale.config(**own, **fields)
-    for network, own in dropconnect.NETWORKS[scale.name].items()
-    for arm, fields in dropconnect.arms(scale).items()
+    (network, *arm): scale.config(**(own | fields))
+    for network, own in module.NETWORKS[name].items()
+    for arm, fields in module.arms(scale).items()
   }
   assert len({cell.digest() for cell in cells.values()}) == len(cells)
   weights = {arm[1] for arm, c in cells.items() if methods.connections(c)}
   assert weights == {"drop_connect"}
+
+
+def test_a_pair_is_two_digits_and_a_seed_another_choice_of_images():
+  scale = sizes.SMOKE
+  first, again, other = (
+    marginalised.load(scale, None, (3, 5), seed) for seed in (0, 0, 1)
+  )
+  assert first.train_x.shape == (scale.pair_images, 64)
+  for labels in (first.train_labels, first.test_labels):
+    assert set(labels.tolist()) == {0, 1}
+  np.testing.assert_array_equal(first.train_x, again.train_x)
+  assert (first.train_x != other.train_x).any()
+  np.testing.assert_array_equal(first.test_x, other.test_x)
+
+
+def test_the_closed_loss_is_what_sampled_ones_are_on_average():
+  """At weights that neither was trained for."""
+  pair = marginalised.load(sizes.SMOKE, None, (4, 9), 0)
+  random = np.random.default_rng(0)
+  weights = jnp.asarray(random.normal(size=64) / 4, jnp.float32)
+  params = {"weights": weights, "bias": jnp.float32(0.1)}
+  x, labels = jnp.asarray(pair.train_x), jnp.asarray(pair.train_labels)
+  key, ids = jax.random.key(0), jnp.arange(400 * 40).reshape(400, 40)
+  for losses, far in zip(marginalised.LOSSES.values(), (0.0, 0.05)):
+
+    def sampled(own, losses=losses):
+      return losses["sampled"](params, (key, own), x, labels)
+
+    values = np.asarray(jax.jit(jax.vmap(sampled))(ids))
+    error = 5 * values.std() / np.sqrt(len(values))
+    closed, none = (
+      losses[name](params, (), x, labels) for name in ("closed", "none")
+    )
+    assert abs(values.mean() - closed) < error + far
+    assert abs(values.mean() - none) > error
+
+
+@pytest.mark.parametrize("name", sizes.SCALES)
+@pytest.mark.parametrize(
+  ("module", "scales"), [(spatial, sizes.SPATIAL), (variational, sizes.TEXT)]
+)
+def test_arms_of_maps_and_texts_are_runs_of_their_own(module, scales, name):
+  scale = scales[name]
+  arms = module.settings(scale)
+  cells = {key: scale.config(**fields) for key, fields in arms.items()}
+  assert len({cell.digest() for cell in cells.values()}) == len(cells)
+  for cell in cells.values():
+    dataset = registry.get(cell.dataset)
+    assert cell.mean_pool == 1 or dataset.task == "image"
+    assert 8 <= cell.batch_size <= cell.num_train < dataset.rows[0]
+    # Windows of a run as long as its epochs are.
+    assert scale.num_steps == cell.steps(cell.num_train)
+
+
+def test_bits_are_losses_of_two_equally_likely_characters():
+  found = variational.bits({"test_loss": [np.log(2)], "train_loss": [0.0]})
+  assert found == {"bits": 1.0, "train_bits": 0.0}
+
+
+def norm_variables(model, x, key):
+  """Parameters at random, and statistics of training calls on `x`."""
+  variables = model.init(key, x, train=False)
+
+  @jax.jit
+  def train(variables, step):
+    _, updated = model.apply(
+      variables,
+      x,
+      train=True,
+      subnets=step * len(x) + jnp.arange(len(x)),
+      rngs={"subnets": key},
+      mutable=["batch_stats"],
+    )
+    return variables | updated
+
+  for step in range(60):  # Of what was there at first .9**60 is left.
+    variables = train(variables, step)
+  return variables
+
+
+@pytest.mark.parametrize(
+  ("place", "shifted"),
+  [("before", {0, 1}), ("after", {1}), ("last", set())],
+)
+def test_variances_shift_behind_dropout_and_nowhere_else(place, shifted, key):
+  """On the very images that the statistics are of: no other shift is there."""
+  x = jax.random.normal(key, (200, 20))
+  model = models.build(
+    f"mlp_norm_{place}",
+    models.Options(3, functools.partial(kd.linen.Dropout, 0.5), hidden=64),
+  )
+  variables = norm_variables(model, x, key)
+  inputs = batch_norm.normalised(model, variables, x)
+  for layer in range(2):
+    own = variables["batch_stats"][f"norm_{layer}"]
+    found = batch_norm.ratios(inputs[f"norm_{layer}"], np.asarray(own["var"]))
+    if layer in shifted:
+      assert found.mean() < 0.8
+    else:
+      # What .9**60 leaves of 1, the statistics at the start; means of squares.
+      np.testing.assert_allclose(found, 1.0, atol=0.03)
+
+
+def test_a_dropped_input_of_a_norm_has_the_variance_that_theory_says():
+  """Halved and doubled it has 2 E x^2 - (E x)^2, at test E x^2 - (E x)^2."""
+  x = np.maximum(np.random.default_rng(0).normal(size=(100_000, 1)), 0)
+  dropped = 2 * x * (np.random.default_rng(1).random(x.shape) < 0.5)
+  (ratio,) = batch_norm.ratios(x, dropped.var(axis=0))
+  second, first = 0.5, 1 / np.sqrt(2 * np.pi)
+  expected = (second - first**2) / (2 * second - first**2)
+  assert abs(ratio - expected) < 0.02
