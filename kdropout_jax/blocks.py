@@ -6,10 +6,8 @@ into T contiguous groups, one a subnet. All sizes are static Python integers.
 """
 
 import dataclasses
-import functools
 from collections.abc import Mapping
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Int
@@ -237,7 +235,6 @@ class Kept:
   live: Bool[Array, "T N"] | None
 
 
-@functools.partial(jax.jit, static_argnames="length", inline=True)
 def kept_first(
   keep: Bool[Array, "T G"], length: int
 ) -> tuple[Int[Array, "T N"], Int[Array, "T G"]]:
@@ -251,31 +248,8 @@ def kept_first(
   >>> table.tolist(), place[0, 1:].tolist()
   ([[1, 2]], [0, 1])
   """
-  return jax.lax.platform_dependent(
-    keep,
-    cuda=functools.partial(_by_counting, length=length),
-    default=functools.partial(_by_sorting, length=length),
-  )
-
-
-def _by_sorting(keep: Bool[Array, "T G"], length: int):
   place = jnp.cumsum(keep, axis=1, dtype=jnp.int32) - 1
   return index_table(keep, length)[0], jnp.maximum(place, 0)
-
-
-def _by_counting(keep: Bool[Array, "T G"], length: int):
-  """As `_by_sorting`, by comparing all pairs of blocks; block 0 pads.
-
-  That is two programs of a GPU, where a sum along an axis and a sort are many.
-  """
-  block = jnp.arange(keep.shape[1], dtype=jnp.int32)
-  both = keep[:, :, None] & keep[:, None, :]
-  before = both & (block[:, None] < block[None, :])[None]
-  place = jnp.sum(before, axis=1, dtype=jnp.int32)
-  slot = jnp.arange(length, dtype=jnp.int32)[None, :, None]
-  is_there = keep[:, None, :] & (place[:, None, :] == slot)
-  table = jnp.where(is_there, block[None, None, :], 0)
-  return jnp.sum(table, axis=2, dtype=jnp.int32), place
 
 
 Table = tuple[Int[Array, "T _"], Int[Array, "T"]] | None

@@ -87,7 +87,9 @@ def kept_units(side: problems.Side, keep: dense.Keep) -> Units | None:
   size, width = side.block_size, side.width
   within = jnp.arange(size, dtype=jnp.int32)
   units, place = (
-    (table[:, :, None] * size + within).reshape(table.shape[0], -1)
+    (table[:, :, None] * size + within[None, None, :]).reshape(
+      table.shape[0], -1
+    )
     for table in blocks.kept_first(keep, max(side.num_kept or 0, 1))
   )
   live = None

@@ -6,6 +6,7 @@ network masks.
 """
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 
 import jax
@@ -26,6 +27,8 @@ __all__ = (
 
 Sizes = Mapping[str, int]
 """{layer: units N of the small network}, where masks vary in their count."""
+
+_Order = tuple[Int[Array, "T N"], Int[Array, "T W"]]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -167,7 +170,7 @@ def _make_table(layer: str, mask: blocks.Masks, size: int | None) -> Table:
     units = jnp.broadcast_to(jnp.arange(size, dtype=jnp.int32), keep.shape)
     place, live = units, keep if is_padded else None
   else:
-    units, place = blocks.kept_first(keep, size)
+    units, place = _order(keep, size)
     if mask.num_kept is None:  # a traced count may be too large
       place = jnp.minimum(place, size - 1)
     slots = jnp.arange(size, dtype=jnp.int32)[None]
@@ -178,6 +181,31 @@ def _make_table(layer: str, mask: blocks.Masks, size: int | None) -> Table:
       f" the mask keeps, got {size}"
     )
   return Table(units, place, keep, live, counts <= size, mask)
+
+
+@functools.partial(jax.jit, static_argnames="size", inline=True)
+def _order(keep: Bool[Array, "T W"], size: int) -> _Order:
+  """Returns units [T, size], the kept ones first, and places [T, W]."""
+  return jax.lax.platform_dependent(
+    keep,
+    cuda=functools.partial(_by_counting, size=size),
+    default=functools.partial(blocks.kept_first, length=size),
+  )
+
+
+def _by_counting(keep: Bool[Array, "T W"], size: int) -> _Order:
+  """As `blocks.kept_first`, by comparing all pairs of units; unit 0 pads.
+
+  That is two programs of a GPU, where a sum along an axis and a sort are many.
+  """
+  unit = jnp.arange(keep.shape[1], dtype=jnp.int32)
+  both = keep[:, :, None] & keep[:, None, :]
+  before = both & (unit[:, None] < unit[None, :])[None]
+  place = jnp.sum(before, axis=1, dtype=jnp.int32)
+  slot = jnp.arange(size, dtype=jnp.int32)[None, :, None]
+  is_there = keep[:, None, :] & (place[:, None, :] == slot)
+  units = jnp.where(is_there, unit[None, None, :], 0)
+  return jnp.sum(units, axis=2, dtype=jnp.int32), place
 
 
 def _static_size(layer, mask: blocks.Masks, size) -> tuple[int, bool]:

@@ -68,7 +68,7 @@ class LogSums:
     accuracy: float64 [S].
     num_steps: steps in the sums.
 
-  >>> Window(np.array([3.0]), np.array([1.0]), 2).means()["loss"].tolist()
+  >>> LogSums(np.array([3.0]), np.array([1.0]), 2).means()["loss"].tolist()
   [1.5]
   """
 

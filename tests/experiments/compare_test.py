@@ -17,7 +17,7 @@ def parsed():
 
 
 def test_it_ends_with_table_figure_and_numbers(tmp_path, capsys, monkeypatch):
-  """Two of the six methods: each is a program of its own to compile."""
+  """Two of the seven methods: each is a program of its own to compile."""
   chosen = {k: compare.METHODS[k] for k in ("no dropout", "gyro, block-wise")}
   monkeypatch.setattr(compare, "METHODS", chosen)
   with flagsaver.flagsaver(
@@ -27,7 +27,7 @@ def test_it_ends_with_table_figure_and_numbers(tmp_path, capsys, monkeypatch):
   said = capsys.readouterr().out
   table = (tmp_path / "table.txt").read_text()
   assert table in said and str(tmp_path) in said
-  for word in ("no dropout", "block_size=16", "test accuracy", "own split"):
+  for word in ("no dropout", "block_size=16", "test accuracy", "drawn by"):
     assert word in table
   for name in ("curves.png", "compare.png"):
     assert (tmp_path / name).read_bytes()[1:4] == b"PNG"
@@ -38,9 +38,9 @@ def test_it_ends_with_table_figure_and_numbers(tmp_path, capsys, monkeypatch):
 
 def test_the_methods_differ_in_nothing_but_the_method():
   found = compare.configs()
-  assert len(found) == 6
+  assert len(found) == 7
   for config in found.values():
-    assert (config.seeds, config.num_train, config.num_steps) == (5, 50, 1000)
+    assert (config.seeds, config.num_train, config.num_steps) == (5, 1000, 1000)
 
 
 def test_every_subnet_of_the_table_can_train():

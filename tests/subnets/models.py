@@ -8,8 +8,8 @@ import optax
 from flax import linen as nn
 
 import kdropout_jax as kd
-from kdropout_jax import blocks
 from kdropout_jax.subnets import extraction
+from kdropout_jax.subnets import indexing
 
 
 class Mlp(nn.Module):
@@ -88,7 +88,7 @@ def as_on_a_gpu(monkeypatch):
     return branches.get("cuda", default)(*args)
 
   monkeypatch.setattr(jax.lax, "platform_dependent", choose)
-  for module, name in ((extraction, "_gather_axes"), (blocks, "kept_first")):
+  for module, name in ((extraction, "_gather_axes"), (indexing, "_order")):
     plain = getattr(module, name).__wrapped__  # jit may know the CPU's way
     monkeypatch.setattr(module, name, plain)
 
