@@ -1,5 +1,6 @@
 """What the page over the older sources' results says."""
 
+from experiments.foundations import claims
 from experiments.foundations import paper
 from experiments.report import page as page_lib
 from experiments.report import rows as rows_lib
@@ -74,4 +75,10 @@ def _after(found: page_lib.Found) -> list[str]:
   ]
 
 
-PAPER = page_lib.Paper(_INTRODUCTION, EXPERIMENTS, _before, _after)
+PAPER = page_lib.Paper(
+  _INTRODUCTION,
+  EXPERIMENTS,
+  _before,
+  _after,
+  claims={claim.name: claim for claim in claims.CLAIMS},
+)

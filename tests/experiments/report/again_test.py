@@ -7,6 +7,7 @@ import pathlib
 import numpy as np
 import pytest
 
+from experiments.foundations import page as foundations
 from experiments.gyro import page as gyro
 from experiments.judge import contrasts
 from experiments.judge import verdicts
@@ -85,7 +86,11 @@ def test_rows_where_nothing_can_be_told_leave_the_correction():
 
 @pytest.mark.parametrize(
   ("paper", "folder"),
-  [(k_dropout.PAPER, "k-dropout"), (gyro.PAPER, "gyro")],
+  [
+    (k_dropout.PAPER, "k-dropout"),
+    (gyro.PAPER, "gyro"),
+    (foundations.PAPER, "foundations"),
+  ],
 )
 def test_what_is_published_is_what_the_rules_of_today_say(paper, folder):
   num_judged = 0
