@@ -134,7 +134,7 @@ _FIGURES = {
     "subnet_counts": lambda numbers: figures.drawing(
       [subnet_tables.panel(numbers["pooled"])]
     ),
-    "mc_dropout": _of_rows(mc_dropout.panels, 3),
+    "mc_dropout": _of_rows(mc_dropout.panels),
     "tickets": _of_rows(tickets.panels),
     "connectivity": lambda numbers: figures.drawing(_connectivity(numbers), 4),
   },

@@ -66,7 +66,7 @@ def measure(scale: sizes.Scale, store: experiment.Store) -> study.Report:
       " mutual information of subnet and label (of a whole network its"
       " entropy) as a sign that the prediction is wrong; 50 says nothing.",
     ],
-    draw=figures.drawing(panels(rows), 3),
+    draw=figures.drawing(panels(rows), 2),
   )
 
 
