@@ -18,7 +18,6 @@ from experiments.report import figures
 from experiments.report import rows as rows_lib
 from experiments.run import config as config_lib
 
-_LONGEST = 2  # windows of a run whose subnets are drawn by their index
 _MAX_FOLLOWED = 60  # subnets whose curves are kept; more are no figure
 
 
@@ -215,10 +214,9 @@ def draw(
   with_paper: bool,
 ) -> None:
   """Draws figures 3, 5 and 4 (with 8 to 10), in this order."""
-  ends = [
-    (label, one) for label, many in found.items() for one in many[-_LONGEST:]
+  panels = [
+    _by_index(label, many[-1], with_paper) for label, many in found.items()
   ]
-  panels = [_by_index(label, one, with_paper) for label, one in ends[-4:]]
   panels.append(_box_panel(found["adam"], references))
   panels += [_during(one) for one in found["adam"][-3:] if len(one.steps)]
   levels = {
