@@ -4,6 +4,7 @@ import ast
 import importlib
 import inspect
 import pathlib
+import re
 import subprocess
 import sys
 import typing
@@ -414,3 +415,20 @@ def test_importing_the_library_is_light():
     cwd=_ROOT,
   )
   assert set(ast.literal_eval(out.stdout)) <= {"absl.flags"}  # chex's, optax's
+
+
+def lost_files_of_tests(text):
+  """Returns the files of tests that a text names and that are not there."""
+  named = re.findall(r"(?<![\w/])tests/[a-z0-9_/]*_test\.py", text)
+  return {name for name in named if not (_ROOT / name).is_file()}
+
+
+def test_every_file_of_tests_that_is_named_is_there():
+  files = [*_ROOT.glob("*.md"), *(_ROOT / "docs").rglob("*.md")]
+  files += [*_ALL, *(_ROOT / "tests").rglob("*.py")]
+  lost = {
+    str(p): lost for p in files if (lost := lost_files_of_tests(p.read_text()))
+  }
+  assert lost == {}
+  gone = "tests/" + "gone_test.py"
+  assert lost_files_of_tests(f"run {gone} and tests/readme_test.py") == {gone}

@@ -19,7 +19,7 @@ _ROOT = pathlib.Path(__file__).resolve().parents[1]
 # One or two files of each package: golden bits, README, linen and nnx, dense
 # and compact products, small networks, the loop. Minutes on one core.
 _CORE = (
-  "tests/masks/bits_test.py",
+  "tests/masks/sampling_bits_test.py",
   "tests/readme_test.py::test_each_block_runs_and_gives_logits",
   *("tests/training/loop_test.py", "tests/subnets/extraction_test.py"),
   *("tests/ops/dense_test.py", "tests/ops/compact_test.py"),
