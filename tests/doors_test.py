@@ -485,6 +485,7 @@ def _calls():
       "weights": jnp.ones(6),
       "rate": 0.5,
     },
+    ("analysis.mc_dropout", "combine"): {"logits": logits[None]},
     ("analysis.mc_dropout", "predict"): {
       "logits_fn": lambda key: logits,
       "key": key,

@@ -45,20 +45,34 @@ class Store:
   data_dir: str | None = None
   progress: bool = True
 
-  def train(self, cells: sweeps.Cells, which: str = "0/1") -> int:
-    """Trains the cells of a shard that are not there; returns how many."""
+  def train(
+    self,
+    cells: sweeps.Cells,
+    which: str = "0/1",
+    make: Callable[..., Any] | None = None,
+  ) -> int:
+    """Trains the cells of a shard that are not there; returns how many.
+
+    Args:
+      cells: of one sweep.
+      which: the shard, "i/n".
+      make: see `sweeps.run`.
+    """
     return sweeps.run(
       cells,
       self.folder,
       max_members=self.max_members,
       which=which,
       data_dir=self.data_dir,
+      make=make,
       progress=self.progress,
     )
 
-  def results(self, cells: sweeps.Cells) -> list[dict[str, Any]]:
+  def results(
+    self, cells: sweeps.Cells, make: Callable[..., Any] | None = None
+  ) -> list[dict[str, Any]]:
     """Trains what is not there and returns one result a cell."""
-    self.train(cells)
+    self.train(cells, make=make)
     found = [sweeps.result(cell, self.folder) for cell in cells]
     return [values for values in found if values is not None]
 

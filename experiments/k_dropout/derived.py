@@ -38,46 +38,6 @@ def _slopes(found, method: str, setting: str) -> list[rows_lib.Row]:
   return result
 
 
-def image_slopes(found: Sequence[rows_lib.Row]) -> list[rows_lib.Row]:
-  """Returns two slopes of the deficit to standard dropout, for each seed.
-
-  Least squares over m > 1 and N images: by log2(m / N), and by log2(N).
-
-  Args:
-    found: rows of one window for the whole run, with "images".
-  """
-  standard = {
-    (row["images"], row["seed"]): row["accuracy"]
-    for row in found
-    if row["method"] == "standard"
-  }
-  chosen = [
-    row
-    for row in found
-    if row["method"] == "sequential"
-    and row["m"] > 1
-    and (row["images"], row["seed"]) in standard
-  ]
-  result = []
-  for (seed,), same in rows_lib.group(chosen, "seed").items():
-    m = np.array([row["m"] for row in same], float)
-    images = np.array([row["images"] for row in same], float)
-    if len(set(m)) < 2 or len(set(images)) < 2:
-      continue
-    deficits = [standard[row["images"], seed] - row["accuracy"] for row in same]
-    terms = np.stack([np.ones_like(m), np.log2(m / images), np.log2(images)], 1)
-    _, halving, doubling = np.linalg.lstsq(terms, np.array(deficits))[0]
-    result.append(
-      {
-        "method": "sequential",
-        "seed": seed,
-        "deficit_per_halving_of_images_a_mask": float(halving),
-        "deficit_per_doubling_of_images": float(doubling),
-      }
-    )
-  return result
-
-
 def _at_equal_subnets(found) -> list[rows_lib.Row]:
   """Sequential minus pooled where both train as many subnets, at m = 1."""
   pooled = {

@@ -12,7 +12,6 @@ import numpy as np
 from experiments.cells import rows as cell_rows
 from experiments.cells import sweeps
 from experiments.judge import statistics
-from experiments.k_dropout import derived
 from experiments.report import columns
 from experiments.report import figures
 from experiments.report import rows as rows_lib
@@ -87,13 +86,46 @@ def panel(found: Sequence[rows_lib.Row]) -> figures.Panel:
   )
 
 
+def slopes(found: Sequence[rows_lib.Row]) -> list[rows_lib.Row]:
+  """Returns two slopes of the deficit, for each seed.
+
+  Least squares over m > 1 and N images: by log2(m / N), and by log2(N).
+
+  Args:
+    found: rows with "deficit".
+  """
+  chosen = [
+    row
+    for row in found
+    if row["method"] == "sequential" and row["m"] > 1 and "deficit" in row
+  ]
+  result = []
+  for (seed,), same in rows_lib.group(chosen, "seed").items():
+    m = np.array([row["m"] for row in same], float)
+    images = np.array([row["images"] for row in same], float)
+    if len(set(m)) < 2 or len(set(images)) < 2:
+      continue
+    terms = np.stack([np.ones_like(m), np.log2(m / images), np.log2(images)], 1)
+    deficits = np.array([row["deficit"] for row in same])
+    _, halving, doubling = np.linalg.lstsq(terms, deficits)[0]
+    result.append(
+      {
+        "method": "sequential",
+        "seed": seed,
+        "deficit_per_halving_of_images_a_mask": float(halving),
+        "deficit_per_doubling_of_images": float(doubling),
+      }
+    )
+  return result
+
+
 def notes(found: Sequence[rows_lib.Row]) -> list[str]:
   """Returns what is fitted, with intervals."""
-  slopes = derived.image_slopes(found)
-  if len(slopes) < 2:
+  fitted = slopes(found)
+  if len(fitted) < 2:
     return []
   halving, doubling = (
-    statistics.t_interval(np.array([row[name] for row in slopes]))
+    statistics.t_interval(np.array([row[name] for row in fitted]))
     for name in (
       "deficit_per_halving_of_images_a_mask",
       "deficit_per_doubling_of_images",

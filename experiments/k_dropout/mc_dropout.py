@@ -28,6 +28,7 @@ from experiments.report import figures
 from experiments.report import rows as rows_lib
 from experiments.report import study
 from kdropout_jax.analysis import calibration
+from kdropout_jax.analysis import mc_dropout
 
 WHOLE, FRESH, TRAINED = "whole network", "fresh subnets", "trained subnets"
 
@@ -87,8 +88,8 @@ def settings(scale: sizes.Scale) -> list[dict]:
 
 def of_run(run: finished.Trained, scale: sizes.Scale) -> list[rows_lib.Row]:
   """Returns a row a seed and what predicts."""
-  first, inputs_labels = run.cells[0], run.nets.split("test")
-  inputs, labels = inputs_labels
+  first = run.cells[0]
+  inputs, labels = run.nets.split("test")
   own = {
     "method": first.method,
     "k": first.k if first.method == "sequential" else None,
@@ -136,9 +137,11 @@ def scores(logits: Float[np.ndarray, "n B C"], labels) -> dict[str, float]:
     logits: of each predictor.
     labels: [B].
   """
-  log_probs, doubt = _average(logits)
-  found = calibration.scores(log_probs, jnp.asarray(labels))
-  wrong = np.asarray(log_probs).argmax(axis=-1) != labels
+  said = jax.jit(mc_dropout.combine)(logits)
+  found = calibration.scores(said.log_probs, jnp.asarray(labels))
+  wrong = np.asarray(said.log_probs).argmax(axis=-1) != labels
+  # A single predictor disagrees with nobody: its entropy is all its doubt.
+  doubt = said.entropy if len(logits) == 1 else said.mutual_information
   return {
     "accuracy": 100 * float(found.accuracy),
     "nll": float(found.nll),
@@ -164,26 +167,6 @@ def area_under_roc(
   ranks = stats.rankdata(doubt)[wrong].sum()
   above = ranks - count * (count + 1) / 2
   return float(above / (count * (wrong.size - count)))
-
-
-@jax.jit
-def _average(logits):
-  """Returns log mean probabilities [B, C], and doubt [B].
-
-  Doubt is the mutual information of predictor and label; of a single predictor,
-  which has none, its entropy.
-  """
-  each = jax.nn.log_softmax(logits)
-  log_probs = jax.nn.logsumexp(each, axis=0) - jnp.log(logits.shape[0])
-  entropy = _entropy(log_probs)
-  if logits.shape[0] == 1:
-    return log_probs, entropy
-  return log_probs, entropy - jnp.mean(_entropy(each), axis=0)
-
-
-def _entropy(log_probs):
-  probs = jnp.exp(log_probs)
-  return -jnp.sum(jnp.where(probs > 0, probs * log_probs, 0.0), axis=-1)
 
 
 def panels(rows: list[rows_lib.Row]) -> list[figures.Panel]:

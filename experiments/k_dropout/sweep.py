@@ -92,7 +92,7 @@ def report(
 
 def _derived(grid: str, rows: Sequence[rows_lib.Row]) -> list[rows_lib.Row]:
   if grid == _IMAGES:
-    return derived_lib.image_slopes(rows)
+    return image_counts.slopes(rows)
   return derived_lib.derived(rows) if grid in _DERIVED else []
 
 

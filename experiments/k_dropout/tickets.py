@@ -141,15 +141,8 @@ def _train(
 ) -> list[dict[str, Any]]:
   """Trains the tickets of a round that are not there; returns results."""
   round_of = [tickets.ticket(cell, FRACTIONS[:count]) for cell in cells]
-  sweeps.run(
-    round_of,
-    store.folder,
-    max_members=store.max_members,
-    data_dir=store.data_dir,
-    make=functools.partial(tickets.make, folder=store.folder),
-    progress=store.progress,
-  )
-  return store.results(round_of)
+  make = functools.partial(tickets.make, folder=store.folder)
+  return store.results(round_of, make)
 
 
 def _accuracy(result) -> float:

@@ -15,9 +15,11 @@ from kdropout_jax import _checks
 from kdropout_jax import _keys
 from kdropout_jax import _shardings
 from kdropout_jax._types import Key
+from kdropout_jax.analysis import ensembles
 
 __all__ = (
   "Prediction",
+  "combine",
   "predict",
 )
 
@@ -35,6 +37,27 @@ class Prediction(NamedTuple):
   log_probs: Float[Array, "B C"]
   entropy: Float[Array, "B"]
   mutual_information: Float[Array, "B"]
+
+
+def combine(logits: Float[Array, "S B C"]) -> Prediction:
+  """Returns what S samples say together, whose logits are at hand.
+
+  As `predict`, of networks or subnets that were evaluated one by one.
+
+  Args:
+    logits: [S, B, C].
+
+  Raises:
+    ValueError: a wrong shape or dtype, or no sample.
+
+  >>> import jax.numpy as jnp
+  >>> sure = jnp.array([[[50.0, 0.0]], [[0.0, 50.0]]])  # of other classes
+  >>> round(float(combine(sure).mutual_information[0]), 3)
+  0.693
+  """
+  log_probs = ensembles.average(logits)
+  each = jax.nn.log_softmax(logits.astype(jnp.float32))
+  return _prediction(log_probs, jnp.mean(_entropy(each), axis=0))
 
 
 def predict(
@@ -81,13 +104,18 @@ def predict(
     ), None
 
   (total, entropies), _ = _shardings.scan(add, start, keys)
-  log_probs = total - jnp.log(num_samples)
+  return _prediction(total - jnp.log(num_samples), entropies / num_samples)
+
+
+def _prediction(
+  log_probs: Float[Array, "B C"], mean_entropy: Float[Array, "B"]
+) -> Prediction:
   entropy = _entropy(log_probs)
   # Rounding may take the difference of two equal numbers below 0.
-  shared = jnp.maximum(entropy - entropies / num_samples, 0.0)
+  shared = jnp.maximum(entropy - mean_entropy, 0.0)
   return Prediction(log_probs, entropy, shared)
 
 
-def _entropy(log_probs: Float[Array, "B C"]) -> Float[Array, "B"]:
+def _entropy(log_probs: Float[Array, "... C"]) -> Float[Array, "..."]:
   probs = jnp.exp(log_probs)
   return -jnp.sum(jnp.where(probs > 0, probs * log_probs, 0.0), axis=-1)

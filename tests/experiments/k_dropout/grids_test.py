@@ -7,6 +7,7 @@ from experiments.gyro.grid import cells as grid_cells
 from experiments.k_dropout import chosen
 from experiments.k_dropout import derived as derived_lib
 from experiments.k_dropout import grids
+from experiments.k_dropout import image_counts
 from experiments.k_dropout import sizes as sizes_lib
 
 ALL = [(name, scale) for name in grids.GRIDS for scale in sizes_lib.SCALES]
@@ -194,7 +195,7 @@ def test_slopes_of_the_deficit_are_those_that_made_it():
   for row in rows:
     if row.get("m") == 1:
       row["accuracy"] = 0.0  # has another cause, and is not in the fit
-  found = derived_lib.image_slopes(rows)
+  found = image_counts.slopes(image_counts.with_deficits(rows))
   assert [row["seed"] for row in found] == [0, 1]
   for row in found:
     assert row["deficit_per_halving_of_images_a_mask"] == pytest.approx(1.5)
