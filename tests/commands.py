@@ -15,15 +15,13 @@ ROOT = binaries.ROOT
 Command = tuple[str, ...]
 """(module, flag, ...)."""
 
-_SMOKE = (
-  *("accuracy_table", "averaging", "bench_sweep", "classic", "compare"),
-  *("connectivity", "diversity", "dropconnect", "effects", "ensembles"),
-  *("features", "gradient_noise", "guided", "input_dependent"),
-  *("interference", "memory", "pruning", "regularizers", "restarts"),
-  *("subnet_counts", "subnet_dynamics", "sweep"),
+_SMOKE: Command = ("--scale=smoke",)
+_HAVE_SCALES = (  # and are printed without one
+  *("accuracy_table", "bench_sweep", "compare", "diversity", "guided"),
+  *("input_dependent", "memory", "subnet_counts", "sweep"),
 )
 _OWN: dict[str, Command] = {
-  **{f"experiments.{name}": ("--scale=smoke",) for name in _SMOKE},
+  **{f"experiments.{name}": _SMOKE for name in _HAVE_SCALES},
   "experiments.bench_data": (
     *("--dataset=digits", "--steps=4", "--out=runs/data.md"),
   ),
@@ -78,6 +76,8 @@ def small(command: Command) -> Command:
     return command
   given = dict(_split(rest))
   own = _CUSTOM if "--grid=custom" in rest else _OWN.get(module, ())
+  if "--scale" in given and not own:
+    own = _SMOKE
   leave = {"--noprogress", *(flag.partition("=")[0] for flag in own)}
   if module == "experiments.prepare_data":
     rest = [flag.replace("NAME", "digits") for flag in rest]
