@@ -28,6 +28,8 @@ class Design:
   Attributes:
     parts: P, subnets of a class.
     size: T, subnets of a group; a multiple of P.
+    in_order: whether the units lie in the order of their parts, and the masks
+      are those of one whole group: known before the program runs.
 
   >>> Design(2, 4).table.astype(int).tolist()
   [[1, 1, 0, 0], [0, 0, 1, 1], [1, 0, 1, 0], [0, 1, 0, 1]]
@@ -35,6 +37,7 @@ class Design:
 
   parts: int
   size: int
+  in_order: bool = False
 
   @property
   def num_classes(self) -> int:

@@ -44,6 +44,7 @@ _LEFT_OUT = {
   ("optim", "PrunedState"): _STATE,
   ("subnets", "DisjointWindow"): "what DisjointTrainer.begin returns",
   ("subnets", "Table"): _RESULT,
+  ("subnets", "PermutedWindow"): "what PermutedTrainer.begin returns",
   ("subnets", "Window"): "what WindowTrainer.begin returns",
   ("analysis.calibration", "Scores"): _RESULT,
   ("analysis.ensembles", "Curve"): _RESULT,
@@ -345,6 +346,13 @@ def _calls():
       "gather": lambda tree: tree,
     },
     ("subnets", "Layout"): {"axes": {"w": {0: "h"}}},
+    ("subnets", "PermutedTrainer"): {
+      "loss_fn": total,
+      "optimizer": sgd,
+      "layout": layout,
+      "has_aux": False,
+      "reduce_grads": None,
+    },
     ("subnets", "WindowTrainer"): {
       "loss_fn": total,
       "optimizer": sgd,

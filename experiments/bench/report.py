@@ -5,6 +5,7 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any
 
+from experiments.bench import in_order
 from experiments.bench import shapes
 from experiments.report import passport
 from experiments.report import tables
@@ -49,6 +50,9 @@ def markdown(result, further: Sequence[str] = ()) -> str:
   step = [row for row in result["rows"] if row["part"] == "step"]
   if op:
     parts += ["## The product", _op_table(op), _auto_line(op)]
+  ordered = [row for row in result["rows"] if row["part"] == "in_order"]
+  if ordered:
+    parts += ["## Units in the order of their parts", in_order.table(ordered)]
   if step:
     parts += ["## Whole training steps", _step_table(step)]
   return "\n\n".join([*parts, *further]) + "\n"

@@ -25,6 +25,7 @@ from kdropout_jax.subnets import sites
 
 BASELINE = "conventional"
 OPTIMIZER = optax.adam(5e-4)
+_PARTITION = functools.partial(kd.ExactCount, partition=True)
 _MAX_AHEAD = 16  # subnets of a step whose masks are sampled before a scan
 
 
@@ -181,57 +182,28 @@ def small(
   )
 
 
-def extracted(
-  net: Network, num_steps: int, *, k: int, dropped_weights: Any
+def windowed(
+  net: Network,
+  num_steps: int,
+  *,
+  window: Callable[..., Any],
+  pattern: Callable[..., Any],
+  size: int,
+  k: int,
+  rate: float = 0.5,
 ) -> timing.Program:
-  """Windows of k steps of one subnet, trained as a small network."""
+  """Windows of k steps of a group of `size` subnets, as `apart` trains them."""
   del num_steps  # One call is one window.
-  model, key = _model(net, kd.ExactCount), jax.random.key(3)
-  schedule = kd.Sequential(k=k, m=1)
-  params, x, labels = _operands(net, model)
-  loss_fn = functools.partial(_loss, model, key)
-  ids = kd.subnet_ids(0, key, schedule, net.batch_size)
-  layout = kd.subnets.layout(
-    model, {"params": params}, x[:2], train=True, subnets=ids
-  )
-  trainer = kd.subnets.WindowTrainer(
-    loss_fn, OPTIMIZER, layout, dropped_weights=dropped_weights
-  )
-
-  def window(state):
-    step, params, opt_state = state
-    ids = kd.subnet_ids(step, key, schedule, net.batch_size)
-    masks = trainer.sample_masks(params, x, labels, ids)
-    repeated = jax.lax.scan(
-      lambda w, _: (trainer.step(w, x, labels, ids)[0], None),
-      trainer.begin(params, opt_state, masks),
-      length=k,
-    )[0]
-    return step + k, *trainer.end(repeated)
-
-  state = (jnp.int32(0), params, OPTIMIZER.init(params))
-  kept = kd.ExactCount(net.rate).num_kept(net.hidden)
-  return timing.Program(
-    timing.donating(window, state), state, k, ideal_ratio(net, kept)
-  )
-
-
-def disjoint(
-  net: Network, num_steps: int, *, parts: int, k: int, dropped_weights: Any
-) -> timing.Program:
-  """Windows of k steps of P disjoint subnets, at a rate of 1 - 1/P."""
-  del num_steps  # One call is one window.
-  net = dataclasses.replace(net, rate=1 - 1 / parts)
-  pattern = functools.partial(kd.ExactCount, partition=True)
+  net = dataclasses.replace(net, rate=rate)
   model = _model(net, pattern)
-  params, x, labels = _operands(net, model)
-  layout = kd.subnets.layout(model, {"params": params}, x[:2], train=True)
-  window = apart.window(
-    model, layout, OPTIMIZER, (x, labels), parts, k, dropped_weights
+  params, *batch = _operands(net, model)
+  layout = kd.subnets.layout(
+    model, {"params": params}, batch[0][:2], train=True
   )
+  run = window(model, layout, OPTIMIZER, tuple(batch), size, k)
   state = (jnp.int32(0), params, OPTIMIZER.init(params))
   ideal = ideal_ratio(net, pattern(net.rate).num_kept(net.hidden))
-  return timing.Program(timing.donating(window, state), state, k, ideal)
+  return timing.Program(timing.donating(run, state), state, k, ideal)
 
 
 def _sequential(m: int, implementation: str = "auto"):
@@ -261,6 +233,10 @@ def _gyro(pattern, **rows):
   )
 
 
+def _balanced(size: int):
+  return functools.partial(kd.ExactCount, balanced=size)
+
+
 def _blocks(size: int):
   return functools.partial(kd.Blocks, block_size=size)
 
@@ -279,24 +255,35 @@ CANDIDATES: dict[str, Callable[[Network, int], timing.Program]] = {
   **{f"small T={m}": _small(m) for m in (1, 2, 4, 8, 16)},
   **{
     f"extracted T=1 k={k} {name}": functools.partial(
-      extracted, k=k, dropped_weights=name
+      windowed,
+      window=functools.partial(apart.extracted, dropped_weights=name),
+      pattern=kd.ExactCount,
+      size=1,
+      k=k,
     )
     for k, name in ((97, "caught_up"), (97, "frozen"), (970, "caught_up"))
   },
-  "partition T=2": _of(
-    functools.partial(kd.ExactCount, partition=True), kd.Sequential(k=97, m=2)
-  ),
+  "partition T=2": _of(_PARTITION, kd.Sequential(k=97, m=2)),
   **{
-    f"balanced T={m}": _of(
-      functools.partial(kd.ExactCount, balanced=m), kd.Sequential(k=97, m=m)
-    )
+    f"balanced T={m}": _of(_balanced(m), kd.Sequential(k=97, m=m))
     for m in (4, 8, 16)
   },
   **{
-    f"disjoint P={p} rate={1 - 1 / p:g} k=97 {name}": functools.partial(
-      disjoint, parts=p, k=97, dropped_weights=name
+    f"disjoint P={p} rate={1 - 1 / p:g} k=97 caught_up": functools.partial(
+      windowed,
+      window=apart.disjoint,
+      pattern=_PARTITION,
+      size=p,
+      k=97,
+      rate=1 - 1 / p,
     )
-    for p, name in ((2, "caught_up"), (4, "caught_up"), (8, "caught_up"))
+    for p in (2, 4, 8)
+  },
+  **{
+    f"permuted T={m} k={k}": functools.partial(
+      windowed, window=apart.permuted, pattern=_balanced(m), size=m, k=k
+    )
+    for m, k in ((2, 97), (4, 10), (4, 97), (8, 10), (8, 97), (16, 97))
   },
 }
 """{name: function of a network and a number of steps}."""

@@ -4,7 +4,8 @@
 
 (a) "op": the masked product against ``x @ w`` and against `flax.linen.Dropout`
 with it, forward and forward + backward, mask and index-table time included; (b)
-"step": whole training steps of the papers' MLPs against conventional dropout.
+"step": whole training steps of the papers' MLPs against conventional dropout;
+"in_order": products of units in the order of their parts, against dense ones.
 Of the gyro dropout paper: (c) "iteration", figure 7: single iterations of its
 MLPs, LeNet and AlexNet (whole, and their dense layers alone), forward and
 backward apart, with verdicts on its claims; (d) "table7": loads and FLOPs that
@@ -38,6 +39,7 @@ from absl import flags
 
 from experiments.bench import figure_7
 from experiments.bench import flags as bench_flags
+from experiments.bench import in_order
 from experiments.bench import iterations as iterations_lib
 from experiments.bench import products
 from experiments.bench import report as bench_report
@@ -50,7 +52,7 @@ from experiments.run import presets
 from kdropout_jax.training import files
 
 _SHAPE_NAMES = tuple(shape.name for shape in shapes.SHAPES)
-_PART_NAMES = ("op", "step", "iteration", "table7")
+_PART_NAMES = ("op", "step", "in_order", "iteration", "table7")
 FLAGS = bench_flags.of_results("runs/throughput")
 _PARTS = flags.DEFINE_multi_enum(
   "part",
@@ -155,6 +157,8 @@ def _add(part: str, found: dict[str, Any]) -> dict[str, Any]:
     return found | {"rows": [*found["rows"], *time_op()]}
   if part == "step":
     return found | {"rows": [*found["rows"], *time_steps()]}
+  if part == "in_order":
+    return found | {"rows": [*found["rows"], *time_in_order()]}
   if part == "iteration":
     iterations = time_iterations()
     verdicts = [v.as_json() for v in figure_7.judge(iterations)]
@@ -221,6 +225,15 @@ def time_steps():
         lambda _, bar=bar: bar.update(),
       )
   return rows
+
+
+def time_in_order():
+  """Returns one row a cell of units in the order of their parts."""
+  cells = list(in_order.cells(_SMOKE.value))
+  return [
+    in_order.measure(cell, _ROUNDS.value, _flops_per_call())
+    for cell in tqdm.tqdm(cells, desc="in order", unit="cell")
+  ]
 
 
 def time_iterations():

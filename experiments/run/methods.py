@@ -16,14 +16,19 @@ from kdropout_jax import config as kd_config
 from kdropout_jax import functional
 from kdropout_jax import patterns
 
-SUBNET_TRAININGS = ("masked", "small", "extract")
+_SERVED: dict[str, Callable[[Any], bool]] = {
+  "small": lambda c: c.method in ("standard", "sequential", "pooled", "gyro"),
+  "extract": lambda c: c.method == "sequential" and (c.m == 1 or c.partition),
+  "permuted": lambda c: (
+    c.method == "sequential" and (c.partition or c.balanced == c.m)
+  ),
+}
+SUBNET_TRAININGS = ("masked", "small", "extract", "permuted")
 DROPPED_WEIGHTS = ("caught_up", "frozen")
 SHARED_PARAMETERS = ("each_step", "window_end")
 ASSIGNMENTS = ("rows", "label")
 DROPS = ("units", "weights")
 LEGACY = ("none", "authors")
-
-
 _field = fields.field
 
 _EXACT = (lambda c: c.pattern in ("exact", "blocks"), "pattern=exact or blocks")
@@ -116,15 +121,14 @@ class Fields:
     "small: train the subnets of each step as small networks, with full-size"
     " gradients; extract: train each window of one subnet (or of m that share"
     " no unit, by --partition) as small networks, optimizer included"
-    " (method=sequential); masked: at full size",
+    " (method=sequential); permuted: at full size, the units of each window in"
+    " order (method=sequential with --partition or --balanced=m); masked: at"
+    " full size",
     choices=SUBNET_TRAININGS,
     used=(
-      lambda c: (
-        c.method in ("standard", "sequential", "pooled", "gyro")
-        if c.subnet_training == "small"
-        else c.method == "sequential" and (c.m == 1 or c.partition)
-      ),
-      "extract: method=sequential with m=1 or partition; small:"
+      lambda c: _SERVED.get(c.subnet_training, bool)(c),
+      "extract: method=sequential with m=1 or partition; permuted:"
+      " method=sequential with partition or balanced=m; small:"
       " method=standard, sequential, pooled or gyro",
     ),
   )

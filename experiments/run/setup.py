@@ -23,6 +23,7 @@ from experiments.run import streamed
 from kdropout_jax.training import disjoint
 from kdropout_jax.training import guided
 from kdropout_jax.training import parallel
+from kdropout_jax.training import permuted
 from kdropout_jax.training import program as program_lib
 from kdropout_jax.training import sharded
 from kdropout_jax.training import small
@@ -311,6 +312,8 @@ def _run_steps(
   )
   if common.subnet_training == "small":
     return small.plan(task, members, example, num_steps)
+  if common.subnet_training == "permuted":
+    return permuted.plan(task, members, example)
   if common.m > 1:
     return disjoint.plan(
       task,

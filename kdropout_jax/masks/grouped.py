@@ -6,13 +6,15 @@ design gives it. A step mostly trains whole groups, whose order a CPU then
 finds once a group instead of once a subnet; other platforms rank at once.
 """
 
+import dataclasses
 import functools
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, UInt
+from jaxtyping import Array, Bool, Int, UInt
 
 from kdropout_jax import _designs
+from kdropout_jax import blocks
 from kdropout_jax._types import Key
 from kdropout_jax.masks import selection
 
@@ -48,6 +50,43 @@ def sample(
     part = (part + (turns % design.num_parts)[:, None]) % design.num_parts
   kept = jnp.asarray(design.table)[members]
   return jnp.take_along_axis(kept, part.astype(jnp.int32), axis=1)
+
+
+def in_order(
+  design: _designs.Design, width: int, block_size: int = 1
+) -> blocks.Masks:
+  """Returns the masks of a whole group, its units in the order of their parts.
+
+  Args:
+    design: which parts the subnets of a group keep.
+    width: units of the layer, in equal parts of whole blocks.
+    block_size: units a block.
+
+  >>> from kdropout_jax import _designs
+  >>> in_order(_designs.Design(2, 2), 4).keep.astype(int).tolist()
+  [[1, 1, 0, 0], [0, 0, 1, 1]]
+  """
+  count = blocks.num_blocks(width, block_size)
+  keep = jnp.repeat(
+    jnp.asarray(design.table),
+    count // design.num_parts,
+    axis=1,
+    total_repeat_length=count,
+  )
+  ordered = dataclasses.replace(design, in_order=True)
+  return blocks.Masks(keep, width, block_size, count // design.parts, ordered)
+
+
+def order_of(masks: blocks.Masks) -> Int[Array, "W"]:
+  """Returns the units of a layer in the order of their parts.
+
+  Args:
+    masks: of one whole group.
+  """
+  assert masks.design is not None
+  table = jnp.asarray(masks.design.table)
+  same = jnp.all(masks.dense()[:, :, None] == table[:, None, :], axis=0)
+  return jnp.argsort(jnp.argmax(same, axis=1), stable=True).astype(jnp.int32)
 
 
 def parts_of(

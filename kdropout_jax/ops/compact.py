@@ -20,6 +20,7 @@ from kdropout_jax import blocks
 from kdropout_jax.ops import classes
 from kdropout_jax.ops import dense
 from kdropout_jax.ops import layouts
+from kdropout_jax.ops import parts
 from kdropout_jax.ops import problems
 
 __all__ = ()
@@ -32,10 +33,10 @@ class Units(blocks.Kept):
   """The kept units of one side, for T groups.
 
   Attributes:
-    parts: P where each P consecutive groups may partition the units.
+    class_size: P where each P consecutive groups may partition the units.
   """
 
-  parts: int | None = None
+  class_size: int | None = None
 
   def take_columns(self, x: Float[Array, "T R W"]) -> Float[Array, "T R N"]:
     """Gathers each group's kept columns."""
@@ -54,9 +55,9 @@ class Units(blocks.Kept):
   def sum_rows(self, small: Float[Array, "T N O"]) -> Float[Array, "W O"]:
     """Spreads small rows to full height and sums over the groups."""
     arrays = (self.keep, self.place, small)
-    if self.parts is None:
+    if self.class_size is None:
       return _sum_rows(*arrays)
-    return classes.sum_rows(*arrays, self.parts, _sum_rows)
+    return classes.sum_rows(*arrays, self.class_size, _sum_rows)
 
   def _zero_invalid(self, small, axis):
     if self.live is None:
@@ -102,11 +103,11 @@ def kept_units(side: problems.Side, keep: dense.Keep) -> Units | None:
     place=place[:, :width],
     keep=blocks.expand(keep, width, size),
     live=live,
-    parts=_parts(side, keep.shape[0]),
+    class_size=_class_size(side, keep.shape[0]),
   )
 
 
-def _parts(side: problems.Side, groups: int) -> int | None:
+def _class_size(side: problems.Side, groups: int) -> int | None:
   """Returns P where P consecutive groups may be a class, else None."""
   design, size = side.design, side.block_size
   if design is None or groups % design.parts or side.width % size:
@@ -125,18 +126,27 @@ def forward(
   activation: str | None = None,
 ) -> Float[Array, "B P O"]:
   """As `dense.forward`; multiplies kept inputs by kept outputs only."""
+  y = _forward(problem, x, w, in_keep, out_keep)
+  y = dense.epilogue(merge_rows(problem, y), b, activation)
+  if (
+    b is not None or not problem.outputs.masked
+  ):  # Else dropped columns are zero already.
+    y = dense.keep_units(problem, problem.outputs, y, out_keep)
+  # Gathers of the next layer and of dw read y column by column: what it is made
+  # from must not be fused into those loops and be computed there unit by unit.
+  return jax.lax.optimization_barrier(y)
+
+
+def _forward(problem, x, w, in_keep, out_keep):
+  """Returns the product of each group's rows, [T, R, O]."""
+  if parts.serves(problem):
+    return parts.forward(problem, split_rows(problem, x), w)
   ins, outs = _tables(problem, in_keep, out_keep)
   x = _small_rows(problem, x, ins)
   y = layouts.row_major(
     _batched(problem, x, _small_weights(w, ins, outs), 2, 1, problem.out)
   )
-  y = y if outs is None else outs.put_columns(y)
-  y = dense.epilogue(merge_rows(problem, y), b, activation)
-  if b is not None or outs is None:  # Else dropped columns are zero already.
-    y = dense.keep_units(problem, problem.outputs, y, out_keep)
-  # Gathers of the next layer and of dw read y column by column: what it is made
-  # from must not be fused into those loops and be computed there unit by unit.
-  return jax.lax.optimization_barrier(y)
+  return y if outs is None else outs.put_columns(y)
 
 
 def dx(
@@ -147,6 +157,9 @@ def dx(
   out_keep: dense.Keep,
 ) -> Float[Array, "B P I"]:
   """As `dense.dx`."""
+  if parts.serves(problem):
+    small = parts.dx(problem, split_rows(problem, dy), w)
+    return merge_rows(problem, small)
   ins, outs = _tables(problem, in_keep, out_keep)
   dy = _small_rows(problem, dy, outs)
   dx = _batched(problem, dy, _small_weights(w, ins, outs), 2, 2)
@@ -161,6 +174,9 @@ def dw(
   out_keep: dense.Keep,
 ) -> Float[Array, "I O"]:
   """As `dense.dw`."""
+  if parts.serves(problem):
+    rows = (split_rows(problem, x), split_rows(problem, dy))
+    return parts.dw(problem, *rows)
   ins, outs = _tables(problem, in_keep, out_keep)
   x, dy = _small_rows(problem, x, ins), _small_rows(problem, dy, outs)
   if ins is None and outs is not None and problem.groups > 1:

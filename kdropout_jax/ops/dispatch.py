@@ -24,6 +24,7 @@ from kdropout_jax.ops import batching
 from kdropout_jax.ops import compact
 from kdropout_jax.ops import dense
 from kdropout_jax.ops import measured
+from kdropout_jax.ops import parts
 from kdropout_jax.ops import problems
 from kdropout_jax.ops import support
 
@@ -195,7 +196,8 @@ def choose(
 
 
 def _small_or_dense(problem: problems.Problem) -> tuple[str, str]:
-  region = measured.CPU
+  in_order = parts.serves(problem)
+  region = measured.CPU_IN_ORDER if in_order else measured.CPU
   misses = region.misses(problem)
   if misses:
     return "dense", f"small products win elsewhere only, not at {misses[0]}"

@@ -113,6 +113,55 @@ class SmallProducts:
     return [f"{rows:g} rows a subnet, too few to repay what it copies"]
 
 
+@dataclasses.dataclass(frozen=True)
+class InOrder:
+  """Products of units in the order of their parts that win on a CPU.
+
+  With masks on both sides each group copies its weights, which its rows repay.
+  Else rows are repeated for every part of a group, which the width repays.
+
+  Attributes:
+    min_rows: rows a group that repay copies of weights.
+    min_spared: multiplications that a repeated element must spare.
+    min_width: least units of either side.
+    source: the page with the rows.
+    reason: what the choice rests on.
+  """
+
+  min_rows: int
+  min_spared: int
+  min_width: int
+  source: str
+  reason: str
+
+  def copies_pay(self, problem: problems.Problem) -> bool:
+    """Returns whether each group should copy the weights that it keeps."""
+    rows = problem.rows * problem.positions
+    return (
+      problem.masked_sides == "both" and rows >= self.min_rows * problem.groups
+    )
+
+  def misses(self, problem: problems.Problem) -> list[str]:
+    """Returns the conditions that a problem does not meet, as phrases."""
+    sides = (problem.inputs, problem.outputs)
+    width = min(side.width for side in sides)
+    if width < self.min_width:
+      return [f"{width} units"]
+    if self.copies_pay(problem):
+      return []
+    spared = min(_spared(side) for side in sides if side.masked)
+    if spared >= self.min_spared:
+      return []
+    return [f"{spared:g} multiplications spared, too few to repay rows"]
+
+
+def _spared(side: problems.Side) -> float:
+  """Returns what an element that is repeated for a group's parts spares."""
+  assert side.design is not None
+  parts, num_parts = side.design.parts, side.design.num_parts
+  return side.width * (1 - 1 / parts) * parts / num_parts
+
+
 CUDA = (
   Kernels(
     name="one subnet, blocks of 32",
@@ -180,4 +229,12 @@ CPU = SmallProducts(
   min_width=64,
   source="docs/results/products.md",
   reason="two cores: never below .97 of dense in 122 cells where it is chosen",
+)
+
+CPU_IN_ORDER = InOrder(
+  min_rows=50,
+  min_spared=100,
+  min_width=128,
+  source="docs/results/in_order.md",
+  reason="two cores, forward and backward together",
 )

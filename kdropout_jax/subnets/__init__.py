@@ -12,8 +12,10 @@ The order is the same whatever is done with them:
 3. `max_sizes`: room for the largest of them, where masks vary in their count
    (Bernoulli); exact patterns need no ``sizes=``;
 4. the work: `WindowTrainer` (k steps of one subnet, its optimizer state small,
-   too), `value_and_grad` (a step of T subnets, any optimizer), `evaluate`
-   (many subnets, each by itself), or `extract` and `insert` by hand.
+   too), `DisjointTrainer` (the same for subnets that share no unit),
+   `PermutedTrainer` (k steps of a whole group, masked, with units in order),
+   `value_and_grad` (a step of T subnets, any optimizer), `evaluate` (many
+   subnets, each by itself), or `extract` and `insert` by hand.
 
 `kd.analysis` says what trained subnets are worth, alone and together.
 """
@@ -36,6 +38,8 @@ from kdropout_jax.subnets.indexing import max_sizes
 from kdropout_jax.subnets.layouts import Layout
 from kdropout_jax.subnets.network import sample_masks
 from kdropout_jax.subnets.network import small_network
+from kdropout_jax.subnets.permuted import PermutedTrainer
+from kdropout_jax.subnets.permuted import PermutedWindow
 from kdropout_jax.subnets.probing.losses import check_loss
 from kdropout_jax.subnets.probing.optimizers import check_optimizer
 from kdropout_jax.subnets.replay import catch_up
@@ -50,6 +54,8 @@ __all__ = (
   "DisjointWindow",
   "Exchange",
   "Layout",
+  "PermutedTrainer",
+  "PermutedWindow",
   "Table",
   "Window",
   "WindowTrainer",

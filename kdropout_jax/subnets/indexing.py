@@ -162,6 +162,19 @@ def widths(tables: Mapping[str, Table]) -> dict[str, int]:
   return {layer: table.masks.width for layer, table in tables.items()}
 
 
+def all_of(order: Int[Array, "W"]) -> Table:
+  """Returns the table of a small network that has all units, in an order."""
+  keep = jnp.ones((1, order.shape[0]), jnp.bool_)
+  return Table(
+    order[None],
+    jnp.argsort(order)[None].astype(jnp.int32),
+    keep,
+    None,
+    jnp.ones((1,), jnp.bool_),
+    blocks.Masks(keep, order.shape[0], num_kept=order.shape[0]),
+  )
+
+
 def _make_table(layer: str, mask: blocks.Masks, size: int | None) -> Table:
   size, is_padded = _static_size(layer, mask, size)
   keep = mask.dense()

@@ -58,8 +58,10 @@ def visiting(
 
 
 @contextlib.contextmanager
-def feeding(masks: Mapping[str, blocks.Masks]) -> Iterator[None]:
+def feeding(masks: Mapping[str, blocks.Masks]) -> Iterator[set[str]]:
   """Gives Dropouts of models run inside masks that were sampled before.
+
+  Yields the names of the layers that took theirs.
 
   Args:
     masks: {layer: `Masks`}, as `kd.subnets.sample_masks` returns. Layers that
@@ -69,18 +71,22 @@ def feeding(masks: Mapping[str, blocks.Masks]) -> Iterator[None]:
   def intercept(next_fun, args, kwargs, context):
     module = context.module
     if isinstance(module, (linen.Dropout, linen.SpatialDropout)):
-      own = masks.get(layer_name(module))
+      layer = layer_name(module)
+      own = masks.get(layer)
       if own is not None and context.method_name == "masks":
+        fed.add(layer)
         return own
       if own is not None and kwargs.get("subnets") is not None:
+        fed.add(layer)
         kwargs = {**kwargs, "subnets": own}
     return next_fun(*args, **kwargs)
 
+  fed: set[str] = set()
   if not masks:
-    yield
+    yield fed
     return
   with nn.intercept_methods(intercept):
-    yield
+    yield fed
 
 
 def layer_name(module: nn.Module) -> str:

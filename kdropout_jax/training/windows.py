@@ -29,7 +29,9 @@ __all__ = (
   "ExtractedSteps",
   "find_layout",
   "largest_sizes",
+  "loss_of",
   "plan",
+  "run_trainer",
   "run_windows",
   "sample_masks",
 )
@@ -84,6 +86,50 @@ def run_windows(
   return state, sums
 
 
+def run_trainer(
+  k: int,
+  trainer: Any,
+  worker: task_lib.Worker,
+  state: state_lib.TrainState,
+  steps: tuple[Int[Array, ""], Int[Array, ""]],
+  data: task_lib.Data,
+) -> tuple[state_lib.TrainState, task_lib.Sums]:
+  """Trains steps in windows of `k` by a trainer of windows.
+
+  Args:
+    k: steps of a window.
+    trainer: has `sample_masks`, `begin`, `step` and `end`, of the loss that
+      `loss_of` returns.
+    worker: the member, on its device.
+    state: of the member.
+    steps: the first step, and how many.
+    data: examples; training ones first.
+  """
+  batches = batches_lib.Batches(worker, steps[0], data)
+
+  def one_step(step, carry):
+    window, order, sums = carry
+    batch, order = batches.read(step, order)
+    window, value = trainer.step(window, step, batch)
+    loss, (accuracy, _) = parallel.mean(value)
+    return window, order, sums.add(step, loss, accuracy)
+
+  def begin(params, opt_state, step, batch):
+    masks = trainer.sample_masks(params, step, batch)
+    return trainer.begin(params, opt_state, masks)
+
+  return run_windows(k, state, steps, batches, begin, one_step, trainer.end)
+
+
+def loss_of(worker: task_lib.Worker) -> Callable[..., Any]:
+  """Returns ``loss_fn(params, step, batch)`` of a member on its device."""
+
+  def loss_fn(params, step, batch):
+    return step_lib.make_loss(worker, {}, step, batch)(params)
+
+  return loss_fn
+
+
 @dataclasses.dataclass(frozen=True)
 class ExtractedSteps:
   """Trains steps in windows on small networks; see `plan`.
@@ -113,24 +159,8 @@ class ExtractedSteps:
     data: task_lib.Data,
   ) -> tuple[state_lib.TrainState, task_lib.Sums]:
     """Trains steps `start` to ``start + count``, as `step.run_steps` does."""
-    trainer = self.trainer(worker)
-    batches = batches_lib.Batches(worker, start, data)
-
-    def one_step(step, carry):
-      window, order, sums = carry
-      batch, order = batches.read(step, order)
-      window, value = trainer.step(window, step, batch)
-      loss, (accuracy, _) = parallel.mean(value)
-      return window, order, sums.add(step, loss, accuracy)
-
-    def begin(params, opt_state, step, batch):
-      masks = trainer.sample_masks(params, step, batch)
-      return trainer.begin(params, opt_state, masks)
-
-    steps = (start, count)
-    return run_windows(
-      self.k, state, steps, batches, begin, one_step, trainer.end
-    )
+    trainer, steps = self.trainer(worker), (start, count)
+    return run_trainer(self.k, trainer, worker, state, steps, data)
 
   def trainer(self, worker: task_lib.Worker) -> subnets.WindowTrainer:
     """Returns what trains the windows of one member on one device.
@@ -138,12 +168,8 @@ class ExtractedSteps:
     Args:
       worker: the member, on its device.
     """
-
-    def loss_fn(params, step, batch):
-      return step_lib.make_loss(worker, {}, step, batch)(params)
-
     return subnets.WindowTrainer(
-      loss_fn,
+      loss_of(worker),
       worker.task.make_optimizer(worker.member.learning_rate),
       self.layout,
       dropped_weights=self.dropped_weights,
@@ -228,13 +254,13 @@ def window_of(members: state_lib.Members) -> tuple[int, int]:
   is_windows = isinstance(schedule, config.Sequential)
   if not is_windows or not config.is_built_in(schedule):
     raise UnsupportedError(
-      "extraction trains windows of the same subnets: it needs sequential"
+      "windows train the same subnets for k steps: they need sequential"
       f" k-dropout, got {type(schedule).__name__}"
     )
   steps = np.unique(np.asarray(schedule.k))
   if steps.size != 1:
     raise UnsupportedError(
-      "extraction trains members in step: all need the same k, got"
+      "windows train members in step: all need the same k, got"
       f" {steps.tolist()}"
     )
   return int(steps[0]), int(schedule.m)

@@ -58,7 +58,7 @@ def check_loss(
   layouts.check_params(params, layout)
   if sizes is not None:
     _checks.check_type("sizes", sizes, Mapping, "{layer: units} or None")
-  params, args = precision.widened((_shaken(params), args), jnp.float32)
+  params, args = precision.widened((shaken(params), args), jnp.float32)
 
   def probe(params, *args):
     with precision.linen_dtype(jnp.float32):
@@ -111,7 +111,8 @@ def _probe_loss(loss_fn, params, layout, sizes, *args):
   return leaks, precision.difference(expected, small_grads)
 
 
-def _shaken(params):
+def shaken(params: Any) -> Any:
+  """Returns parameters with noise, so that zeros hide nothing."""
   random = np.random.default_rng(_SEED)
 
   def shake(x):

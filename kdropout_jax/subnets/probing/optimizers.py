@@ -66,7 +66,7 @@ def check_optimizer(
   _checks.check_flag("side_by_side", side_by_side)
   layouts.check_params(params, layout)
   with jax.enable_x64(True):
-    trees = _toy(params, layout)
+    trees = toy(params, layout)
     compare = jax.jit(
       functools.partial(_compare, optimizer, trees, side_by_side),
       static_argnums=0,
@@ -76,7 +76,7 @@ def check_optimizer(
         _check_scale(compare, weight_scale, grad_scale, side_by_side)
 
 
-def _toy(params, layout: layouts.Layout):
+def toy(params: Any, layout: layouts.Layout) -> tuple[Any, ...]:
   """Returns weights, two gradients, a layout and tables of a small tree."""
   random = np.random.default_rng(_SEED)
   paths, leaves, treedef = layouts.flatten(params)
@@ -173,17 +173,17 @@ def _compare(
 
   params = jax.tree.map(lambda x: x * weight_scale, params)
   state = jax.tree.map(jnp.asarray, optimizer.init(params))
-  begin = _train(optimizer, dense_grads, 0, num_dense, (params, state))
+  begin = train(optimizer, dense_grads, 0, num_dense, (params, state))
   span = num_dense, num_dense + num_masked
-  whole = _train(optimizer, masked_grads, *span, begin)
+  whole = train(optimizer, masked_grads, *span, begin)
   parts = replay.catch_up(optimizer, begin[0], begin[1], layout, num_masked)
   for take, put in subnets:
     small = tuple(take(tree) for tree in begin)
     grads_of = lambda i, take=take: take(dense_grads(i))  # noqa: E731
-    small = _train(optimizer, grads_of, *span, small)
+    small = train(optimizer, grads_of, *span, small)
     parts = tuple(put(full, part) for full, part in zip(parts, small))
-  movement = _largest(jax.tree.map(jnp.subtract, whole[0], begin[0]))
-  return movement, _difference(whole, parts, movement)
+  movement = largest(jax.tree.map(jnp.subtract, whole[0], begin[0]))
+  return movement, difference(whole, parts, movement)
 
 
 def _complement(mask: blocks.Masks) -> blocks.Masks:
@@ -191,7 +191,7 @@ def _complement(mask: blocks.Masks) -> blocks.Masks:
   return blocks.Masks(~mask.keep, mask.width, 1, mask.width - mask.num_kept)
 
 
-def _train(optimizer, grads_of, start: int, stop: int, carry):
+def train(optimizer: Any, grads_of: Any, start: int, stop: int, carry: Any):
   """Runs the updates `start` to `stop` on (params, state)."""
 
   def update(i, carry):
@@ -200,20 +200,24 @@ def _train(optimizer, grads_of, start: int, stop: int, carry):
   return jax.lax.fori_loop(start, stop, update, carry)
 
 
-def _difference(whole, parts, movement):
-  """Weights to 1e-10, or a thousandth of a smaller movement; state alike."""
-  rounding = 16 * jnp.finfo(jnp.float64).eps * _largest(whole[0])
+def difference(whole: Any, parts: Any, movement: Any):
+  """Returns the worst difference over what is allowed of (params, state).
+
+  Weights to 1e-10, or a thousandth of a smaller movement; state alike.
+  """
+  rounding = 16 * jnp.finfo(jnp.float64).eps * largest(whole[0])
   allowed = jnp.maximum(jnp.minimum(_TOLERANCE, 1e-3 * movement), rounding)
-  worst = _largest(jax.tree.map(jnp.subtract, whole[0], parts[0])) / allowed
+  worst = largest(jax.tree.map(jnp.subtract, whole[0], parts[0])) / allowed
   for a, b in zip(jax.tree.leaves(whole[1]), jax.tree.leaves(parts[1])):
     if jnp.issubdtype(a.dtype, jnp.number):
       a, b = a.astype(jnp.float64), b.astype(jnp.float64)
-      allowed = _TOLERANCE * jnp.maximum(1.0, _largest(a))
-      worst = jnp.maximum(worst, _largest(a - b) / allowed)
+      allowed = _TOLERANCE * jnp.maximum(1.0, largest(a))
+      worst = jnp.maximum(worst, largest(a - b) / allowed)
   return worst
 
 
-def _largest(tree):
+def largest(tree: Any):
+  """Returns the largest absolute value of a tree."""
   return jnp.stack(
     [jnp.max(jnp.abs(x), initial=0.0) for x in jax.tree.leaves(tree)]
   ).max()
