@@ -21,6 +21,7 @@ if TYPE_CHECKING:
   from kdropout_jax.training import loop
   from kdropout_jax.training import metrics
   from kdropout_jax.training import parallel
+  from kdropout_jax.training import permuted
   from kdropout_jax.training import program
   from kdropout_jax.training import rng
   from kdropout_jax.training import sharded
@@ -41,6 +42,7 @@ __all__ = (
   "loop",
   "metrics",
   "parallel",
+  "permuted",
   "program",
   "rng",
   "sharded",

@@ -73,6 +73,23 @@ def test_a_run_of_disjoint_networks_is_the_masked_run(tmp_path):
 
 
 @pytest.mark.slow
+def test_a_run_with_units_in_order_is_the_masked_run(tmp_path):
+  """Max-norm, too, asks of no unit where it stands; a kill changes no bit."""
+  fields = {"m": 4, "balanced": 4, "max_norm": 3.0}
+  masked = config_of(**fields)
+  (expected,) = runner.run(masked, tmp_path / "a", progress=False)
+  permuted = config_of(subnet_training="permuted", **fields)
+  (result,) = runner.run(permuted, tmp_path / "b", progress=False)
+  for name in ("train_loss", "valid_loss", "test_loss"):
+    for ours, theirs in zip(result[name], expected[name], strict=True):
+      tolerance.assert_sums_close(np.float32(ours), theirs, LENGTH, steps=9)
+  with pytest.raises(Interrupted):
+    runner.run(permuted, tmp_path / "c", progress=False, hooks=interrupt)
+  (continued,) = runner.run(permuted, tmp_path / "c", progress=False)
+  assert continued["params_sha256"] == result["params_sha256"]
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
   "fields",
   [{"m": 2, "max_norm": 3.0}, {"method": "pooled", "pool_size": 4, "k": 97}],
@@ -92,6 +109,10 @@ def test_a_run_of_small_networks_is_the_masked_run(tmp_path, fields):
   [
     ({"m": 2}, "subnet_training='extract' has no effect here: .* m=1"),
     ({"method": "pooled", "k": 97}, "subnet_training='extract' has no effect"),
+    (
+      {"subnet_training": "permuted", "m": 2, "balanced": 4},
+      "subnet_training='permuted' has no effect here: .* balanced=m",
+    ),
     (
       {"subnet_training": "masked", "dropped_weights": "frozen"},
       "dropped_weights='frozen' has no effect here: .*=extract",
