@@ -82,12 +82,14 @@ def folder(tmp_path_factory):
 def environment(module: str, folder: pathlib.Path) -> dict[str, str]:
   """Returns a shell's: our code, compiled programs shared, and one device.
 
-  But for a command whose text gives it eight.
+  And what two commands' texts set before them.
   """
   found = {**os.environ, "PYTHONPATH": str(commands.ROOT)}
   found["XLA_FLAGS"] = "--xla_backend_optimization_level=0"
   if module == "experiments.exchange":
     found["XLA_FLAGS"] += " --xla_force_host_platform_device_count=8"
+  if module == "tests.ops.interpret":
+    found["TRITON_INTERPRET"] = "1"
   found["JAX_COMPILATION_CACHE_DIR"] = str(folder / "programs")
   return found
 

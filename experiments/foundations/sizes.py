@@ -186,7 +186,7 @@ _TEXT: dict[str, Any] = dict(
 
 TEXT = {
   "paper": few(PAPER, 4500, **_TEXT | dict(hidden=256, epochs=100)),
-  "cpu": few(CPU, 100, batch_size=10, epochs=20, **_TEXT),
+  "cpu": few(CPU, 100, batch_size=20, epochs=80, **_TEXT),
   "smoke": few(SMOKE, 64, batch_size=16, epochs=2, **_TEXT | dict(hidden=16)),
 }
 """For texts: windows of 64 characters."""

@@ -6,6 +6,7 @@ native code. A thread of each process listens, in seconds of the clock in place
 of steps. What is under way then ends in its own way, or the process by force.
 """
 
+import atexit
 import contextlib
 import os
 import signal
@@ -34,6 +35,8 @@ class Stops:
   def __init__(self, seconds: float = SECONDS):
     self.seconds = seconds
     self._asked, self._said = threading.Event(), threading.Event()
+    self._closed = threading.Event()
+    self._listener: threading.Thread | None = None
     self._doing = ""
 
   def is_asked(self) -> bool:
@@ -87,8 +90,22 @@ class Stops:
       is_first: whether this is the process that the others are joined by.
     """
     seconds = self.seconds + _LAST_SECONDS * is_first
-    threading.Thread(target=self._listen, args=(seconds,), daemon=True).start()
+    self._listener = threading.Thread(
+      target=self._listen, args=(seconds,), daemon=True
+    )
+    self._listener.start()
     signal.signal(signal.SIGINT, self._interrupt)
+    atexit.register(self.close)
+
+  def close(self) -> None:
+    """Listens no more.
+
+    At exit it must come before JAX leaves the other processes, and so does what
+    is registered after JAX: whoever asks its service then is aborted.
+    """
+    self._closed.set()
+    if self._listener is not None:
+      self._listener.join(_LAST_SECONDS)
 
   def said(self) -> None:
     """Notes that a line has told why the process ends."""
@@ -106,7 +123,8 @@ class Stops:
       # One after the other, none left out: that is what the runtime counts.
       while not multihost_utils.reached_preemption_sync_point(second):
         second += 1
-        time.sleep(max(0.0, second - time.time()))
+        if self._closed.wait(max(0.0, second - time.time())):
+          return
     except RuntimeError:  # The service is off, or has ended.
       return
     self._asked.set()

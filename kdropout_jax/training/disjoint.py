@@ -142,6 +142,7 @@ def plan(
   """
   k, num_subnets = windows.window_of(members)
   _check_rows(task, num_subnets)
+  windows.check_no_penalty(task)
   first = jax.tree.map(lambda leaf: jnp.asarray(leaf[0]), members)
   state = jax.jit(
     lambda member, inputs: step_lib.init_state(task, member, inputs)

@@ -97,10 +97,11 @@ def plan(
 
   Raises:
     UnsupportedError: rows that do not fall into groups, masks of varying
-      counts of more subnets than can be counted, or a model that has no small
-      networks.
+      counts of more subnets than can be counted, a penalty, or a model that has
+      no small networks.
   """
   _check_rows(task, members)
+  windows.check_no_penalty(task)
   first = jax.tree.map(lambda leaf: jnp.asarray(leaf[0]), members)
   state = jax.eval_shape(
     lambda member: step_lib.init_state(task, member, example.inputs), first

@@ -27,6 +27,7 @@ from kdropout_jax.training import task as task_lib
 
 __all__ = (
   "ExtractedSteps",
+  "check_no_penalty",
   "find_layout",
   "largest_sizes",
   "loss_of",
@@ -264,6 +265,19 @@ def window_of(members: state_lib.Members) -> tuple[int, int]:
       f" {steps.tolist()}"
     )
   return int(steps[0]), int(schedule.m)
+
+
+def check_no_penalty(task: task_lib.Task) -> None:
+  """Refuses a penalty, which watches units that a small network lacks.
+
+  Raises:
+    UnsupportedError: the task has one.
+  """
+  if task.penalty is not None:
+    raise UnsupportedError(
+      "small networks train on the losses of rows alone, but the task has a"
+      " penalty on what its model returns inside: train it masked"
+    )
 
 
 def largest_sizes(

@@ -199,6 +199,13 @@ def test_own_copies_are_averaged_at_the_windows_end():
       kd.UnsupportedError,
       "assigned by what it is",
     ),
+    (
+      Net(),
+      {"penalty": lambda outputs: 0.0},
+      2,
+      kd.UnsupportedError,
+      "a penalty on what its model returns",
+    ),
   ],
 )
 def test_what_cannot_train_apart_is_refused(net, fields, m, error, message):

@@ -1,10 +1,12 @@
 """Signals to one of several processes, and where Python drops them."""
 
+import atexit
 import os
 import signal
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 from jax.experimental import multihost_utils
@@ -35,6 +37,29 @@ def test_a_notice_to_any_host_is_heard_in_seconds_none_of_them_left_out(
   finally:
     signal.signal(signal.SIGINT, before)
   assert heard == list(range(heard[0], heard[0] + 3))
+
+
+def test_nobody_asks_the_service_once_the_process_ends(monkeypatch):
+  """JAX aborts a process that asks while it leaves the others."""
+  heard, asked = [], threading.Event()
+
+  def reached(second):
+    heard.append(second)
+    asked.set()
+
+  monkeypatch.setattr(multihost_utils, "reached_preemption_sync_point", reached)
+  before = signal.getsignal(signal.SIGINT)
+  stops = stopping.Stops()
+  try:
+    stops.listen(is_first=True)
+    assert asked.wait(60)
+    stops.close()
+    count = len(heard)
+    time.sleep(1.5)  # It asks once a second.
+  finally:
+    signal.signal(signal.SIGINT, before)
+    atexit.unregister(stops.close)
+  assert len(heard) == count
 
 
 def test_without_the_service_nothing_is_heard(monkeypatch):
