@@ -14,6 +14,7 @@ from experiments.k_dropout import grids
 from experiments.k_dropout import paper
 from experiments.k_dropout import sizes
 from experiments.k_dropout import sweep
+from experiments.k_dropout import words
 from experiments.report import columns
 from experiments.report import figures
 from experiments.report import rows as rows_lib
@@ -55,7 +56,7 @@ def panel(rows, scale: sizes.Scale, depth: int) -> figures.Panel:
   known = paper.FIGURE_2 if with_paper else {}
   return figures.Panel(
     title="one point a run",
-    levels=sweep.levels(rows),
+    levels=words.levels(rows),
     dots=points,
     grey_dots={name: known[name] for name in points if name in known},
   )

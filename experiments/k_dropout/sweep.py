@@ -1,10 +1,10 @@
 """The report of a sweep: tables, figures and verdicts of a grid."""
 
+import dataclasses
+import functools
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
-
-import numpy as np
 
 from experiments.cells import rows as cell_rows
 from experiments.cells import sweeps
@@ -16,36 +16,19 @@ from experiments.k_dropout import grids
 from experiments.k_dropout import image_counts
 from experiments.k_dropout import paper
 from experiments.k_dropout import sizes
+from experiments.k_dropout import transitions
+from experiments.k_dropout import words
 from experiments.report import columns
 from experiments.report import figures
 from experiments.report import rows as rows_lib
 from experiments.report import study
 from experiments.report import tables
 
-_BY = {
-  "sequential": ("sequential", "k"),
-  "transition": ("sequential", "k"),
-  "transition_fine": ("sequential", "k"),
-  "pooled": ("pooled", "pool_size"),
-}
-"""{grid: (method, what its figure has on x)}; the others are lists."""
-
-_CHOSEN, _IMAGES = "chosen_rate", "image_counts"
-ORDERS: dict[Any, str] = {
-  "every_epoch": "batches reshuffled each epoch",
-  "once": "frozen batches, as in the authors' code",
-  "rows": "frozen batches, rows permuted",
-}
-"""{order of the batches: in words}."""
-
-LEVELS = {"none": "no dropout", "standard": "standard dropout"}
-"""{method: in words}, the lines that every panel has."""
-
+Rows = Sequence[rows_lib.Row]
 _X_LABELS = {
-  "k": "steps k that a subnet trains",
+  "k": words.STEPS,
   "pool_size": "subnets in the pool",
 }
-_DERIVED = ("sequential", "pooled")
 _SETTING = ("shuffle", "method", "k", "pool_size", "m", "rate", "partition")
 
 
@@ -60,51 +43,66 @@ def report(
     folder: of the sweep.
     scale: the size.
   """
-  depth = cells[0].num_hidden or 0
-  rows = cell_rows.rows(cells, folder)
-  judged = rows
-  if grid == "pooled":
-    # Sequential cells, where they are there, for the comparison at equal P.
-    partners = grids.get("sequential", scale, depth)
-    others = cell_rows.rows(partners, folder)
-    judged = rows + [r for r in others if r["method"] == "sequential"]
-  if grid == _CHOSEN:
-    rows = chosen.with_held_out(rows, cells, folder)
-    judged = chosen.scored(rows)
-  if grid == _IMAGES:
-    rows = judged = image_counts.rows(cells, folder)
-  derived = _derived(grid, judged)
+  view, depth = view_of(grid), cells[0].num_hidden or 0
+  rows = view.prepare(cell_rows.rows(cells, folder), cells, folder)
+  judged = view.judged(rows)
+  if view.partners is not None:
+    # Their cells, where they are there, for comparisons at equal P.
+    partners = cell_rows.rows(grids.get(view.partners, scale, depth), folder)
+    judged = [*judged, *(r for r in partners if r["method"] == view.partners)]
+  derived = view.derived(judged)
   drawn = panels(grid, rows, scale, depth)
   return study.Report(
     name=grid,
     title=f"Sweep: {grid}",
     setting=study.describe(cells[0]),
-    table=table(grid, rows),
+    table=view.table(rows),
     rows=rows,
     numbers={"derived": derived},
     claims=claims.named(*claims.TOLD.get(grid, ())),
     judged=[*judged, *derived],
-    hits=None if grid == _CHOSEN else cell_rows.hits(cells, folder),
-    notes=notes(rows, grid),
+    hits=cell_rows.hits(cells, folder) if view.has_hits else None,
+    notes=view.notes(rows),
     draw=figures.drawing(drawn, 3 if len(drawn) > 2 else len(drawn) or 1),
   )
 
 
-def _derived(grid: str, rows: Sequence[rows_lib.Row]) -> list[rows_lib.Row]:
-  if grid == _IMAGES:
-    return image_counts.slopes(rows)
-  return derived_lib.derived(rows) if grid in _DERIVED else []
+@dataclasses.dataclass(frozen=True)
+class View:
+  """How a grid is shown and judged.
+
+  Attributes:
+    table: its table, from its rows.
+    panels: of its figure, from its rows and whether the paper's points are
+      drawn with them.
+    notes: sentences on what was found.
+    prepare: what its rows have besides, from rows, cells and folder.
+    judged: the rows that claims are judged by.
+    derived: values that several of these make together.
+    partners: a grid whose cells are compared with its own.
+    has_hits: whether single images are compared, too.
+  """
+
+  table: Callable[[Rows], tables.Table]
+  panels: Callable[[Rows, bool], list[figures.Panel]]
+  notes: Callable[[Rows], list[str]] = lambda rows: []
+  prepare: Callable[..., list[rows_lib.Row]] = lambda rows, cells, folder: rows
+  judged: Callable[[Rows], list[rows_lib.Row]] = list
+  derived: Callable[[Rows], list[rows_lib.Row]] = lambda rows: []
+  partners: str | None = None
+  has_hits: bool = True
 
 
-def table(grid: str, rows: Sequence[rows_lib.Row]) -> tables.Table:
-  """Returns a grid's table."""
-  if grid in _BY:
-    return _matrix(grid, rows)
-  if grid in ("rate", _CHOSEN):
-    return _by_rate(rows)
-  if grid == _IMAGES:
-    return image_counts.table(rows)
-  return columns.table(rows, _SETTING, _COLUMNS)
+def view_of(grid: str) -> View:
+  """Returns how a grid is shown: most are lists of their settings."""
+  return _VIEWS.get(grid, _LIST)
+
+
+def panels(
+  grid: str, rows: Rows, scale: sizes.Scale, depth: int
+) -> list[figures.Panel]:
+  """Returns the panels of a grid's figure."""
+  return view_of(grid).panels(rows, scale.name == "paper" and depth == 3)
 
 
 def label(row: rows_lib.Row) -> str:
@@ -112,78 +110,37 @@ def label(row: rows_lib.Row) -> str:
   names = ("k", "pool_size", "m")
   if row["method"] == "pooled":
     names = ("pool_size", "m")
-  words = [f"{n}={row[n]}" for n in names if row.get(n) is not None]
+  found = [f"{n}={row[n]}" for n in names if row.get(n) is not None]
   if row["method"] != "none" and row["rate"] != 0.5:
-    words.append(f"rate={row['rate']}")
+    found.append(f"rate={row['rate']}")
   if row.get("partition"):
-    words.append("disjoint")
-  return " ".join(words)
+    found.append("disjoint")
+  return " ".join(found)
 
 
-def panels(
-  grid: str, rows: Sequence[rows_lib.Row], scale: sizes.Scale, depth: int
-) -> list[figures.Panel]:
-  """Returns the panels of a grid's figure."""
-  if grid in _BY:
-    return _line_panels(
-      grid, rows, with_paper=scale.name == "paper" and depth == 3
-    )
-  if grid in ("rate", _CHOSEN):
-    return [_rate_panel(rows)]
-  if grid == _IMAGES:
-    return [image_counts.panel(rows)]
-  if grid == "disjoint":
-    return [_disjoint_panel(rows)]
+def _list_panels(rows: Rows, with_paper: bool) -> list[figures.Panel]:
+  del with_paper  # It has no such points.
   groups = rows_lib.group(rows, "shuffle")
   return [
     figures.Panel(
-      title=ORDERS[shuffle],
-      levels=levels(chosen),
+      title=words.ORDERS[shuffle],
+      levels=words.levels(same),
       dots={
-        f"{same[0]['method']} {label(same[0])}".strip(): _values(same)
-        for same in rows_lib.group(chosen, *_SETTING).values()
+        f"{own[0]['method']} {label(own[0])}".strip(): _values(own)
+        for own in rows_lib.group(same, *_SETTING).values()
       },
     )
-    for (shuffle,), chosen in groups.items()
+    for (shuffle,), same in groups.items()
   ]
 
 
-def notes(rows: Sequence[rows_lib.Row], grid: str) -> list[str]:
+def _sequential_notes(rows: Rows) -> list[str]:
   """Returns sentences on the transition, and what frozen batches cost."""
-  if grid == _CHOSEN:
-    return chosen.notes(rows)
-  if grid == _IMAGES:
-    return image_counts.notes(rows)
-  if grid not in ("sequential", "transition", "transition_fine"):
-    return []
-  found = []
-  for (shuffle,) in rows_lib.group(rows, "shuffle"):
-    at = derived_lib.transition(rows, shuffle)
-    smallest = min((r["k"] for r in _of_one(rows, shuffle)), default=None)
-    if at is not None and at.k == smallest:
-      found.append(
-        f"Transition (m = 1, batches: {shuffle}): it cannot be told, since the"
-        f" smallest k that ran, {smallest:g}, is behind standard already."
-      )
-    elif at is not None:
-      place = f"k = {at.k:g}" if np.isfinite(at.k) else "no k"
-      found.append(
-        f"Transition (m = 1, batches: {shuffle}): {place} is the smallest more"
-        f" than a point below standard; bootstrap over seeds {at.low:g} to"
-        f" {at.high:g}, found in {at.found:.0%} of the resamples."
-      )
-  return found + frozen_batches.notes(rows)
+  return transitions.notes(rows) + frozen_batches.notes(rows)
 
 
-def _of_one(rows: Sequence[rows_lib.Row], shuffle: str) -> list[rows_lib.Row]:
-  """Returns the sequential rows of one subnet at a time, in an order."""
-  own = ("sequential", 1, shuffle)
-  return [r for r in rows if (r["method"], r.get("m"), r["shuffle"]) == own]
-
-
-def _matrix(grid: str, rows: Sequence[rows_lib.Row]):
+def _matrix(rows: Rows, method: str, by: str):
   """One row an order and k (or pool), one column an m."""
-  method, by = _BY[grid]
   chosen = [row for row in rows if row["method"] == method]
   ms = sorted({row["m"] for row in chosen})
   header = ["order", by]
@@ -216,7 +173,7 @@ def _matrix(grid: str, rows: Sequence[rows_lib.Row]):
   return header, lines
 
 
-def _by_rate(rows: Sequence[rows_lib.Row]):
+def _by_rate(rows: Rows):
   """One row a drop rate, one column a method; no dropout has rate 0."""
   columns, found = {}, {}
   for row in rows:
@@ -232,45 +189,37 @@ def _by_rate(rows: Sequence[rows_lib.Row]):
   return ["drop rate", *columns], lines
 
 
-def _line_panels(grid: str, rows, with_paper: bool) -> list[figures.Panel]:
-  method, by = _BY[grid]
+def _line_panels(
+  rows: Rows, with_paper: bool, method: str, by: str
+) -> list[figures.Panel]:
   found = []
   for (shuffle,), same in rows_lib.group(rows, "shuffle").items():
     chosen = [row for row in same if row["method"] == method]
     groups = sorted(rows_lib.group(chosen, "m").items())
     found.append(
       figures.Panel(
-        title=ORDERS[shuffle],
+        title=words.ORDERS[shuffle],
         x_label=_X_LABELS[by],
         log_x=True,
         run=_run(same) if by == "k" else None,
         lines={_at_a_time(m): rows_lib.curve(own, by) for (m,), own in groups},
-        levels=levels(same),
-        paper=_paper(grid) if with_paper else {},
+        levels=words.levels(same),
+        paper=_paper(method) if with_paper else {},
       )
     )
   return found
-
-
-def levels(rows: Sequence[rows_lib.Row]) -> dict[str, float]:
-  """Returns the means of no and standard dropout, where they ran."""
-  return {
-    words: float(np.mean(_values(same)))
-    for name, words in LEVELS.items()
-    if (same := [row for row in rows if row["method"] == name])
-  }
 
 
 def _at_a_time(m: int) -> str:
   return f"{m} subnet{'s' if m > 1 else ''} at a time"
 
 
-def _run(rows: Sequence[rows_lib.Row]) -> int:
+def _run(rows: Rows) -> int:
   return max(row["steps"] for row in rows)
 
 
-def _paper(grid: str) -> dict[str, Any]:
-  if grid == "sequential":
+def _paper(method: str) -> dict[str, Any]:
+  if method == "sequential":
     x, lines = paper.FIGURE_1_KS, paper.FIGURE_1_SEQUENTIAL
   else:
     x = paper.FIGURE_1_POOL_SIZES
@@ -278,44 +227,47 @@ def _paper(grid: str) -> dict[str, Any]:
   return {f"paper: {_at_a_time(m)}": (x, y) for m, y in lines.items()}
 
 
-def _rate_panel(rows) -> figures.Panel:
+def _rate_panels(rows: Rows, with_paper: bool) -> list[figures.Panel]:
+  del with_paper
   lines = {}
   for (method,), same in rows_lib.group(rows, "method").items():
     if method == "none":
       continue
     name = f"{method} {label({**same[0], 'rate': 0.5})}".strip()
     lines[name] = rows_lib.curve(same, "rate")
-  return figures.Panel(
+  usual = [r for r in rows if r["method"] == "none" or r["rate"] == 0.5]
+  panel = figures.Panel(
     title="each at its drop rate",
     x_label="rate (probability of dropping)",
     lines=lines,
-    levels=levels(
-      [r for r in rows if r["method"] == "none" or r["rate"] == 0.5]
-    ),
+    levels=words.levels(usual),
   )
+  return [panel]
 
 
-def _disjoint_panel(rows) -> figures.Panel:
+def _disjoint_panels(rows: Rows, with_paper: bool) -> list[figures.Panel]:
+  del with_paper
   chosen = [row for row in rows if row["method"] == "sequential"]
-  words = {True: "two disjoint subnets", False: "two independent subnets"}
-  return figures.Panel(
+  names = {True: "two disjoint subnets", False: "two independent subnets"}
+  panel = figures.Panel(
     title="subnets that partition the units, or do not",
     x_label=_X_LABELS["k"],
     log_x=True,
     run=_run(rows),
     lines={
-      words[partition]: rows_lib.curve(same, "k")
+      names[partition]: rows_lib.curve(same, "k")
       for (partition,), same in rows_lib.group(chosen, "partition").items()
     },
-    levels=levels(rows),
+    levels=words.levels(rows),
   )
+  return [panel]
 
 
-def _values(rows: Sequence[rows_lib.Row]) -> list[float]:
+def _values(rows: Rows) -> list[float]:
   return [row["accuracy"] for row in rows]
 
 
-def _mean(rows: Sequence[rows_lib.Row]) -> str:
+def _mean(rows: Rows) -> str:
   return columns.points(_values(rows)) if rows else "not run"
 
 
@@ -335,3 +287,58 @@ _COLUMNS: dict[str, columns.Column] = {
   "subnets": columns.setting("num_subnets", "{:,}"),
   "test accuracy": _mean,
 }
+
+
+def _image_panels(rows: Rows, with_paper: bool) -> list[figures.Panel]:
+  del with_paper
+  return [image_counts.panel(rows)]
+
+
+def _list_table(rows: Rows) -> tables.Table:
+  return columns.table(rows, _SETTING, _COLUMNS)
+
+
+def _lines(method: str, by: str) -> dict[str, Any]:
+  """Returns what shows accuracies over k, or over the size of a pool."""
+  own = dict(method=method, by=by)
+  return dict(
+    table=functools.partial(_matrix, **own),
+    panels=functools.partial(_line_panels, **own),
+  )
+
+
+_LIST = View(_list_table, _list_panels)
+_VIEWS: dict[str, View] = {
+  "sequential": View(
+    **_lines("sequential", "k"),
+    notes=_sequential_notes,
+    derived=derived_lib.derived,
+  ),
+  "transition": View(**_lines("sequential", "k"), notes=_sequential_notes),
+  "transition_fine": View(
+    transitions.table, transitions.panels, notes=transitions.notes
+  ),
+  "pooled": View(
+    **_lines("pooled", "pool_size"),
+    derived=derived_lib.derived,
+    partners="sequential",
+  ),
+  "rate": View(_by_rate, _rate_panels),
+  "chosen_rate": View(
+    _by_rate,
+    _rate_panels,
+    notes=chosen.notes,
+    prepare=chosen.with_held_out,
+    judged=chosen.scored,
+    has_hits=False,
+  ),
+  "image_counts": View(
+    image_counts.table,
+    _image_panels,
+    notes=image_counts.notes,
+    prepare=lambda rows, cells, folder: image_counts.rows(cells, folder),
+    derived=image_counts.slopes,
+  ),
+  "disjoint": View(_list_table, _disjoint_panels),
+}
+"""{grid: how it is shown}; the others are lists."""

@@ -103,7 +103,7 @@ def test_a_table_over_rates_has_one_column_a_method():
     base | {"method": "sequential", "k": 2, "rate": 0.5, "accuracy": 42.0},
     base | {"method": "sequential", "k": 2, "rate": 0.5, "accuracy": 43.0},
   ]
-  header, lines = sweep.table("rate", rows)
+  header, lines = sweep.view_of("rate").table(rows)
   assert header == ["drop rate", "none m=1", "standard", "sequential k=2 m=1"]
   assert lines == [
     ["0", "40.00", "", ""],
