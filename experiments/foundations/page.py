@@ -37,9 +37,8 @@ seeds: its differences can be held against the papers', its levels cannot. The
 which still underfits then, and the networks are narrow: where it loses to none
 there, the papers' runs of thousands of epochs are not contradicted. The other
 parts have few examples and read them many times over, which is what dropout is
-for; texts and fine-tuning are short of steps for it even so. Rules and margins
-of the verdicts stood in `experiments/foundations/claims.py` before anything
-ran."""
+for; fine-tuning is short of steps for it even so. Rules and margins of the
+verdicts stood in `experiments/foundations/claims.py` before anything ran."""
 
 
 def _before(found: page_lib.Found) -> list[str]:
