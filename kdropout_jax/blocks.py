@@ -78,7 +78,10 @@ class Masks:
 
   @property
   def num_subnets(self) -> int:
-    """Number T of subnets that these masks describe."""
+    """Number T of subnets that these masks describe.
+
+    Args:
+    """
     return self.keep.shape[0]
 
   def dense(self) -> Bool[Array, "T W"]:
@@ -86,7 +89,11 @@ class Masks:
     return expand(self.keep, self.width, self.block_size)
 
   def take(self, slots: Int[Array, "B"]) -> "Masks":
-    """Returns the masks at `slots`, int32 [B], in that order."""
+    """Returns the masks at `slots`, int32 [B], in that order.
+
+    Args:
+      slots: numbers of masks, int32 [B].
+    """
     keep = jnp.take(self.keep, slots, axis=0)
     return dataclasses.replace(self, keep=keep, design=None)
 

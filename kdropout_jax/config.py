@@ -38,12 +38,20 @@ class Standard:
   """
 
   def num_concurrent(self, batch_size: NumRows) -> NumRows:
-    """Returns T, the number of subnets in one step."""
+    """Returns T, the number of subnets in one step.
+
+    Args:
+      batch_size: rows of a full batch.
+    """
     _checks.check_rows("batch_size", batch_size)
     return batch_size
 
   def num_subnets(self, num_steps: int, batch_size: int) -> int:
     """Returns the number of subnets that a run trains.
+
+    Args:
+      num_steps: steps of the run.
+      batch_size: rows of a full batch.
 
     Raises:
       ValueError: the run would need more than 2**32 ids.
@@ -74,12 +82,20 @@ class Sequential:
     _checks.check_int32("m", self.m)
 
   def num_concurrent(self, batch_size: NumRows) -> NumRows:
-    """Returns T, the number of subnets in one step."""
+    """Returns T, the number of subnets in one step.
+
+    Args:
+      batch_size: rows of a full batch.
+    """
     _checks.check_rows("batch_size", batch_size)
     return self.m
 
   def num_subnets(self, num_steps: int, batch_size: int) -> int:
     """Returns the number of subnets that a run trains (table 1 of the paper).
+
+    Args:
+      num_steps: steps of the run.
+      batch_size: rows of a full batch.
 
     Raises:
       ValueError: the run would need more than 2**32 ids.
@@ -126,7 +142,11 @@ class Pooled:
         )
 
   def num_concurrent(self, batch_size: NumRows) -> NumRows:
-    """Returns T, the number of subnets in one step."""
+    """Returns T, the number of subnets in one step.
+
+    Args:
+      batch_size: rows of a full batch.
+    """
     _checks.check_rows("batch_size", batch_size)
     return self.m
 
@@ -135,6 +155,10 @@ class Pooled:
 
     How many it does train depends on the draw:
     `kdropout_jax.masks.diagnostics.realised_subnets` counts them.
+
+    Args:
+      num_steps: steps of the run.
+      batch_size: rows of a full batch.
     """
     _check_run(num_steps, batch_size)
     pool_size = _checks.concrete_int("pool_size", self.pool_size)
@@ -207,7 +231,11 @@ class Gyro:
     return self.total - (self.num_windows - 1) * self.concurrent
 
   def num_concurrent(self, batch_size: int) -> int:
-    """Returns T, the number of subnets in one step."""
+    """Returns T, the number of subnets in one step.
+
+    Args:
+      batch_size: rows of a full batch.
+    """
     _checks.check_positive("batch_size", batch_size)
     if self.rows_per_subnet is None:
       return self.concurrent

@@ -58,7 +58,11 @@ class ScheduleProtocol(Protocol):
     ...
 
   def num_concurrent(self, batch_size: int) -> int:
-    """Returns T, the number of subnets in one step, static."""
+    """Returns T, the number of subnets in one step, static.
+
+    Args:
+      batch_size: rows of a full batch.
+    """
     ...
 
 
@@ -96,14 +100,25 @@ class CustomSchedule:
   def subnet_ids(
     self, step: UInt[Array, ""], key: Key, batch_size: int, layer: Any
   ) -> Any:
-    """Returns what `fn` returns, for the key of the network or the layer."""
+    """Returns what `fn` returns, for the key of the network or the layer.
+
+    Args:
+      step: uint32, from 0.
+      key: the run-long key.
+      batch_size: rows of a full batch; `fn` does not ask.
+      layer: number of the layer where `per_layer` is True, else None.
+    """
     del batch_size
     return self.fn(
       step, key if layer is None else jax.random.fold_in(key, layer)
     )
 
   def num_concurrent(self, batch_size: int) -> int:
-    """Returns T, the number of subnets in one step."""
+    """Returns T, the number of subnets in one step.
+
+    Args:
+      batch_size: rows of a full batch.
+    """
     _checks.check_positive("batch_size", batch_size)
     return self.concurrent
 
@@ -119,12 +134,23 @@ class GivenSubnets:
   ids: Ids
 
   def subnet_ids(self, step: Any, key: Key, batch_size: int, layer: Any) -> Ids:
-    """Returns the ids."""
+    """Returns the ids.
+
+    Args:
+      step: any.
+      key: any.
+      batch_size: any.
+      layer: any.
+    """
     del step, key, batch_size, layer
     return self.ids
 
   def num_concurrent(self, batch_size: int) -> int:
-    """Returns T, the number of subnets in one step."""
+    """Returns T, the number of subnets in one step.
+
+    Args:
+      batch_size: rows of a full batch.
+    """
     del batch_size
     return self.ids.shape[0]
 

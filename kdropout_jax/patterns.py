@@ -45,7 +45,11 @@ class Bernoulli:
     _set_rate(self)
 
   def num_kept(self, width: int) -> int | None:
-    """Returns None: the number of kept units varies from mask to mask."""
+    """Returns None: the number of kept units varies from mask to mask.
+
+    Args:
+      width: units of the layer.
+    """
     del width
 
 
@@ -101,6 +105,9 @@ class ExactCount:
     """Returns the number of units that every mask of `width` keeps.
 
     None where the parts of a group differ by one.
+
+    Args:
+      width: units of the layer.
     """
     if self.design is not None:
       return self.design.num_kept(width)
@@ -148,7 +155,11 @@ class Blocks:
     return _designs.make(self.rate, self.partition, self.balanced)
 
   def num_kept(self, width: int) -> int | None:
-    """Returns the number of blocks that every mask keeps, None if it varies."""
+    """Returns the number of blocks that every mask keeps, None if it varies.
+
+    Args:
+      width: units of the layer.
+    """
     if not self.exact:
       return None
     if self.design is not None:
@@ -189,7 +200,11 @@ class Gaussian:
     return self.rate / (1.0 - self.rate)
 
   def num_kept(self, width: int) -> int | None:
-    """Returns None: no unit is dropped."""
+    """Returns None: no unit is dropped.
+
+    Args:
+      width: units of the layer.
+    """
     del width
 
 

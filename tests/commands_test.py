@@ -24,6 +24,7 @@ _CARD = "programs_test.py runs it, where the compiler for CUDA is installed"
 NOT_RUN = {
   "tests.versions*": _INDEX,
   "experiments.gpu_programs *": _CARD,
+  "experiments.slow_link *": "it needs root, to slow a link",
   "experiments.train ... *": "processes_test.py runs both processes at once",
   "experiments.train --preset=gyro-resnet18-imagenet *": _FILES,
   "experiments.prepare_data --dataset=cifar10*": _FILES,

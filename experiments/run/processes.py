@@ -8,6 +8,7 @@ waiting for it.
 import contextlib
 import json
 import os
+import re
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -157,6 +158,20 @@ def _tell(what: int) -> int:
   if jax.process_count() == 1:
     return what
   return int(_gather(np.array([what], np.int32)).max())
+
+
+_STATUS = re.compile(r"(ABORTED|CANCELLED|INTERNAL|UNAVAILABLE|UNKNOWN): ")
+
+
+def is_of_runtime(error: Exception) -> bool:
+  """Returns whether JAX's runtime raised it, which has ValueErrors, too.
+
+  >>> is_of_runtime(ValueError("UNKNOWN: Gloo AllGather failed"))
+  True
+  >>> is_of_runtime(ValueError("k must be >= 1, got 0"))
+  False
+  """
+  return _STATUS.match(str(error)) is not None
 
 
 def end_alone(error: Exception) -> None:

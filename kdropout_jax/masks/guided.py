@@ -89,12 +89,21 @@ class Guided:
     return self.explore * self.concurrent / self.total
 
   def num_concurrent(self, batch_size: int) -> int:
-    """Returns T, the number of subnets in one step."""
+    """Returns T, the number of subnets in one step.
+
+    Args:
+      batch_size: rows of a full batch.
+    """
     _checks.check_positive("batch_size", batch_size)
     return self.concurrent
 
   def num_subnets(self, num_steps: int, batch_size: int) -> int:
-    """Returns the most subnets of the pool that a run can train."""
+    """Returns the most subnets of the pool that a run can train.
+
+    Args:
+      num_steps: steps of the run.
+      batch_size: rows of a full batch.
+    """
     _checks.check_positive("num_steps", num_steps)
     _checks.check_positive("batch_size", batch_size)
     return min(self.total, num_steps * min(self.concurrent, batch_size))

@@ -55,11 +55,18 @@ class Table(blocks.Kept):
 
   @property
   def num_subnets(self) -> int:
-    """Number T of subnets."""
+    """Number T of subnets.
+
+    Args:
+    """
     return self.units.shape[0]
 
   def take(self, subnets: Int[Array | np.ndarray, "t"]) -> "Table":
-    """Returns the table of some of the subnets; its masks are those of all."""
+    """Returns the table of some of the subnets; its masks are those of all.
+
+    Args:
+      subnets: numbers of subnets, int32 [t].
+    """
     rest = dataclasses.replace(self, masks=None)  # pyright: ignore[reportArgumentType]
     own = jax.tree.map(lambda part: part[subnets], rest)
     return dataclasses.replace(own, masks=self.masks)

@@ -134,7 +134,12 @@ class PermutedTrainer:
     )
 
   def sample_masks(self, params: Any, *args: Any) -> dict[str, blocks.Masks]:
-    """Returns the masks that the loss applies; as a function."""
+    """Returns the masks that the loss applies; as a function.
+
+    Args:
+      params: parameters; their shapes count.
+      *args: arguments of the loss, ids of subnets among them.
+    """
     return network.sample_masks(self.loss_fn, params, *args)
 
   def begin(
@@ -170,6 +175,10 @@ class PermutedTrainer:
     self, window: PermutedWindow, *args: Any
   ) -> tuple[PermutedWindow, Any]:
     """Trains one step, masked as the ids among `args` say.
+
+    Args:
+      window: what `begin` or the step before returned.
+      *args: arguments of the loss at this step.
 
     Returns:
       The window, and what `loss_fn` returned.

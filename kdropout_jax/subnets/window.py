@@ -145,13 +145,24 @@ class WindowTrainer:
       optimizers.check_optimizer(self.optimizer, params, self.layout)
 
   def sample_masks(self, params: Any, *args: Any) -> dict[str, blocks.Masks]:
-    """Returns the masks that the loss applies; as a function."""
+    """Returns the masks that the loss applies; as a function.
+
+    Args:
+      params: parameters; their shapes count.
+      *args: arguments of the loss, ids of subnets among them.
+    """
     return network.sample_masks(self.loss_fn, params, *args)
 
   def begin(
     self, params: Any, opt_state: Any, masks: Mapping[str, blocks.Masks]
   ) -> Window:
-    """Extracts the subnet of `masks` (T = 1) at the window's first step."""
+    """Extracts the subnet of `masks` (T = 1) at the window's first step.
+
+    Args:
+      params: full parameters.
+      opt_state: full optimizer state.
+      masks: {layer: `Masks`, T = 1} of the window.
+    """
     tables = indexing.make_tables(masks, self.sizes)
     return Window(
       params,
@@ -164,6 +175,10 @@ class WindowTrainer:
 
   def step(self, window: Window, *args: Any) -> tuple[Window, Any]:
     """Trains the small network for one step.
+
+    Args:
+      window: what `begin` or the step before returned.
+      *args: arguments of the loss at this step.
 
     Returns:
       The window, and what `loss_fn` returned.
@@ -186,7 +201,11 @@ class WindowTrainer:
     return window, value
 
   def end(self, window: Window) -> tuple[Any, Any]:
-    """Returns full parameters and state: catches up, then inserts."""
+    """Returns full parameters and state: catches up, then inserts.
+
+    Args:
+      window: the window, after its last step.
+    """
     params, opt_state = window.params, window.opt_state
     if self.dropped_weights == "caught_up":
       params, opt_state = replay.catch_up(

@@ -37,6 +37,10 @@ Shuffle = Literal["every_epoch", "rows", "once"]
 def run_key(key: Key, name: str) -> Key:
   """Returns the run-long key of the stream `name`.
 
+  Args:
+    key: the key of the run.
+    name: of the stream.
+
   >>> import jax
   >>> run_key(jax.random.key(0), "init").shape
   ()
@@ -45,7 +49,13 @@ def run_key(key: Key, name: str) -> Key:
 
 
 def step_key(key: Key, name: str, step: Step) -> Key:
-  """Returns the key that the stream `name` has at `step` alone."""
+  """Returns the key that the stream `name` has at `step` alone.
+
+  Args:
+    key: the key of the run.
+    name: of the stream.
+    step: number of the step, from 0.
+  """
   return jax.random.fold_in(run_key(key, name), step)
 
 

@@ -88,6 +88,10 @@ class Devices(parallel_lib.Devices):
     """Returns `fn(state, sharded, shared)` compiled for the devices.
 
     As `parallel.Devices.compile`; the state comes back with its columns split.
+
+    Args:
+      fn: from (state, sharded, shared) to (state, metrics).
+      donate: whether the state's memory is given to the result.
     """
     traces = []
 

@@ -142,6 +142,13 @@ def make_loss(
   It returns the loss, and beside it the accuracy and the model's other
   variables (`collections` before the step) afterwards. Other arguments as for
   `train_step`.
+
+  Args:
+    worker: the member, on its device.
+    collections: other variables than parameters.
+    step: number of the step.
+    batch: the rows of this device.
+    masks: those of this step, where they are sampled already.
   """
   chosen = subnets(worker, step, batch)
   row_losses = make_row_losses(worker, collections, step, batch, chosen)
@@ -302,7 +309,14 @@ def subnets(
 def global_ids(
   task: task_lib.Task, key: Key, schedule: config.Schedule, step: Step
 ) -> UInt[Array, "..."]:
-  """Returns the ids of the whole batch: [T], or [L, T] where layers draw."""
+  """Returns the ids of the whole batch: [T], or [L, T] where layers draw.
+
+  Args:
+    task: the task.
+    key: the key of the run.
+    schedule: chooses the subnets.
+    step: number of the step.
+  """
   key = rng.run_key(key, rng.SUBNETS)
   return schedules.site_ids(
     step, key, schedule, task.batch_size, task.num_sites

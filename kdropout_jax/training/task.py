@@ -45,6 +45,11 @@ def losses_and_hits(
 
   A row may have several labels (the start and the end of a span): the cross
   entropy is their mean, and all must be right.
+
+  Args:
+    logits: [B, ..., C], of any float dtype.
+    labels: int [B, ...], of classes.
+    inputs: not asked; a task's `score` gets them.
   """
   del inputs
   logits = logits.astype(jnp.float32)

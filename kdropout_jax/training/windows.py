@@ -123,7 +123,11 @@ def run_trainer(
 
 
 def loss_of(worker: task_lib.Worker) -> Callable[..., Any]:
-  """Returns ``loss_fn(params, step, batch)`` of a member on its device."""
+  """Returns ``loss_fn(params, step, batch)`` of a member on its device.
+
+  Args:
+    worker: the member, on its device.
+  """
 
   def loss_fn(params, step, batch):
     return step_lib.make_loss(worker, {}, step, batch)(params)
@@ -224,7 +228,13 @@ def plan(
 def find_layout(
   task: task_lib.Task, variables: Any, example: task_lib.Data
 ) -> subnets.Layout:
-  """Returns the layout of a task's model."""
+  """Returns the layout of a task's model.
+
+  Args:
+    task: the task.
+    variables: of its model; their shapes count.
+    example: examples; two are run.
+  """
   inputs = jax.tree.map(lambda x: x[:2], example.inputs)
   return subnets.layout(
     task.model, variables, task.preprocess(inputs), train=True
@@ -234,7 +244,14 @@ def find_layout(
 def sample_masks(
   worker: task_lib.Worker, params: Any, inputs: Any, ids: Any
 ) -> dict[str, blocks.Masks]:
-  """Returns the masks of subnets, by their ids, in a member's run."""
+  """Returns the masks of subnets, by their ids, in a member's run.
+
+  Args:
+    worker: the member, on its device.
+    params: parameters; their shapes count.
+    inputs: of the model; their shapes count.
+    ids: of the subnets, [T].
+  """
   streams = rng.step_rngs(worker.member.key, 0)
 
   def apply():
@@ -269,6 +286,9 @@ def window_of(members: state_lib.Members) -> tuple[int, int]:
 
 def check_no_penalty(task: task_lib.Task) -> None:
   """Refuses a penalty, which watches units that a small network lacks.
+
+  Args:
+    task: the task.
 
   Raises:
     UnsupportedError: the task has one.
