@@ -261,6 +261,8 @@ def check_split(num_subnets: int, batch_size: int, num_devices: int) -> None:
     num_subnets: subnets T of one step; 1 where there are none.
     batch_size: rows B of the global batch.
     num_devices: devices D.
+
+  >>> check_split(4, batch_size=64, num_devices=2)
   """
   if batch_size % num_devices:
     raise ValueError(

@@ -38,6 +38,25 @@ class Program:
 
   Raises:
     ValueError: a batch that the devices or the training set do not fit.
+
+  >>> import flax.linen as nn, kdropout_jax as kd, optax
+  >>> from kdropout_jax.training import parallel, program, state, task
+  >>> class Net(nn.Module):
+  ...   @nn.compact
+  ...   def __call__(self, x, *, train, subnets=None, assignment=None):
+  ...     x = kd.linen.Dropout(0.5, deterministic=not train)(
+  ...       nn.Dense(8)(x), subnets=subnets, assignment=assignment)
+  ...     return nn.Dense(2)(x)
+  >>> data = task.Data(np.eye(4, dtype=np.float32), np.arange(4) % 2)
+  >>> devices = parallel.Devices(1)
+  >>> run = program.Program(task.Task(Net(), optax.sgd, 2, 4), devices)
+  >>> schedules = [kd.Sequential(k=2, m=1)] * 3  # three seeds side by side
+  >>> members = state.stack_members([0, 1, 2], [0.1] * 3, schedules)
+  >>> members, data = devices.replicate(members), devices.replicate(data)
+  >>> trained, sums = run.run(
+  ...   run.init(members, data.inputs[:1]), members, data, 0, 6)
+  >>> sums.loss.shape
+  (3,)
   """
 
   def __init__(

@@ -55,6 +55,10 @@ def step_key(key: Key, name: str, step: Step) -> Key:
     key: the key of the run.
     name: of the stream.
     step: number of the step, from 0.
+
+  >>> key = jax.random.key(0)
+  >>> bool(step_key(key, "augment", 0) == step_key(key, "augment", 1))
+  False
   """
   return jax.random.fold_in(run_key(key, name), step)
 
@@ -105,6 +109,10 @@ def epoch_order(
 
   Returns:
     int32 [num_examples // B, B].
+
+  >>> order = epoch_order(jax.random.key(0), 0, num_examples=7, batch_size=3)
+  >>> order.shape, len(set(order.reshape(-1).tolist()))
+  ((2, 3), 6)
   """
   check_shuffle(shuffle)
   num_batches = num_examples // batch_size

@@ -50,6 +50,10 @@ def losses_and_hits(
     logits: [B, ..., C], of any float dtype.
     labels: int [B, ...], of classes.
     inputs: not asked; a task's `score` gets them.
+
+  >>> logits = jnp.array([[0.0, 9.0], [9.0, 0.0]])
+  >>> losses_and_hits(logits, jnp.array([1, 1]))[1].tolist()
+  [1.0, 0.0]
   """
   del inputs
   logits = logits.astype(jnp.float32)
@@ -116,6 +120,10 @@ class Data:
   Attributes:
     inputs: an array [N, ...], or a tree of them.
     labels: int32 [N], or [N, ...] where a row has several.
+
+  >>> data = Data(jnp.arange(6.0).reshape(3, 2), jnp.arange(3))
+  >>> data.take(np.array([2, 0])).labels.tolist()
+  [2, 0]
   """
 
   inputs: Any
@@ -138,6 +146,10 @@ class Sums:
     loss: sum of the losses of the batches.
     accuracy: sum of their accuracies.
     first_bad: first step whose loss was not finite, or `NO_STEP`.
+
+  >>> sums = Sums.zero().add(7, jnp.float32(jnp.nan), jnp.float32(1.0))
+  >>> int(sums.first_bad), float(sums.accuracy)
+  (7, 1.0)
   """
 
   loss: Float[Array, ""]
