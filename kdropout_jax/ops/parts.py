@@ -4,8 +4,9 @@ For masks of one whole group whose units lie in the order of their parts
 (`_designs.Design.in_order`), as `kd.subnets.PermutedTrainer` keeps them. What
 a subnet keeps is then a few runs of adjacent units, known before the program
 runs. With a mask on one side each part is one product of all rows that keep
-it, which reads every weight once and adds no gradient to another; with a mask
-on both, each group copies the blocks of weights that it keeps.
+it, which reads every weight once and adds no gradient to another. With a mask
+on both, each group copies the blocks of weights that it keeps, where its rows
+repay them; else one of the masks is left to the other operand, as zeros.
 """
 
 import dataclasses
@@ -166,7 +167,8 @@ def forward(
     assert outs is not None  # `serves` sees to it.
     return outs.merge(dot(outs.repeat(x), _columns(w, outs), 2, 1))
   if outs is None:
-    return ins.sum(dot(ins.split(x), _rows(w, ins), 2, 1))
+    y = _dot(problem, ins.split(x), _rows(w, ins), 2, 1, out=_wide(x))
+    return ins.sum(y).astype(problem.out)
   return outs.put(dot(ins.take(x), _small_weights(w, ins, outs), 2, 1))
 
 
@@ -180,7 +182,8 @@ def dx(
     dy, outs = outs.masked(dy), None
   if ins is None:
     assert outs is not None
-    return outs.sum(dot(outs.split(dy), _columns(w, outs), 2, 2))
+    found = dot(outs.split(dy), _columns(w, outs), 2, 2, out=_wide(dy))
+    return outs.sum(found).astype(dy.dtype)
   if outs is None:
     return ins.merge(dot(ins.repeat(dy), _rows(w, ins), 2, 2))
   return ins.put(dot(outs.take(dy), _small_weights(w, ins, outs), 2, 2))
@@ -201,8 +204,9 @@ def dw(
     return jnp.swapaxes(parts, 0, 1).reshape(shape)
   if outs is None:
     return dot(ins.split(x), ins.repeat(dy), 1, 1).reshape(shape)
-  small = dot(ins.take(x), outs.take(dy), 1, 1)
-  return _full_weights(layouts.row_major(small), ins, outs)
+  small = dot(ins.take(x), outs.take(dy), 1, 1, out=_wide(x))
+  full = _full_weights(layouts.row_major(small), ins, outs)
+  return full.astype(x.dtype)
 
 
 def _repeats_rows(problem: problems.Problem) -> bool:
@@ -221,6 +225,11 @@ def _dot(problem, a, b, a_axis: int, b_axis: int, out: str | None = None):
   return dense.dot(problem, a, b, *axes, out=out)
 
 
+def _wide(x) -> str:
+  """Returns the dtype of products that are still to be summed."""
+  return dense.wide_dtype(x.dtype).name
+
+
 def _rows(w, parts: Parts):
   """Returns the rows of each part, [Q, V, O]; nothing is moved."""
   return w.reshape(parts.design.num_parts, -1, w.shape[1])
@@ -230,12 +239,6 @@ def _columns(w, parts: Parts):
   """Returns the columns of each part, [Q, I, V]."""
   columns = w.reshape(w.shape[0], parts.design.num_parts, -1)
   return layouts.row_major(jnp.swapaxes(columns, 0, 1))
-
-
-def _blocks(w, ins: Parts, outs: Parts):
-  """Returns the blocks of weights from each part to each, [Q, V, Q', V']."""
-  sizes = ins.design.num_parts, outs.design.num_parts
-  return w.reshape(sizes[0], -1, sizes[1], w.shape[1] // sizes[1])
 
 
 def _small_weights(w, ins: Parts, outs: Parts):

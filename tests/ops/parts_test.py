@@ -93,6 +93,23 @@ def test_blocks_of_units_and_two_designs_meet():
   tolerance.assert_sums_close(got, oracle(*arrays, ins, outs), OUTPUTS)
 
 
+@pytest.mark.parametrize("side", ["in", "out"])
+def test_sums_over_parts_are_kept_wide(side):
+  """In bfloat16 each sum over eight parts would round eight times."""
+  masks = grouped.in_order(_designs.Design(2, 16), 64)
+  x, w, dy = draw((masks, masks), 32)
+  ins, outs = (masks, None) if side == "in" else (None, masks)
+  small = [jnp.asarray(a, jnp.bfloat16) for a in (x, w, dy)]
+  got = products(*small, ins, outs, "compact")
+  want = oracle(*(np.asarray(a, np.float32) for a in small), ins, outs)
+  # One rounding, of the result: the operands are what they are.
+  summed = 0 if side == "in" else 1
+  scale = np.abs(want[summed])
+  error = np.abs(np.asarray(got[summed], np.float64) - want[summed])
+  eps = float(jnp.finfo(jnp.bfloat16).eps)
+  assert (error <= eps * scale + 1e-4 * scale.max()).all()
+
+
 def test_no_index_is_read():
   """A gather would be one; the same masks in no order need them."""
   ins, outs = masks_of("four", INPUTS), masks_of("four", OUTPUTS)
