@@ -256,8 +256,7 @@ def launch(
       footprint.check_address_space()
       main(argv)
     except (ValueError, OSError, UnsupportedError) as error:
-      if processes.is_of_runtime(error):
-        processes.end_alone(error)
+      processes.end_if_lost(error)
       if FLAGS["debug"].value:
         raise
       sys.exit(_fail(f"{type(error).__name__}: {error}", 2))

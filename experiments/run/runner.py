@@ -164,6 +164,9 @@ def default_workdir(
   )
 
 
+_LONGEST_DISPATCH = 1000  # Steps; between two a run is stopped and saved.
+
+
 @dataclasses.dataclass
 class Run:
   """A run that is about to train; hooks get it.
@@ -295,11 +298,12 @@ class Run:
     if self.setup.feed is not None:
       return streamed.MAX_DISPATCH
     # Putting a window back and taking it out again in its middle rounds
-    # differently, so windows are cut at fixed steps, too.
-    is_extracted = self.configs[0].subnet_training == "extract"
-    if jax.process_count() == 1 and not is_extracted:
-      return None
-    return self.setup.task.steps_per_epoch
+    # differently, so windows are cut at fixed steps, too: at their ends, where
+    # they are longer than an epoch, since several devices exchange all then.
+    common, steps = self.configs[0], self.setup.task.steps_per_epoch
+    if common.subnet_training == "extract":
+      return max(steps, min(common.k, _LONGEST_DISPATCH))
+    return steps if jax.process_count() > 1 else None
 
   def _eval_every(self) -> int:
     return self.configs[0].eval_every or self.setup.task.steps_per_epoch

@@ -201,6 +201,24 @@ def test_a_signal_to_one_process_stops_both(which, number, tmp_path):
   assert not any("Traceback" in error for error in errors)
 
 
+@pytest.mark.parametrize(
+  ("error", "ends"),
+  [
+    (ValueError("UNKNOWN: Gloo AllGather failed: reset by peer"), True),
+    (ValueError("k must be >= 1, got 0"), False),
+  ],
+)
+def test_the_runtime_says_by_a_value_error_too_that_one_is_lost(
+  error, ends, two_processes, monkeypatch, capsys
+):
+  codes = []
+  monkeypatch.setattr(os, "_exit", codes.append)
+  processes.end_if_lost(error)
+  assert codes == [1] * ends
+  said = capsys.readouterr().err
+  assert ("another process of the run was lost" in said) == ends
+
+
 @pytest.mark.slow
 def test_a_lost_process_ends_the_other_in_one_line(tmp_path):
   both = start_two(tmp_path / "run", "--num_steps=1000000")
