@@ -5,8 +5,9 @@
 From the numbers that lie under ``docs/results``: accuracy at the paper's scale
 (paper_scale.json), the time of a training step on two CPU cores
 (throughput.json, throughput_k970.json, in_order.json) and on an H200
-(gpu_h200.jsonl). It trains nothing. Times are of another network than the accuracies, which the
-picture says: two hidden layers of 2048 beside three of 2000.
+(gpu_h200.jsonl). It trains nothing. Times are of another network than the
+accuracies, which the picture says: two hidden layers of 2048 beside three of
+2000.
 """
 
 import json
