@@ -288,7 +288,7 @@ def test_training_refuses_what_would_be_ignored():
     state.stack_members([0], [0.1], [Wider()])
   task, data = shared.make_task(), shared.make_data()
   members = state.stack_members([0], [0.1], [Shifted(k=2, m=1)])
-  with pytest.raises(kd.UnsupportedError, match="needs sequential k-dropout"):
+  with pytest.raises(kd.UnsupportedError, match="need sequential k-dropout"):
     windows.plan(task, members, shared.batch_of(data), 4)
 
 

@@ -155,7 +155,7 @@ def test_a_rate_is_chosen_on_held_out_images_and_scored_on_fresh_seeds():
 def test_the_transition_is_looked_for_below_where_rows_began():
   cells = grids.transition_fine(sizes_lib.CPU)
   ours = [c for c in cells if c.method == "sequential" and c.shuffle == "rows"]
-  assert min(c.k for c in ours) == 8 and max(c.k for c in ours) == 40
+  assert min(c.k for c in ours) == 1 and max(c.k for c in ours) == 40
   assert {c.steps(5120) for c in ours} == {1200, 2400, 4800}
 
 
