@@ -78,10 +78,7 @@ class Masks:
 
   @property
   def num_subnets(self) -> int:
-    """Number T of subnets that these masks describe.
-
-    Args:
-    """
+    """Number T of subnets that these masks describe."""
     return self.keep.shape[0]
 
   def dense(self) -> Bool[Array, "T W"]:

@@ -32,7 +32,6 @@ def disjoint(
     parts: P, the subnets; they train side by side on this device.
     k: steps of the window.
   """
-  schedule = kd.Sequential(k=k, m=parts)
   x, labels = batch
 
   def losses(params, x, labels):
@@ -53,18 +52,10 @@ def disjoint(
   )
   rows = [a.reshape(parts, -1, *a.shape[1:]) for a in (x, labels)]
 
-  def train(state):
-    step, params, opt_state = state
-    ids = kd.subnet_ids(step, jax.random.key(_SEED), schedule, x.shape[0])
-    masks = kd.subnets.sample_masks(apply, params, ids)
-    repeated = jax.lax.scan(
-      lambda w, _: (trainer.step(w, *rows)[0], None),
-      trainer.begin(params, opt_state, masks),
-      length=k,
-    )[0]
-    return step + jnp.int32(k), *trainer.end(repeated)
+  def sample(params, ids):
+    return kd.subnets.sample_masks(apply, params, ids)
 
-  return train
+  return _window_of(trainer, sample, lambda ids: rows, batch, parts, k)
 
 
 def permuted(
@@ -89,7 +80,9 @@ def permuted(
   """
   loss_fn = _masked_loss(model, batch)
   trainer = kd.subnets.PermutedTrainer(loss_fn, optimizer, layout)
-  return _window_of(trainer, batch, size, k)
+  return _window_of(
+    trainer, trainer.sample_masks, lambda ids: (ids,), batch, size, k
+  )
 
 
 def extracted(
@@ -118,7 +111,9 @@ def extracted(
   trainer = kd.subnets.WindowTrainer(
     loss_fn, optimizer, layout, dropped_weights=dropped_weights
   )
-  return _window_of(trainer, batch, size, k)
+  return _window_of(
+    trainer, trainer.sample_masks, lambda ids: (ids,), batch, size, k
+  )
 
 
 def _masked_loss(model, batch):
@@ -137,17 +132,17 @@ def _masked_loss(model, batch):
   return loss_fn
 
 
-def _window_of(trainer, batch, size: int, k: int):
+def _window_of(trainer, sample, args_of, batch, size: int, k: int):
+  """Returns what trains a window, from a step's ids to its arguments."""
   schedule = kd.Sequential(k=k, m=size)
 
   def train(state):
     step, params, opt_state = state
-    ids = kd.subnet_ids(
-      step, jax.random.key(_SEED), schedule, batch[0].shape[0]
-    )
+    key, num_rows = jax.random.key(_SEED), batch[0].shape[0]
+    ids = kd.subnet_ids(step, key, schedule, num_rows)
     repeated = jax.lax.scan(
-      lambda window, _: (trainer.step(window, ids)[0], None),
-      trainer.begin(params, opt_state, trainer.sample_masks(params, ids)),
+      lambda window, _: (trainer.step(window, *args_of(ids))[0], None),
+      trainer.begin(params, opt_state, sample(params, ids)),
       length=k,
     )[0]
     return step + jnp.int32(k), *trainer.end(repeated)

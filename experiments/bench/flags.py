@@ -3,9 +3,11 @@
 import pathlib
 import shutil
 from collections.abc import Iterable
+from typing import Any
 
 from absl import flags
 
+from experiments.report import tables
 from kdropout_jax.training import files
 
 
@@ -24,6 +26,25 @@ def of_results(folder: str) -> flags.FlagValues:
     "publish", None, "A second folder for the same files.", flag_values=own
   )
   return own
+
+
+def write(
+  own: flags.FlagValues, name: str, text: str, values: dict[str, Any]
+) -> None:
+  """Writes a page and its numbers, NAME.{md,json}, publishes and prints it.
+
+  Args:
+    own: the binary's flags.
+    name: of the two files.
+    text: the page.
+    values: the numbers, as JSON takes them.
+  """
+  out = pathlib.Path(own.out)
+  out.mkdir(parents=True, exist_ok=True)
+  files.write_atomically(out / f"{name}.md", text)
+  tables.write_json(out / f"{name}.json", values)
+  publish(own, (f"{name}.md", f"{name}.json"))
+  print(text)
 
 
 def publish(own: flags.FlagValues, names: Iterable[str]) -> None:

@@ -12,7 +12,6 @@ does at k = 97, all of it at the window's end but the last layer's bias.
 """
 
 import functools
-import pathlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -28,7 +27,6 @@ from experiments.report import passport
 from experiments.report import tables
 from experiments.run import flags as run_flags
 from kdropout_jax.training import disjoint
-from kdropout_jax.training import files
 from kdropout_jax.training import parallel
 from kdropout_jax.training import program
 from kdropout_jax.training import state
@@ -125,8 +123,6 @@ def main(argv) -> None:
     raise SystemExit("experiments.exchange needs 2 devices: see its docstring")
   found = list(rows())
   values = {"command": passport.command(), **passport.of_this_machine()}
-  out = pathlib.Path(FLAGS.out)
-  out.mkdir(parents=True, exist_ok=True)
   text = (
     f"# Bytes that a device sends in a window of {STEPS} steps\n\n"
     f"From compiled programs; nothing was timed. 3072-{_HIDDEN}-{_HIDDEN}-10,"
@@ -134,10 +130,7 @@ def main(argv) -> None:
     f" {values['versions']['jax']}.\n\n    {values['command']}\n\n"
     f"{table(found)}\n"
   )
-  files.write_atomically(out / "exchange.md", text)
-  tables.write_json(out / "exchange.json", {"rows": found, **values})
-  bench_flags.publish(FLAGS, ["exchange.md", "exchange.json"])
-  print(text)
+  bench_flags.write(FLAGS, "exchange", text, {"rows": found, **values})
 
 
 if __name__ == "__main__":

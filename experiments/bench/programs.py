@@ -35,7 +35,6 @@ from experiments.report import passport
 from experiments.report import tables
 from experiments.run import flags as run_flags
 from kdropout_jax.ops import dispatch
-from kdropout_jax.training import files
 
 FLAGS = bench_flags.of_results("runs/gpu_programs")
 _ONLY = flags.DEFINE_string(
@@ -251,10 +250,7 @@ def main(argv) -> None:
       print(f"{name}: {rows[name]['launches']} launches", flush=True)
   values = {"command": passport.command(), **passport.of_this_machine()}
   text = page(rows, values)
-  files.write_atomically(out / "gpu_programs.md", text)
-  tables.write_json(out / "gpu_programs.json", {"rows": rows, **values})
-  bench_flags.publish(FLAGS, ["gpu_programs.md", "gpu_programs.json"])
-  print(text)
+  bench_flags.write(FLAGS, "gpu_programs", text, {"rows": rows, **values})
 
 
 if __name__ == "__main__":

@@ -28,7 +28,6 @@ from experiments.bench import flags as bench_flags
 from experiments.report import passport
 from experiments.report import tables
 from experiments.run import flags as run_flags
-from kdropout_jax.training import files
 
 FLAGS = bench_flags.of_results("runs/slow_link")
 _MEGABITS = flags.DEFINE_integer(
@@ -176,8 +175,6 @@ def main(argv) -> None:
         rows.append({"link": link, **row})
         bar.update()
   values = {"command": passport.command(), **passport.of_this_machine()}
-  out = pathlib.Path(FLAGS.out)
-  out.mkdir(parents=True, exist_ok=True)
   text = (
     "# Two processes on a slow link\n\n"
     f"digits, two hidden layers of {_HIDDEN.value}, batch {_ROWS}, rate .5, two"
@@ -187,10 +184,7 @@ def main(argv) -> None:
     f"    {values['command']}\n\n{values['device']}; jax"
     f" {values['versions']['jax']}.\n\n{table(rows)}\n"
   )
-  files.write_atomically(out / "slow_link.md", text)
-  tables.write_json(out / "slow_link.json", {"rows": rows, **values})
-  bench_flags.publish(FLAGS, ["slow_link.md", "slow_link.json"])
-  print(text)
+  bench_flags.write(FLAGS, "slow_link", text, {"rows": rows, **values})
 
 
 if __name__ == "__main__":

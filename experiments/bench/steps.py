@@ -190,11 +190,11 @@ def windowed(
   pattern: Callable[..., Any],
   size: int,
   k: int,
-  rate: float = 0.5,
+  rate: float | None = None,
 ) -> timing.Program:
   """Windows of k steps of a group of `size` subnets, as `apart` trains them."""
   del num_steps  # One call is one window.
-  net = dataclasses.replace(net, rate=rate)
+  net = net if rate is None else dataclasses.replace(net, rate=rate)
   model = _model(net, pattern)
   params, *batch = _operands(net, model)
   layout = kd.subnets.layout(

@@ -126,7 +126,7 @@ class Fields:
     " full size",
     choices=SUBNET_TRAININGS,
     used=(
-      lambda c: _SERVED.get(c.subnet_training, bool)(c),
+      lambda c: _SERVED.get(c.subnet_training, lambda _: True)(c),
       "extract: method=sequential with m=1 or partition; permuted:"
       " method=sequential with partition or balanced=m; small:"
       " method=standard, sequential, pooled or gyro",

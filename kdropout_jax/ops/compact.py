@@ -128,9 +128,8 @@ def forward(
   """As `dense.forward`; multiplies kept inputs by kept outputs only."""
   y = _forward(problem, x, w, in_keep, out_keep)
   y = dense.epilogue(merge_rows(problem, y), b, activation)
-  if (
-    b is not None or not problem.outputs.masked
-  ):  # Else dropped columns are zero already.
+  # Without a bias dropped columns are zero already.
+  if b is not None or not problem.outputs.masked:
     y = dense.keep_units(problem, problem.outputs, y, out_keep)
   # Gathers of the next layer and of dw read y column by column: what it is made
   # from must not be fused into those loops and be computed there unit by unit.

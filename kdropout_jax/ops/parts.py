@@ -56,6 +56,11 @@ class Parts:
     return np.stack([np.flatnonzero(row) for row in self.design.table])
 
   @functools.cached_property
+  def place(self) -> np.ndarray:
+    """Where a part stands among those of a group that keeps it, int [T, Q]."""
+    return np.cumsum(self.design.table, axis=1) - 1
+
+  @functools.cached_property
   def runs(self) -> list[list[tuple[int, int]]]:
     """The adjacent parts of each group: (first, one past the last)."""
     runs = []
@@ -116,10 +121,12 @@ class Parts:
   def put(self, small: Float[Array, "T R N"]) -> Float[Array, "T R W"]:
     """Undoes `take`; zero where a group drops a part."""
     small = small.reshape(*small.shape[:2], self.of_group.shape[1], -1)
-    place = np.cumsum(self.design.table, axis=1) - 1
     return _side_by_side(
       [
-        [small[t, :, place[t, p]] if has else None for p, has in enumerate(row)]
+        [
+          small[t, :, self.place[t, p]] if has else None
+          for p, has in enumerate(row)
+        ]
         for t, row in enumerate(self.design.table)
       ]
     )
@@ -160,16 +167,18 @@ def forward(
 ) -> Float[Array, "T R O"]:
   """Returns the product of each group's rows, zero where outputs drop."""
   ins, outs = _parts(problem.inputs), _parts(problem.outputs)
-  dot = functools.partial(_dot, problem, out=problem.out)
+  dot = functools.partial(_dot, problem)
   if ins is not None and _repeats_rows(problem):
     x, ins = ins.masked(x), None
   if ins is None:
     assert outs is not None  # `serves` sees to it.
-    return outs.merge(dot(outs.repeat(x), _columns(w, outs), 2, 1))
+    y = dot(outs.repeat(x), _columns(w, outs), 2, 1, out=problem.out)
+    return outs.merge(y)
   if outs is None:
-    y = _dot(problem, ins.split(x), _rows(w, ins), 2, 1, out=_wide(x))
+    y = dot(ins.split(x), _rows(w, ins), 2, 1, out=_wide(x))
     return ins.sum(y).astype(problem.out)
-  return outs.put(dot(ins.take(x), _small_weights(w, ins, outs), 2, 1))
+  small = _small_weights(w, ins, outs)
+  return outs.put(dot(ins.take(x), small, 2, 1, out=problem.out))
 
 
 def dx(
@@ -268,13 +277,11 @@ def _full_weights(small, ins: Parts, outs: Parts):
   blocks = small.reshape(
     groups, size[0], -1, size[1], small.shape[2] // size[1]
   )
-  row = np.cumsum(ins.design.table, axis=1) - 1
-  column = np.cumsum(outs.design.table, axis=1) - 1
   zero = jnp.zeros((blocks.shape[2], blocks.shape[4]), small.dtype)
 
   def block(i, o):
     both = np.flatnonzero(ins.design.table[:, i] & outs.design.table[:, o])
-    own = [blocks[t, row[t, i], :, column[t, o]] for t in both]
+    own = [blocks[t, ins.place[t, i], :, outs.place[t, o]] for t in both]
     return functools.reduce(jnp.add, own) if own else zero
 
   return jnp.concatenate(

@@ -55,10 +55,7 @@ class Table(blocks.Kept):
 
   @property
   def num_subnets(self) -> int:
-    """Number T of subnets.
-
-    Args:
-    """
+    """Number T of subnets."""
     return self.units.shape[0]
 
   def take(self, subnets: Int[Array | np.ndarray, "t"]) -> "Table":

@@ -107,7 +107,7 @@ def test_windows_are_masked_training_with_clipping_and_decay():
     expected = masked(trainer, params, args)
     got = windows(trainer, params, args)
   for a, b in zip(jax.tree.leaves(expected[0]), jax.tree.leaves(params)):
-    assert np.abs(a - np.asarray(b)).max() > 1e-3
+    assert np.abs(np.asarray(a) - np.asarray(b)).max() > 1e-3
   for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(expected)):
     np.testing.assert_allclose(a, b, rtol=0, atol=FLOAT64)
 
